@@ -1,0 +1,99 @@
+"""Remember what functions around a language model answered: in memory, on disk, in Redis."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._engine import MISS
+from .backends.memory import MemoryCache
+from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .decorator import instructor_cache, lru
+from .entry import Entry
+from .errors import (
+    BackendError,
+    BackendWarning,
+    CorruptEntry,
+    InstructorCacheError,
+    InstructorCacheWarning,
+    UnkeyableArgument,
+    UnkeyableArgumentWarning,
+    Unstorable,
+    UnstorableResultWarning,
+)
+from .events import Event, Observer
+from .metrics import CacheMetrics
+from .protocols import AsyncBackend, Backend
+from .tiers import Tier, TieredCache
+
+if TYPE_CHECKING:
+    from .backends.disk import DiskCache
+    from .backends.diskcache import SafeDisk
+    from .backends.redis import RedisCache
+    from .presets import (
+        AsyncInstructorCache,
+        calculate_cost_savings,
+        instructor_cache_redis,
+        smart_cache_key,
+        warm_cache,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MISS",
+    "AsyncBackend",
+    "AsyncCached",
+    "AsyncInstructorCache",
+    "Backend",
+    "BackendError",
+    "BackendWarning",
+    "CacheInfo",
+    "CacheMetrics",
+    "Cached",
+    "CorruptEntry",
+    "DiskCache",
+    "Entry",
+    "Event",
+    "Explanation",
+    "InstructorCacheError",
+    "InstructorCacheWarning",
+    "MemoryCache",
+    "Observer",
+    "RedisCache",
+    "SafeDisk",
+    "Tier",
+    "TieredCache",
+    "UnkeyableArgument",
+    "UnkeyableArgumentWarning",
+    "Unstorable",
+    "UnstorableResultWarning",
+    "calculate_cost_savings",
+    "instructor_cache",
+    "instructor_cache_redis",
+    "lru",
+    "smart_cache_key",
+    "warm_cache",
+]
+
+# Found at the first use: importing redis costs about as much as all the rest.
+_LATE = {
+    "DiskCache": "backends.disk",
+    "SafeDisk": "backends.diskcache",
+    "RedisCache": "backends.redis",
+    "AsyncInstructorCache": "presets",
+    "calculate_cost_savings": "presets",
+    "instructor_cache_redis": "presets",
+    "smart_cache_key": "presets",
+    "warm_cache": "presets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

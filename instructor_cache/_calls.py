@@ -1,0 +1,141 @@
+"""One cached function's calls: from arguments to the engine, written once for both colours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ._engine import Engine
+from .cached import Explanation
+from .errors import UnkeyableArgument, UnkeyableArgumentWarning
+from .keys import Keys
+from .returns import ReturnType
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What can be asked about the calls of one function; *produce* makes one."""
+
+    produce: Callable[..., Awaitable[Any]]
+    keys: Keys
+    returns: ReturnType
+    engine: Engine
+
+    def key(self, /, *args: Any, **kwargs: Any) -> str:
+        return self.keys.make(self.returns.fingerprint, args, kwargs)
+
+    async def call(self, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            key = self.key(*args, **kwargs)
+        except UnkeyableArgument as error:
+            self._uncached(error)
+            return await self.produce(*args, **kwargs)
+        except TypeError:  # not the function's arguments: let it say so itself
+            return await self.produce(*args, **kwargs)
+        return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
+
+    async def get(self, /, *args: Any, **kwargs: Any) -> Any:
+        return await self.engine.look(self.key(*args, **kwargs))
+
+    async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
+        await self.engine.put(self.key(*args, **kwargs), value)
+
+    async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
+        return await self.engine.stack.get(self.key(*args, **kwargs)) is not None
+
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> None:
+        await self.engine.invalidate(self.key(*args, **kwargs))
+
+    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        key = self.key(*args, **kwargs)
+        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
+
+    async def clear(self) -> None:
+        await self.engine.clear(self.keys.namespace)
+        self.engine.announce.reset()
+
+    async def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
+        try:
+            key = self.key(*args, **kwargs)
+        except UnkeyableArgument as error:
+            return Explanation("unkeyable", str(error))
+        found = await self.engine.stack.get(key)
+        if found is None:
+            return Explanation("miss", "no tier has a fresh answer under this key", key)
+        now = self.engine.policy.clock()
+        age, left = now - found.entry.created_at, found.entry.ttl(now)
+        try:
+            self.engine.codec().decode(found.entry.payload)
+        except Exception as error:
+            return Explanation("unreadable", f"{error}", key, found.tier, age, left)
+        return Explanation("hit", f"stored {age:.0f} s ago", key, found.tier, age, left)
+
+    def _uncached(self, error: UnkeyableArgument) -> None:
+        if not self.engine.policy.fail_open:
+            raise error
+        announce = self.engine.announce
+        announce("unkeyable", error=error)
+        announce.warn_once(error.parameter, UnkeyableArgumentWarning, f"not cached: {error}")
+
+
+def map_in_threads(
+    call: Callable[..., Any],
+    calls: Iterable[Any],
+    *,
+    concurrency: int = 8,
+    return_exceptions: bool = False,
+) -> list[Any]:
+    """Answer *calls* in threads; see `Cached.cache_map`."""
+    with ThreadPoolExecutor(_at_least_one(concurrency)) as pool:
+        jobs = [pool.submit(call, *args, **kwargs) for args, kwargs in map(_arguments, calls)]
+    return [_outcome(job, return_exceptions) for job in jobs]
+
+
+async def map_in_tasks(
+    call: Callable[..., Awaitable[Any]],
+    calls: Iterable[Any],
+    *,
+    concurrency: int = 8,
+    return_exceptions: bool = False,
+) -> list[Any]:
+    """Answer *calls* as tasks; see `Cached.cache_map`."""
+    gate = asyncio.Semaphore(_at_least_one(concurrency))
+
+    async def one(args: Args, kwargs: Kwargs) -> Any:
+        async with gate:
+            return await call(*args, **kwargs)
+
+    jobs = [asyncio.ensure_future(one(*_arguments(each))) for each in calls]
+    try:
+        if jobs:
+            await asyncio.wait(jobs)
+    finally:
+        for job in jobs:
+            job.cancel()  # only where we were cancelled: otherwise all have ended
+    return [_outcome(job, return_exceptions) for job in jobs]
+
+
+def _outcome(job: Any, return_exceptions: bool) -> Any:
+    error = job.exception() if return_exceptions else None
+    return job.result() if error is None else error
+
+
+def _arguments(call: Any) -> tuple[Args, Kwargs]:
+    if isinstance(call, tuple):
+        return call, {}
+    if isinstance(call, dict):
+        return (), call
+    return (call,), {}
+
+
+def _at_least_one(concurrency: int) -> int:
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}; it must be 1 or more")
+    return concurrency

@@ -1,0 +1,168 @@
+"""The whole policy: from a key and a way to produce the answer, to the answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+from typing import Any
+
+from ._flights import Flight, Flights
+from .entry import Entry
+from .errors import UnstorableResultWarning
+from .events import Announcer
+from .policy import Policy
+from .protocols import Codec
+from .tiers import Stack
+
+Produce = Callable[[], Awaitable[Any]]
+
+
+class Miss:
+    """The type of `MISS`, which stands for "nothing cached" where None would be an answer."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "MISS"
+
+
+MISS = Miss()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one flight brings home: the leader's result, and its payload for the followers."""
+
+    result: Any
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Answers from the stack, else from a flight, else by calling."""
+
+    codec: Callable[[], Codec]
+    stack: Stack
+    flights: Flights[Outcome]
+    announce: Announcer
+    policy: Policy
+
+    async def recall(self, key: str, produce: Produce) -> Any:
+        """Give the cached answer for *key*, or call *produce* and keep what it answers."""
+        if (found := await self.look(key)) is not MISS:
+            return found
+
+        async def lead(flight: Flight[Outcome]) -> Outcome:
+            # Another flight may have landed between our look and our take-off.
+            if (found := await self.look(key)) is not MISS:
+                return Outcome(found, self._encode(key, found))
+            self.announce("miss", key)
+            return await self._call_and_keep(key, produce, flight)
+
+        async def alone() -> Outcome:
+            self.announce("miss", key)
+            return Outcome(await produce(), None)
+
+        outcome, led = await self.flights.share(key, lead, alone)
+        if led:
+            return outcome.result
+        self.announce("shared", key)
+        return self._copy_of(outcome)
+
+    async def look(self, key: str) -> Any:
+        """Give the cached answer, or `MISS`."""
+        found = await self.stack.get(key)
+        if found is None:
+            return MISS
+        try:
+            result = self.codec().decode(found.entry.payload)
+        except Exception as error:
+            self.announce("corrupt", key, found.tier, error=error)
+            await self.stack.delete(key)
+            return MISS
+        self.announce("hit", key, found.tier, seconds=found.entry.seconds)
+        return result
+
+    async def refresh(self, key: str, produce: Produce) -> Any:
+        """Call *produce* whatever is cached, and keep what it answers."""
+        return (await self._call_and_keep(key, produce, Flight())).result
+
+    async def put(self, key: str, result: Any) -> None:
+        """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
+        await self._store(key, result, self.codec().encode(self.codec().settle(result)), 0.0)
+
+    async def invalidate(self, key: str) -> None:
+        """Forget the answer for *key*, and any that is being produced."""
+        self.flights.forget(key)
+        await self.stack.delete(key)
+
+    async def clear(self, namespace: str) -> None:
+        """Forget every answer whose key begins with *namespace*."""
+        self.flights.forget(namespace)
+        await self.stack.clear(namespace)
+
+    async def _call_and_keep(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
+        start = perf_counter()
+        answer = await produce()
+        seconds = perf_counter() - start
+        result = self._settled(key, answer)
+        if flight.obsolete or not self._wanted(key, result):
+            return Outcome(result, None)
+        payload = self._encode(key, result)
+        if payload is not None:
+            await self._store(key, result, payload, seconds)
+        if flight.obsolete:  # invalidated while we wrote
+            await self.stack.delete(key)
+        return Outcome(result, payload)
+
+    async def _store(self, key: str, result: Any, payload: bytes, seconds: float) -> None:
+        lifetime = self._survive(key, lambda: self.policy.lifetime(result), 0.0)
+        if lifetime == 0:
+            return
+        now = self.policy.clock()
+        until = inf if lifetime is None else now + lifetime
+        await self.stack.set(key, Entry(payload, now, until, until, seconds))
+        self.announce("stored", key, seconds=seconds)
+
+    def _wanted(self, key: str, result: Any) -> bool:
+        cache_if = self.policy.cache_if
+        return cache_if is None or bool(self._survive(key, lambda: cache_if(result), False))
+
+    def _settled(self, key: str, answer: Any) -> Any:
+        return self._survive(key, lambda: self.codec().settle(answer), answer)
+
+    def _survive(self, key: str, ask: Callable[[], Any], otherwise: Any) -> Any:
+        """What the user's own callable says; if it raises, *otherwise*: the answer is paid for."""
+        try:
+            return ask()
+        except Exception as error:
+            if not self.policy.fail_open:
+                raise
+            self.announce("failure", key, error=error)
+            return otherwise
+
+    def _encode(self, key: str, result: Any) -> bytes | None:
+        try:
+            return self.codec().encode(result)
+        except Exception as error:
+            self.announce("unstorable", key, error=error)
+            self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
+            return None
+
+    def _copy_of(self, outcome: Outcome) -> Any:
+        """An independent copy: results are mutable, and each caller owns one."""
+        if outcome.payload is not None:
+            return self.codec().decode(outcome.payload)
+        try:
+            return copy.deepcopy(outcome.result)
+        except Exception:
+            return outcome.result

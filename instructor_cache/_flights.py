@@ -1,0 +1,153 @@
+"""At most one call in flight for each key; later callers share its outcome."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from threading import Lock
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+T = TypeVar("T")
+
+
+class Flight(Future[T]):
+    """One call under way, its outcome to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.obsolete = False  # invalidated while under way: its answer must not be kept
+        self.waits_for: list[Flight[Any]] = []
+
+
+Wait = Callable[[Future[T]], Awaitable[T]]
+
+# The flights that the current call leads, itself or through its callers.
+_led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
+_waiting = Lock()  # guards every `waits_for`
+
+
+class LeaderGone(Exception):
+    """The leader was cancelled or killed; a follower has to take over."""
+
+
+class Flights(Generic[T]):
+    """The flights of one function, by key."""
+
+    def __init__(self, wait: Wait[T]) -> None:
+        self._wait = wait
+        self._land_all()
+        _all_flights.add(self)
+
+    async def share(
+        self,
+        key: str,
+        lead: Callable[[Flight[T]], Awaitable[T]],
+        alone: Callable[[], Awaitable[T]],
+    ) -> tuple[T, bool]:
+        """Give the outcome for *key* and whether this caller produced it.
+
+        The first caller produces it with *lead*; those who come meanwhile wait and get the same
+        outcome, exception included. If the leader is cancelled, one of them leads. A call that
+        would wait for itself is produced with *alone*.
+        """
+        while True:
+            flight, leading = self._board(key)
+            if leading:
+                return await self._lead(key, flight, lead), True
+            led = _led.get()
+            if not _may_wait(led, flight):
+                return await alone(), True
+            try:
+                return await self._wait(flight), False
+            except LeaderGone:
+                continue
+            finally:
+                _stop_waiting(led, flight)
+
+    def forget(self, prefix: str) -> None:
+        """Let no flight whose key begins with *prefix* be joined or kept any more."""
+        with self._lock:
+            for key in [key for key in self._open if key.startswith(prefix)]:
+                self._open.pop(key).obsolete = True
+
+    def _board(self, key: str) -> tuple[Flight[T], bool]:
+        with self._lock:
+            if (flight := self._open.get(key)) is not None:
+                return flight, False
+            flight = self._open[key] = Flight()
+            return flight, True
+
+    async def _lead(
+        self, key: str, flight: Flight[T], lead: Callable[[Flight[T]], Awaitable[T]]
+    ) -> T:
+        token = _led.set((*_led.get(), flight))
+        try:
+            outcome = await lead(flight)
+        except BaseException as error:
+            self._land(key, flight)
+            flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
+            raise
+        finally:
+            _led.reset(token)
+        self._land(key, flight)
+        flight.set_result(outcome)
+        return outcome
+
+    def _land(self, key: str, flight: Flight[T]) -> None:
+        with self._lock:
+            if self._open.get(key) is flight:
+                del self._open[key]
+
+    def _land_all(self) -> None:
+        self._lock = Lock()
+        self._open: dict[str, Flight[T]] = {}
+
+
+_all_flights: WeakSet[Flights[Any]] = WeakSet()
+
+
+def _may_wait(led: tuple[Flight[Any], ...], flight: Flight[Any]) -> bool:
+    """Whether to wait for *flight* is safe; if so, that the flights of *led* do is written down."""
+    if not led:
+        return True
+    with _waiting:
+        if _reaches(flight, led):
+            return False
+        for mine in led:
+            mine.waits_for.append(flight)
+        return True
+
+
+def _stop_waiting(led: tuple[Flight[Any], ...], flight: Flight[Any]) -> None:
+    with _waiting:
+        for mine in led:
+            mine.waits_for.remove(flight)
+
+
+def _reaches(start: Flight[Any], goals: tuple[Flight[Any], ...]) -> bool:
+    """Whether *start* is one of *goals* or waits for one, directly or through others."""
+    seen: set[Flight[Any]] = set()
+    pending = [start]
+    while pending:
+        flight = pending.pop()
+        if flight in goals:
+            return True
+        if flight not in seen:
+            seen.add(flight)
+            pending.extend(flight.waits_for)
+    return False
+
+
+def _start_empty() -> None:
+    # In a forked child the leaders, and whoever held the locks, do not exist.
+    global _waiting
+    _waiting = Lock()
+    for flights in list(_all_flights):
+        flights._land_all()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_empty)

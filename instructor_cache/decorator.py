@@ -1,0 +1,236 @@
+"""`instructor_cache`: reads a function once, at decoration, and wires it to an engine."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar, overload
+
+from ._bridge import drive, inline, wait_async, wait_blocking
+from ._calls import Calls, map_in_tasks, map_in_threads
+from ._engine import Engine
+from ._flights import Flights
+from .backends import DEFAULT_URL
+from .backends.memory import MemoryCache
+from .cached import AsyncCached, Cached, CacheInfo, Decorator
+from .events import Announcer, Observer
+from .keys import Keys
+from .policy import TTL, Policy
+from .returns import ReturnType, callers_names
+from .tiers import BackendLike, Stack, Tier, tiers_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+# What a cached function carries beside its call, by the method of Calls behind it.
+_ASKED = ("get", "set", "contains", "invalidate", "refresh", "clear", "explain")
+
+
+@overload
+def instructor_cache(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+@overload
+def instructor_cache(func: Callable[P, R], /) -> Cached[P, R]: ...
+@overload
+def instructor_cache(
+    backend: BackendLike | None = None,
+    /,
+    *,
+    ttl: TTL = None,
+    prefix: str = "instructor",
+    key: Callable[..., Any] | None = None,
+    cache_key_fn: Callable[[Call], Any] | None = None,
+    ignore: Collection[str] = (),
+    version: str | int = "",
+    returns: Any = None,
+    cache_if: Callable[[Any], bool] | None = None,
+    fail_open: bool = True,
+    observer: Observer | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Decorator: ...
+
+
+def instructor_cache(
+    backend: Any = None,
+    /,
+    *,
+    ttl: TTL = None,
+    prefix: str = "instructor",
+    key: Callable[..., Any] | None = None,
+    cache_key_fn: Callable[[Call], Any] | None = None,
+    ignore: Collection[str] = (),
+    version: str | int = "",
+    returns: Any = None,
+    cache_if: Callable[[Any], bool] | None = None,
+    fail_open: bool = True,
+    observer: Observer | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Any:
+    """Remember what a function that returns Pydantic models answered.
+
+    Works bare, called, and on methods, for sync and async functions.
+
+    Args:
+        backend: Where answers are kept: a backend, its URL, a ready Redis or diskcache client, or
+            a `TieredCache`. None: the URL in ``INSTRUCTOR_CACHE_URL``, else the folder
+            ``.instructor_cache``.
+        ttl: How long an answer is fresh: seconds, a `timedelta`, text such as "1h30m", or a
+            callable of the result. None is for ever, 0 does not store.
+        prefix: First part of every key: a namespace in a backend that others use too.
+        key: Called with the call's own arguments; what it returns stands for them in the key.
+        cache_key_fn: The same with one argument, the pair ``(args, kwargs)``.
+        ignore: Names of parameters that do not change the answer, such as a client.
+        version: Changed by hand when old answers should no longer be found.
+        returns: The type of the answers, instead of the return annotation; any type that
+            Pydantic knows.
+        cache_if: Tells whether a result may be stored.
+        fail_open: When a backend fails, or an argument has no key, call the function as if there
+            were no cache; otherwise raise BackendError or UnkeyableArgument.
+        observer: Called with every `Event`.
+        clock: Seconds since the epoch; for tests.
+
+    Raises:
+        ValueError: There is no Pydantic model in the return annotation, or an option is wrong.
+        TypeError: The backend can't keep answers, or not for a function of this colour.
+    """
+    function, backend = (backend, None) if _is_function(backend) else (None, backend)
+    tiers = tiers_of(_default_url() if backend is None else backend)
+    policy = Policy(ttl, cache_if, fail_open, clock)
+    keys_of = partial(
+        Keys,
+        prefix=prefix,
+        version=str(version),
+        ignore=ignore,
+        key=_key_function(key, cache_key_fn),
+    )
+
+    def decorate(func: Any) -> Any:
+        if isinstance(func, (classmethod, staticmethod)):
+            return type(func)(decorate(func.__func__))
+        _check_function(func)
+        keys = keys_of(func)
+        announce = Announcer(keys.function, observer)
+        returned = ReturnType(func, returns, callers_names())
+        return _wrap(func, keys, returned, tiers, policy, announce)
+
+    return decorate if function is None else decorate(function)
+
+
+@overload
+def lru(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+@overload
+def lru(func: Callable[P, R], /) -> Cached[P, R]: ...
+@overload
+def lru(maxsize: int | None = 128, ttl: TTL = None, **options: Any) -> Decorator: ...
+
+
+def lru(maxsize: Any = 128, ttl: TTL = None, **options: Any) -> Any:
+    """Remember the *maxsize* answers used last, in this process's memory; None for all of them.
+
+    Like `functools.lru_cache`, for functions that return Pydantic models: every caller gets a
+    copy of its own. Stacks on top of `instructor_cache`, and takes its *options*.
+    """
+    if _is_function(maxsize):
+        return instructor_cache(MemoryCache(128))(maxsize)
+    return instructor_cache(MemoryCache(maxsize), ttl=ttl, **options)
+
+
+def _wrap(
+    func: Callable[..., Any],
+    keys: Keys,
+    returned: ReturnType,
+    tiers: tuple[Tier, ...],
+    policy: Policy,
+    announce: Announcer,
+) -> Any:
+    """A function like *func* in its own colour, with the methods of `Cached` on it."""
+    is_async = inspect.iscoroutinefunction(func)
+    stack = Stack.open(tiers, is_async, announce, policy)
+    flights = Flights[Any](wait_async if is_async else wait_blocking)
+    engine = Engine(lambda: returned.codec, stack, flights, announce, policy)
+    calls = Calls(func if is_async else inline(func), keys, returned, engine)
+    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
+    face = _as_it_is if is_async else _driven
+    for name in _ASKED:
+        setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
+    wrapper.cache_key = calls.key
+    wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, wrapper)
+    wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
+    wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy)
+    return wrapper
+
+
+def _sync_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+    @wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return drive(calls.call(*args, **kwargs))
+
+    return wrapper
+
+
+def _async_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+    @wraps(func)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await calls.call(*args, **kwargs)
+
+    return wrapper
+
+
+def _driven(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    @wraps(method)
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        return drive(method(*args, **kwargs))
+
+    return ask
+
+
+def _as_it_is(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    return method
+
+
+def _size(tier: Tier) -> tuple[int | None, int | None]:
+    backend: Any = tier.backend
+    return (backend.maxsize, len(backend)) if hasattr(backend, "maxsize") else (None, None)
+
+
+def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str, Any]:
+    return {
+        "ttl": policy.ttl,
+        "prefix": keys.prefix,
+        "version": keys.version,
+        "ignore": keys.ignore,
+        "fail_open": policy.fail_open,
+        "tiers": tuple(tier.name for tier in tiers),
+    }
+
+
+def _default_url() -> str:
+    return os.environ.get("INSTRUCTOR_CACHE_URL") or DEFAULT_URL
+
+
+def _is_function(thing: Any) -> bool:
+    return inspect.isroutine(thing) or isinstance(thing, (classmethod, staticmethod, partial))
+
+
+def _check_function(func: Any) -> None:
+    if not (callable(func) and hasattr(func, "__qualname__")) or isinstance(func, type):
+        raise TypeError(
+            f"found {func!r}; instructor_cache decorates functions and methods: "
+            f"wrap what you call in a `def` with a return annotation"
+        )
+
+
+def _key_function(
+    key: Callable[..., Any] | None, cache_key_fn: Callable[[Call], Any] | None
+) -> Callable[..., Any] | None:
+    if key is not None and cache_key_fn is not None:
+        raise ValueError("found both key= and cache_key_fn=, which mean the same; give one")
+    for chosen in (key, cache_key_fn):
+        if chosen is not None and not callable(chosen):
+            raise TypeError(f"found the key function {chosen!r}; it must be callable")
+    if cache_key_fn is None:
+        return key
+    return lambda *args, **kwargs: cache_key_fn((args, kwargs))

@@ -1,0 +1,58 @@
+"""What can go wrong, and what is only worth a warning.
+
+InstructorCacheError
+├── BackendError             a backend failed and the function says fail_open=False
+├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
+├── Unstorable               (ValueError) a result that its stored form would not restore exactly
+└── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
+
+InstructorCacheWarning       (UserWarning)
+├── UnkeyableArgumentWarning the call went through uncached
+├── UnstorableResultWarning  the answer was returned but not stored
+└── BackendWarning           a store was set aside, can't be written, or isn't safe
+
+Mistakes at decoration are plain ValueError and TypeError: they are the programmer's, not the
+cache's, and no running program has a use for catching them.
+"""
+
+from __future__ import annotations
+
+
+class InstructorCacheError(Exception):
+    """Base of every error that this package defines."""
+
+
+class BackendError(InstructorCacheError):
+    """A backend failed while ``fail_open`` was False; ``__cause__`` is its own error."""
+
+
+class UnkeyableArgument(InstructorCacheError, TypeError):
+    """An argument has no stable key; the message names it and the remedies."""
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class Unstorable(InstructorCacheError, ValueError):
+    """A result can't be stored so that a hit would equal it."""
+
+
+class CorruptEntry(InstructorCacheError, ValueError):
+    """Stored bytes are not an entry of this key in a version that we read."""
+
+
+class InstructorCacheWarning(UserWarning):
+    """Base of every warning that this package gives."""
+
+
+class UnkeyableArgumentWarning(InstructorCacheWarning):
+    """A call went through uncached because one of its arguments has no stable key."""
+
+
+class UnstorableResultWarning(InstructorCacheWarning):
+    """A result was returned but not stored."""
+
+
+class BackendWarning(InstructorCacheWarning):
+    """A backend needs attention: set aside, read-only, or unsafe."""

@@ -1,0 +1,127 @@
+"""What observers are told, and what goes to the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Literal
+
+from ._frames import callers_frame
+
+logger = logging.getLogger("instructor_cache")
+
+Kind = Literal["hit", "miss", "shared", "stored", "failure", "corrupt", "unstorable", "unkeyable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened on the way to an answer. Never holds arguments or results.
+
+    Attributes:
+        kind: *hit*: answered from a tier. *miss*: the function was called. *shared*: answered by
+            another caller's call in flight. *stored*: an answer was written. *failure*: an error
+            of a backend (or of ``cache_if``, ``ttl``) was survived. *corrupt*: stored bytes were
+            discarded. *unstorable*: the answer could not be stored. *unkeyable*: the call had no
+            key and went through.
+        function: Module and qualified name of the cached function.
+        key: The full key; empty for *unkeyable*.
+        tier: Name of the tier concerned, or None.
+        error: The exception behind it, or None.
+        seconds: How long the original call took: saved by a *hit*, spent before a *stored*.
+    """
+
+    kind: Kind
+    function: str
+    key: str = ""
+    tier: str | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+
+Observer = Callable[[Event], None]
+
+_LEVELS: dict[Kind, int] = {
+    "failure": logging.WARNING,
+    "corrupt": logging.WARNING,
+    "unstorable": logging.INFO,
+    "unkeyable": logging.INFO,
+}
+_REPEAT_AFTER = 60.0  # seconds between two warnings of one kind from one tier
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Counts one function's events and tells the observer and the log, if they listen."""
+
+    function: str
+    observer: Observer | None = None
+    hits: int = 0
+    misses: int = 0
+    _lock: Lock = field(default_factory=Lock)
+    _warned: set[str] = field(default_factory=set)
+    _warned_at: dict[tuple[Kind, str | None], float] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        kind: Kind,
+        key: str = "",
+        tier: str | None = None,
+        *,
+        error: BaseException | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        self._count(kind)
+        level = _LEVELS.get(kind, logging.DEBUG)
+        if self.observer is None and not logger.isEnabledFor(level):
+            return
+        event = Event(kind, self.function, key, tier, error, seconds)
+        self._log(level, event)
+        if self.observer is not None:
+            try:
+                self.observer(event)
+            except Exception:
+                logger.exception("an observer raised on %s of %s", kind, self.function)
+
+    def warn_once(self, subject: str, category: type[Warning], message: str) -> None:
+        """Give a Python warning, where the user's code is, the first time for *subject*."""
+        if subject not in self._warned:
+            self._warned.add(subject)
+            _, depth = callers_frame()
+            warnings.warn(message, category, stacklevel=depth)
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        with self._lock:
+            self.hits = self.misses = 0
+
+    def _count(self, kind: Kind) -> None:
+        with self._lock:
+            if kind in ("hit", "shared"):
+                self.hits += 1
+            elif kind in ("miss", "unkeyable"):
+                self.misses += 1
+
+    def _log(self, level: int, event: Event) -> None:
+        if level >= logging.WARNING and self._told_lately(event):
+            level = logging.DEBUG  # a backend that is down must not flood the log
+        logger.log(
+            level,
+            "%s %s key=%s tier=%s%s",
+            event.kind,
+            event.function,
+            event.key,
+            event.tier,
+            f" error={type(event.error).__name__}: {event.error}" if event.error else "",
+        )
+
+    def _told_lately(self, event: Event) -> bool:
+        now = time.monotonic()
+        last = self._warned_at.get((event.kind, event.tier))
+        if last is not None and now - last < _REPEAT_AFTER:
+            return True
+        self._warned_at[event.kind, event.tier] = now
+        return False

@@ -1,0 +1,141 @@
+"""From a call to its key: bind, write canonically, digest."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+from urllib.parse import quote
+
+from .canonical import NoForm, canonical
+from .errors import UnkeyableArgument
+from .schema import identity
+
+_REMEDIES = (
+    "leave it out with ignore={name!r} if it does not change the answer, give key= a function of "
+    "the call, or give its class a method __cache_key__() that returns plain data"
+)
+
+
+class Keys:
+    """Makes the keys of one function's calls: ``prefix:function:schema:arguments``.
+
+    The parts are escaped, so no ``:``, ``*`` or ``[`` in a prefix or version reaches another
+    namespace or a Redis pattern.
+    """
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        *,
+        prefix: str = "instructor",
+        version: str = "",
+        ignore: Collection[str] = (),
+        key: Callable[..., Any] | None = None,
+    ) -> None:
+        self.function = identity(func)
+        self.prefix, self.version, self.ignore = prefix, version, tuple(ignore)
+        self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
+        self._version_part = f"{_escape(version)}~" if version else ""
+        self._key = key
+        self._ignored = _check_ignored(func, ignore)
+        self._bind, names = _binder(func)
+        self._kept = [(name, canonical(name)) for name in names if name not in ignore]
+
+    def make(self, schema: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Give the key of a call.
+
+        Raises UnkeyableArgument, and TypeError for arguments that the function does not take.
+        """
+        arguments = self._bind(*args, **kwargs)
+        if self._key is None:
+            body = b"".join([self._argument(n, form, arguments[n]) for n, form in self._kept])
+        else:
+            body = self._chosen(args, kwargs)
+        digest = hashlib.sha256(body).hexdigest()[:32]
+        return f"{self.namespace}{self._version_part}{schema}:{digest}"
+
+    def _argument(self, name: str, form: bytes, value: Any) -> bytes:
+        if self._ignored and isinstance(value, dict) and name == self._ignored.get("**"):
+            value = {k: v for k, v in value.items() if k not in self._ignored}
+        return form + _encode(value, self.function, name)
+
+    def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        assert self._key is not None
+        try:
+            chosen = self._key(*args, **kwargs)
+        except Exception as error:
+            raise UnkeyableArgument(
+                f"{self.function}: its key function raised {type(error).__name__}: {error}; "
+                f"it must give the key for every call",
+                "key",
+            ) from error
+        return b"key" + _encode(chosen, self.function, "key")
+
+
+def _encode(value: Any, function: str, name: str) -> bytes:
+    try:
+        return canonical(value)
+    except NoForm as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "found a container that contains itself, or is nested too deeply"
+    except Exception as error:  # the argument's own code: a property, a __cache_key__
+        reason = f"reading it raised {type(error).__name__}: {error}"
+    raise UnkeyableArgument(
+        f"{function}: the argument {name!r} has no stable key: {reason}; "
+        + _REMEDIES.format(name=(name,)),
+        name,
+    )
+
+
+def _escape(part: str) -> str:
+    return quote(part, safe="<>@/+,=")
+
+
+def _binder(func: Callable[..., Any]) -> tuple[Callable[..., dict[str, Any]], list[str]]:
+    """A function that binds as *func* does, defaults applied, about 50 times faster than inspect.
+
+    Python itself does the binding: the function is compiled with the same parameters.
+    """
+    parameters = list(inspect.signature(func).parameters.values())
+    defaults = {f"_default_{n}": p.default for n, p in enumerate(parameters)}
+    names = [p.name for p in parameters]
+    body = ", ".join(f"{name!r}: {name}" for name in names)
+    bind = eval(f"lambda {_header(parameters)}: {{{body}}}", defaults)
+    bind.__name__ = getattr(func, "__name__", "function")
+    bind.__qualname__ = getattr(func, "__qualname__", bind.__name__)
+    return bind, names
+
+
+def _header(parameters: list[inspect.Parameter]) -> str:
+    """The parameter list as source, each default as a name."""
+    parts: list[str] = []
+    for n, p in enumerate(parameters):
+        before = parameters[n - 1].kind if n else None
+        if before is p.POSITIONAL_ONLY and p.kind is not p.POSITIONAL_ONLY:
+            parts.append("/")
+        if p.kind is p.KEYWORD_ONLY and before not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL):
+            parts.append("*")
+        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        default = "" if p.default is p.empty else f"=_default_{n}"
+        parts.append(f"{star}{p.name}{default}")
+    if parameters and parameters[-1].kind is inspect.Parameter.POSITIONAL_ONLY:
+        parts.append("/")
+    return ", ".join(parts)
+
+
+def _check_ignored(func: Callable[..., Any], ignore: Collection[str]) -> dict[str, str]:
+    """The ignored names that only a ``**`` parameter can hold, and that parameter under "**"."""
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore is {ignore!r}; give a collection of names: ignore=({ignore!r},)")
+    parameters = inspect.signature(func).parameters
+    others = [name for name in ignore if name not in parameters]
+    rest = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+    if others and not rest:
+        raise ValueError(
+            f"ignore names {others[0]!r}, which {func.__qualname__} does not take; "
+            f"it takes: {', '.join(parameters) or 'nothing'}"
+        )
+    return {**dict.fromkeys(others, ""), "**": rest[0]} if others else {}

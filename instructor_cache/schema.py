@@ -1,0 +1,99 @@
+"""From a type to a fingerprint that changes when the type does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+def identity(thing: Any) -> str:
+    """Give the dotted name by which a class or function is known in every process.
+
+    The main script goes by its file's stem (or by its module name under ``python -m``), so that
+    running a module and importing it agree.
+    """
+    module: str = thing.__module__ or "builtins"
+    if module in ("__main__", "__mp_main__"):
+        module = _main_name()
+    return f"{module}.{thing.__qualname__}"
+
+
+def fingerprint(adapter: TypeAdapter[Any]) -> str:
+    """Give 16 hexadecimal digits that stand for the type's schema and its classes' names."""
+    facts = [
+        adapter.json_schema(mode="validation", by_alias=True, schema_generator=_Describe),
+        adapter.json_schema(mode="serialization", by_alias=False, schema_generator=_Describe),
+        sorted({identity(cls) for cls in _classes(adapter.core_schema)}),
+    ]
+    text = json.dumps(facts, sort_keys=True, default=lambda thing: identity(type(thing)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def model_fingerprint(model: type[BaseModel]) -> str:
+    """Give the fingerprint of a model class, computed once for each class."""
+    if (found := _of_models.get(model)) is None:
+        found = _of_models[model] = fingerprint(TypeAdapter(model))
+    return found
+
+
+def holds_model(schema: Any) -> bool:
+    """Whether a core schema has a Pydantic model or a Pydantic dataclass anywhere in it."""
+    return any(
+        issubclass(cls, BaseModel) or hasattr(cls, "__pydantic_validator__")
+        for cls in _classes(schema)
+    )
+
+
+_of_models: WeakKeyDictionary[type[BaseModel], str] = WeakKeyDictionary()
+
+
+def _main_name() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
+
+
+def _classes(schema: Any) -> Iterator[type]:
+    """The classes that a core schema builds, found wherever they nest."""
+    if isinstance(schema, dict):
+        if isinstance(cls := schema.get("cls"), type):
+            yield cls
+        # metadata may hold whatever a library put there, back references included
+        parts: Any = (part for name, part in schema.items() if name not in ("metadata", "default"))
+    elif isinstance(schema, (list, tuple)):
+        parts = schema
+    else:
+        return
+    for part in parts:
+        yield from _classes(part)
+
+
+class _Describe(GenerateJsonSchema):
+    """A JSON schema for any type: what JSON Schema has no words for is named instead."""
+
+    def handle_invalid_for_json_schema(
+        self, schema: CoreSchema, error_info: str
+    ) -> JsonSchemaValue:
+        cls = schema.get("cls")
+        name = identity(cls) if isinstance(cls, type) else error_info
+        return {"python": schema["type"], "name": name}
+
+    def encode_default(self, dflt: Any) -> Any:
+        if isinstance(dflt, (set, frozenset)):  # their order differs from process to process
+            return sorted((super(_Describe, self).encode_default(x) for x in dflt), key=json.dumps)
+        return super().encode_default(dflt)
+
+    def emit_warning(self, kind: Any, detail: str) -> None:
+        """Say nothing: nobody reads this schema."""
