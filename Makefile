@@ -1,0 +1,56 @@
+# Everything a newcomer types is `make demo` and `make test`; each makes what it needs.
+
+VENV ?= .venv
+# The newest Python from 3.10 to 3.13 that can make virtual environments; PYTHON=... overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$p && break; done)
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-slow test-all lint format bench clean
+
+demo: $(VENV)/.demo
+	@$(RUN) examples/demo.py
+
+test: $(VENV)/.test
+	@$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest -m "not slow"
+	@$(RUN) -m coverage report --format=total | sed 's/^/Coverage with branches, in percent: /'
+
+test-slow: $(VENV)/.test
+	$(RUN) -m pytest -m slow
+
+# The quick suite on every supported Python that is installed.
+test-all:
+	@for v in 3.10 3.11 3.12 3.13; do \
+		if python$$v -c '' 2>/dev/null; then \
+			echo "== Python $$v"; \
+			$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venv-$$v || exit 1; \
+		else echo "== Python $$v is not installed"; fi; done
+
+lint: $(VENV)/.lint
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+format: $(VENV)/.lint
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: $(VENV)/.test
+	$(RUN) benchmarks/speed.py
+
+clean:
+	rm -rf .venv .venv-3.* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "make needs a Python from 3.10 to 3.13 with its venv module \
+	(on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
+	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@))]"
+	@touch $@

@@ -1,0 +1,86 @@
+"""What all tests share: async tests without a plugin, both colours of function, a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from redis_server import NONE_FOUND, RedisServer, find_server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
+    """Run an ``async def`` test on an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+class Colour:
+    """Makes a cached function of one colour, and calls anything of it from an async test."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_async = name == "async"
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def function(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """*func*, written sync, as a function of this colour with the same name and types."""
+        if not self.is_async:
+            return func
+
+        async def twin(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            return func(*args, **kwargs)
+
+        twin.__name__, twin.__qualname__ = func.__name__, func.__qualname__
+        twin.__module__, twin.__doc__ = func.__module__, func.__doc__
+        twin.__annotations__ = func.__annotations__
+        twin.__signature__ = inspect.signature(func)  # type: ignore[attr-defined]
+        return twin
+
+    async def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The outcome of *func*, whichever colour it has."""
+        outcome = func(*args, **kwargs)
+        return await outcome if isinstance(outcome, Awaitable) else outcome
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Runs a test once for sync functions and once for coroutine functions."""
+    return Colour(request.param)
+
+
+@pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    """The URL of a real Redis server that lasts for the session."""
+    if url := os.environ.get("INSTRUCTOR_CACHE_TEST_REDIS_URL"):
+        yield url
+        return
+    try:
+        find_server()
+    except RuntimeError:
+        pytest.fail(NONE_FOUND)
+    with RedisServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """The same server; tests that count or clear keys use a prefix of their own."""
+    return redis_server_url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{uuid.uuid4().hex}"
