@@ -160,6 +160,8 @@ class Decorator(Protocol):
     """What ``instructor_cache(...)`` gives: takes a function, gives the cached one."""
 
     @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, func: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncCached[P, R]: ...
     @overload
     def __call__(self, func: Callable[P, R], /) -> Cached[P, R]: ...

@@ -40,7 +40,7 @@ class NoForm(TypeError):
 
 def canonical(value: Any) -> bytes:
     """Give the canonical bytes of *value*, or raise NoForm."""
-    encode = _EXACT.get(type(value))
+    encode = _EXACT.get(type(value))  # pyright: ignore[reportUnknownArgumentType]
     return encode(value) if encode is not None else _other(value)
 
 
@@ -80,8 +80,7 @@ def _complex(value: complex) -> bytes:
 
 
 def _dict(value: dict[Any, Any]) -> bytes:
-    pairs = (canonical(k) + canonical(v) for k, v in dict.items(value))
-    return _unordered(b"d", pairs)
+    return _unordered(b"d", (canonical(k) + canonical(v) for k, v in value.items()))
 
 
 def _deque(value: deque[Any]) -> bytes:
@@ -135,8 +134,8 @@ _EXACT: dict[type, Encode] = {
     complex: _complex,
     bytes: lambda value: _frame(b"b", value),
     bytearray: lambda value: _frame(b"B", bytes(value)),
-    tuple: lambda value: _sequence(b"t", tuple.__iter__(value)),
-    list: lambda value: _sequence(b"l", list.__iter__(value)),
+    tuple: lambda value: _sequence(b"t", value),
+    list: lambda value: _sequence(b"l", value),
     dict: _dict,
     set: lambda value: _unordered(b"e", map(canonical, value)),
     frozenset: lambda value: _unordered(b"E", map(canonical, value)),
@@ -158,8 +157,9 @@ _EXACT: dict[type, Encode] = {
 
 
 def _other(value: Any) -> bytes:
-    if (own := getattr(type(value), "__cache_key__", None)) is not None:
-        return _object(value, own(value))
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if hasattr(cls, "__cache_key__"):
+        return _object(value, cls.__cache_key__(value))
     for accepts, encode in _KINDS:
         if accepts(value):
             return encode(value)
@@ -199,7 +199,7 @@ def _dataclass(value: Any) -> bytes:
 
 
 def _attrs(value: Any) -> bytes:
-    return _object(value, {a.name: getattr(value, a.name) for a in type(value).__attrs_attrs__})
+    return _object(value, {a.name: getattr(value, a.name) for a in value.__attrs_attrs__})
 
 
 def _ordered_dict(value: OrderedDict[Any, Any]) -> bytes:
@@ -274,7 +274,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (_is(types.ModuleType), lambda value: _text(b"u", value.__name__)),
     (_is(functools.partial), _partial),
     (dataclasses.is_dataclass, _dataclass),
-    (lambda value: hasattr(type(value), "__attrs_attrs__"), _attrs),
+    (lambda value: hasattr(value, "__attrs_attrs__"), _attrs),
     (_is(OrderedDict), _ordered_dict),
     (_is(PurePath), _path),
     (_is(re.Pattern), _pattern),

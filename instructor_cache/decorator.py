@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ._bridge import drive, inline, wait_async, wait_blocking
 from ._calls import Calls, map_in_tasks, map_in_threads
@@ -31,7 +31,9 @@ _ASKED = ("get", "set", "contains", "invalidate", "refresh", "clear", "explain")
 
 
 @overload
-def instructor_cache(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+def instructor_cache(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncCached[P, R]: ...
 @overload
 def instructor_cache(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload
@@ -108,7 +110,7 @@ def instructor_cache(
     )
 
     def decorate(func: Any) -> Any:
-        if isinstance(func, (classmethod, staticmethod)):
+        if _is_descriptor(func):
             return type(func)(decorate(func.__func__))
         _check_function(func)
         keys = keys_of(func)
@@ -120,7 +122,9 @@ def instructor_cache(
 
 
 @overload
-def lru(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+def lru(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncCached[P, R]: ...
 @overload
 def lru(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload
@@ -134,7 +138,7 @@ def lru(maxsize: Any = 128, ttl: TTL = None, **options: Any) -> Any:
     copy of its own. Stacks on top of `instructor_cache`, and takes its *options*.
     """
     if _is_function(maxsize):
-        return instructor_cache(MemoryCache(128))(maxsize)
+        return instructor_cache(MemoryCache(128))(cast("Callable[..., Any]", maxsize))
     return instructor_cache(MemoryCache(maxsize), ttl=ttl, **options)
 
 
@@ -212,7 +216,11 @@ def _default_url() -> str:
 
 
 def _is_function(thing: Any) -> bool:
-    return inspect.isroutine(thing) or isinstance(thing, (classmethod, staticmethod, partial))
+    return inspect.isroutine(thing) or isinstance(thing, partial) or _is_descriptor(thing)
+
+
+def _is_descriptor(thing: Any) -> bool:
+    return isinstance(thing, (classmethod, staticmethod))
 
 
 def _check_function(func: Any) -> None:

@@ -62,8 +62,10 @@ class Announcer:
     hits: int = 0
     misses: int = 0
     _lock: Lock = field(default_factory=Lock)
-    _warned: set[str] = field(default_factory=set)
-    _warned_at: dict[tuple[Kind, str | None], float] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set[str])
+    _warned_at: dict[tuple[Kind, str | None], float] = field(
+        default_factory=dict[tuple[Kind, "str | None"], float]
+    )
 
     def __call__(
         self,

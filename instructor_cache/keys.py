@@ -39,7 +39,7 @@ class Keys:
         self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
         self._version_part = f"{_escape(version)}~" if version else ""
         self._key = key
-        self._ignored = _check_ignored(func, ignore)
+        self._rest = _check_ignored(func, ignore)
         self._bind, names = _binder(func)
         self._kept = [(name, canonical(name)) for name in names if name not in ignore]
 
@@ -57,8 +57,8 @@ class Keys:
         return f"{self.namespace}{self._version_part}{schema}:{digest}"
 
     def _argument(self, name: str, form: bytes, value: Any) -> bytes:
-        if self._ignored and isinstance(value, dict) and name == self._ignored.get("**"):
-            value = {k: v for k, v in value.items() if k not in self._ignored}
+        if name == self._rest:
+            value = {k: v for k, v in value.items() if k not in self.ignore}
         return form + _encode(value, self.function, name)
 
     def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -103,7 +103,7 @@ def _binder(func: Callable[..., Any]) -> tuple[Callable[..., dict[str, Any]], li
     defaults = {f"_default_{n}": p.default for n, p in enumerate(parameters)}
     names = [p.name for p in parameters]
     body = ", ".join(f"{name!r}: {name}" for name in names)
-    bind = eval(f"lambda {_header(parameters)}: {{{body}}}", defaults)
+    bind = eval(f"lambda {_header(parameters)}: {{{body}}}", defaults)  # noqa: S307
     bind.__name__ = getattr(func, "__name__", "function")
     bind.__qualname__ = getattr(func, "__qualname__", bind.__name__)
     return bind, names
@@ -118,7 +118,7 @@ def _header(parameters: list[inspect.Parameter]) -> str:
             parts.append("/")
         if p.kind is p.KEYWORD_ONLY and before not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL):
             parts.append("*")
-        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        star = "*" * (p.kind is p.VAR_POSITIONAL) or "**" * (p.kind is p.VAR_KEYWORD)
         default = "" if p.default is p.empty else f"=_default_{n}"
         parts.append(f"{star}{p.name}{default}")
     if parameters and parameters[-1].kind is inspect.Parameter.POSITIONAL_ONLY:
@@ -126,8 +126,8 @@ def _header(parameters: list[inspect.Parameter]) -> str:
     return ", ".join(parts)
 
 
-def _check_ignored(func: Callable[..., Any], ignore: Collection[str]) -> dict[str, str]:
-    """The ignored names that only a ``**`` parameter can hold, and that parameter under "**"."""
+def _check_ignored(func: Callable[..., Any], ignore: Collection[str]) -> str | None:
+    """The name of the ``**`` parameter if some ignored arguments can only come in by it."""
     if isinstance(ignore, str):
         raise TypeError(f"ignore is {ignore!r}; give a collection of names: ignore=({ignore!r},)")
     parameters = inspect.signature(func).parameters
@@ -138,4 +138,4 @@ def _check_ignored(func: Callable[..., Any], ignore: Collection[str]) -> dict[st
             f"ignore names {others[0]!r}, which {func.__qualname__} does not take; "
             f"it takes: {', '.join(parameters) or 'nothing'}"
         )
-    return {**dict.fromkeys(others, ""), "**": rest[0]} if others else {}
+    return rest[0] if others else None

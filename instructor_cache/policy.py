@@ -76,7 +76,7 @@ def _number(ttl: Any) -> float:
     )
 
 
-def _float(number: int | float | Decimal | Fraction) -> float:
+def _float(number: float | Decimal | Fraction) -> float:
     try:
         return float(number)
     except OverflowError:

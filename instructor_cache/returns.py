@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ForwardRef
+from typing import Any, ForwardRef, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -16,6 +16,8 @@ from ._frames import callers_frame
 from .codecs import codec_for
 from .protocols import Codec
 from .schema import fingerprint, holds_model, identity
+
+T = TypeVar("T")
 
 _UNSET: Any = object()
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
@@ -86,7 +88,7 @@ class ReturnType:
         namespace = {**known, **{k: v for k, v in self._namespace.items() if k not in known}}
         return typing.get_type_hints(holder, namespace, namespace, include_extras=True)["return"]
 
-    def _finished(self, step: Callable[[], Any]) -> Any:
+    def _finished(self, step: Callable[[], T]) -> T:
         """The outcome of *step*; if a name in it isn't defined (yet), an error that says so."""
         try:
             return step()
@@ -155,7 +157,8 @@ def _with_references(annotation: Any) -> Any:
     parts = [
         ForwardRef(a) if isinstance(a, str) else _with_references(a) for a in annotation.__args__
     ]
-    return types.GenericAlias(annotation.__origin__, tuple(parts))
+    origin: Any = annotation.__origin__
+    return types.GenericAlias(origin, tuple(parts))
 
 
 def _origin(annotation: Any) -> Any:

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import CoreSchema
 
 
 def identity(thing: Any) -> str:
@@ -47,10 +46,7 @@ def model_fingerprint(model: type[BaseModel]) -> str:
 
 def holds_model(schema: Any) -> bool:
     """Whether a core schema has a Pydantic model or a Pydantic dataclass anywhere in it."""
-    return any(
-        issubclass(cls, BaseModel) or hasattr(cls, "__pydantic_validator__")
-        for cls in _classes(schema)
-    )
+    return any(hasattr(cls, "__pydantic_validator__") for cls in _classes(schema))
 
 
 _of_models: WeakKeyDictionary[type[BaseModel], str] = WeakKeyDictionary()
@@ -65,17 +61,16 @@ def _main_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def _classes(schema: Any) -> Iterator[type]:
+def _classes(schema: Any) -> Iterator[type[Any]]:
     """The classes that a core schema builds, found wherever they nest."""
+    if not isinstance(schema, (dict, list, tuple)):
+        return
+    parts: Any = schema  # pyright: ignore[reportUnknownVariableType]
     if isinstance(schema, dict):
-        if isinstance(cls := schema.get("cls"), type):
+        if isinstance(cls := parts.get("cls"), type):
             yield cls
         # metadata may hold whatever a library put there, back references included
-        parts: Any = (part for name, part in schema.items() if name not in ("metadata", "default"))
-    elif isinstance(schema, (list, tuple)):
-        parts = schema
-    else:
-        return
+        parts = [part for name, part in parts.items() if name not in ("metadata", "default")]
     for part in parts:
         yield from _classes(part)
 
@@ -83,17 +78,17 @@ def _classes(schema: Any) -> Iterator[type]:
 class _Describe(GenerateJsonSchema):
     """A JSON schema for any type: what JSON Schema has no words for is named instead."""
 
-    def handle_invalid_for_json_schema(
-        self, schema: CoreSchema, error_info: str
-    ) -> JsonSchemaValue:
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         cls = schema.get("cls")
         name = identity(cls) if isinstance(cls, type) else error_info
         return {"python": schema["type"], "name": name}
 
-    def encode_default(self, dflt: Any) -> Any:
-        if isinstance(dflt, (set, frozenset)):  # their order differs from process to process
-            return sorted((super(_Describe, self).encode_default(x) for x in dflt), key=json.dumps)
-        return super().encode_default(dflt)
+    def encode_default(self, dft: Any) -> Any:
+        encode = super().encode_default
+        if isinstance(dft, (set, frozenset)):  # their order differs from process to process
+            items: Any = dft  # pyright: ignore[reportUnknownVariableType]
+            return sorted((encode(item) for item in items), key=json.dumps)
+        return encode(dft)
 
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Say nothing: nobody reads this schema."""
