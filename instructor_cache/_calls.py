@@ -128,11 +128,8 @@ def _outcome(job: Any, return_exceptions: bool) -> Any:
 
 
 def _arguments(call: Any) -> tuple[Args, Kwargs]:
-    if isinstance(call, tuple):
-        return call, {}
-    if isinstance(call, dict):
-        return (), call
-    return (call,), {}
+    args: Any = call if isinstance(call, tuple) else (call,)
+    return ((), call) if isinstance(call, dict) else (args, {})
 
 
 def _at_least_one(concurrency: int) -> int:

@@ -238,7 +238,9 @@ def _by_name(value: Any) -> bytes:
 
 
 def _is_importable(value: Any) -> bool:
-    found: Any = sys.modules.get(value.__module__ or "builtins")
+    if value.__module__ == "builtins":  # some, such as NoneType, are not reachable by name
+        return True
+    found: Any = sys.modules.get(value.__module__)
     for name in value.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is value

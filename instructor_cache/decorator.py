@@ -13,13 +13,14 @@ from ._bridge import drive, inline, wait_async, wait_blocking
 from ._calls import Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
 from ._flights import Flights
+from .annotations import callers_names
 from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Decorator
 from .events import Announcer, Observer
 from .keys import Keys
 from .policy import TTL, Policy
-from .returns import ReturnType, callers_names
+from .returns import ReturnType
 from .tiers import BackendLike, Stack, Tier, tiers_of
 
 P = ParamSpec("P")
@@ -115,7 +116,7 @@ def instructor_cache(
         _check_function(func)
         keys = keys_of(func)
         announce = Announcer(keys.function, observer)
-        returned = ReturnType(func, returns, callers_names())
+        returned = ReturnType(func, returns, callers_names(func))
         return _wrap(func, keys, returned, tiers, policy, announce)
 
     return decorate if function is None else decorate(function)

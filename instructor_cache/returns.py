@@ -1,25 +1,23 @@
-"""From a function's return annotation to the type of its answers."""
+"""What a function answers with: how to store it, and a fingerprint of its type."""
 
 from __future__ import annotations
 
 import collections.abc as abc
-import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ForwardRef, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from ._frames import callers_frame
+from .annotations import MISSING, name_of, return_annotation, without_metadata
 from .codecs import codec_for
 from .protocols import Codec
 from .schema import fingerprint, holds_model, identity
 
 T = TypeVar("T")
 
-_UNSET: Any = object()
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
 _STREAMS = {
     *(abc.Iterator, abc.Generator, abc.Iterable),
@@ -28,85 +26,78 @@ _STREAMS = {
 
 
 class ReturnType:
-    """The type that a function answers with: how to store it, and a fingerprint of its schema.
+    """The type of a function's answers, from *returns* or else from its return annotation.
 
-    Read at decoration. Where the annotation names something that is defined later, at the first
-    call. Raises ValueError for an annotation without a Pydantic model, unless *returns* names
-    the type.
+    Read at decoration; where the annotation names something that is defined later, at the first
+    call. Raises ValueError for an annotation without a Pydantic model.
     """
 
     def __init__(
-        self, func: Callable[..., Any], returns: Any, namespace: Mapping[str, Any]
+        self, func: Callable[..., Any], returns: Any, local_names: Mapping[str, Any]
     ) -> None:
-        self._func, self._explicit = func, returns
-        self._namespace = {**func.__globals__, **namespace} if _is_plain(func) else dict(namespace)
+        self._func, self._returns, self._local_names = func, returns, local_names
         try:
             _ = self.codec, self.fingerprint
-        except _Undefined:
+        except UndefinedName:
             return  # perhaps a forward reference: the first call looks again
-        self._namespace = {}
+        self._local_names = {}
 
     @cached_property
     def annotation(self) -> Any:
-        """The resolved type: ``returns=`` if it was given, else the return annotation."""
-        return self._annotated() if self._explicit is None else self._explicit
+        """The resolved type."""
+        if self._returns is not None:
+            return self._returns
+        found = self._defined(lambda: return_annotation(self._func, self._local_names))
+        if found is MISSING:
+            raise self._refusal("no return annotation")
+        return found
 
     @cached_property
     def codec(self) -> Codec:
         """Turns answers into bytes and back."""
-        self._check(self._adapter.core_schema)
+        self._refuse_streams()
+        schema = self._adapter.core_schema
+        if self._returns is None and not holds_model(schema):
+            raise self._refusal(name_of(self.annotation))
         return codec_for(self.annotation)
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the type's schema does."""
-        return self._finished(lambda: fingerprint(self._adapter))
+        return self._defined(lambda: fingerprint(self._adapter))
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return self._finished(self._adapt)
+        return self._defined(self._adapt)
 
     def _adapt(self) -> TypeAdapter[Any]:
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(self.annotation)
-            _ = adapter.core_schema
-            return adapter
+            _ = adapter.core_schema  # built late for a class with forward references
         except PydanticSchemaGenerationError as error:
-            raise self._refusal(_name(self.annotation)) from error
+            raise self._refusal(name_of(self.annotation)) from error
+        return adapter
 
-    def _annotated(self) -> Any:
-        annotation = getattr(self._func, "__annotations__", {}).get("return", _UNSET)
-        if annotation is _UNSET:
-            raise self._refusal("no return annotation")
-        return self._finished(lambda: self._resolve(annotation))
-
-    def _resolve(self, annotation: Any) -> Any:
-        # Closure cells and globals may have been filled since the decoration.
-        late = _closure(self._func) if _is_plain(self._func) else {}
-        known = {**self._namespace, **getattr(self._func, "__globals__", {}), **late}
-        holder = types.SimpleNamespace(__annotations__={"return": _with_references(annotation)})
-        namespace = {**known, **{k: v for k, v in self._namespace.items() if k not in known}}
-        return typing.get_type_hints(holder, namespace, namespace, include_extras=True)["return"]
-
-    def _finished(self, step: Callable[[], T]) -> T:
+    def _defined(self, step: Callable[[], T]) -> T:
         """The outcome of *step*; if a name in it isn't defined (yet), an error that says so."""
         try:
             return step()
-        except NameError as error:
-            raise self._undefined(error) from error
-        except PydanticUserError as error:
-            if error.code in _UNFINISHED:
-                raise self._undefined(error) from error
-            raise self._refusal(_name(self.annotation)) from error
+        except (NameError, PydanticUserError) as error:
+            if isinstance(error, PydanticUserError) and error.code not in _UNFINISHED:
+                raise self._refusal(name_of(self.annotation)) from error
+            raise UndefinedName(
+                f"the return annotation of {identity(self._func)} can't be resolved: {error}; "
+                f"define that name before the first call, where the function can see it, or pass "
+                f"the type as returns="
+            ) from error
 
-    def _check(self, schema: Any) -> None:
-        if _origin(self.annotation) in _STREAMS:
+    def _refuse_streams(self) -> None:
+        inner = without_metadata(self.annotation)
+        if (typing.get_origin(inner) or inner) in _STREAMS:
             raise ValueError(
-                f"{identity(self._func)} answers with a stream, {_name(self.annotation)}; streams "
-                f"can't be cached yet: collect the items and return list[...] of them"
+                f"{identity(self._func)} answers with a stream, {name_of(inner)}; streams can't "
+                f"be cached yet: collect the items and return a list of them"
             )
-        if self._explicit is None and not holds_model(schema):
-            raise self._refusal(_name(self.annotation))
 
     def _refusal(self, found: str) -> ValueError:
         return ValueError(
@@ -114,60 +105,6 @@ class ReturnType:
             f"for example `-> UserDetail` or `-> list[UserDetail]`, or name the type with returns="
         )
 
-    def _undefined(self, error: Exception) -> _Undefined:
-        return _Undefined(
-            f"the return annotation of {identity(self._func)} can't be resolved: {error}; define "
-            f"that name before the first call, where the function can see it, or pass returns="
-        )
 
-
-class _Undefined(ValueError):
-    """A name in the annotation has no value, or not yet."""
-
-
-def callers_names() -> dict[str, Any]:
-    """Give the local names at the place where a decorator of this package is applied.
-
-    String annotations may name a class that is local to that function.
-    """
-    frame, _ = callers_frame()
-    return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
-
-
-def _is_plain(func: Any) -> bool:
-    return isinstance(func, types.FunctionType)
-
-
-def _closure(func: Any) -> dict[str, Any]:
-    cells = zip(func.__code__.co_freevars, func.__closure__ or (), strict=True)
-    return {name: value for name, cell in cells if (value := _content(cell)) is not _UNSET}
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return _UNSET
-
-
-def _with_references(annotation: Any) -> Any:
-    """The annotation with ``list["User"]`` read as a reference, which Python 3.10 does not do."""
-    if not isinstance(annotation, types.GenericAlias):
-        return annotation
-    parts = [
-        ForwardRef(a) if isinstance(a, str) else _with_references(a) for a in annotation.__args__
-    ]
-    origin: Any = annotation.__origin__
-    return types.GenericAlias(origin, tuple(parts))
-
-
-def _origin(annotation: Any) -> Any:
-    while typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    return typing.get_origin(annotation) or annotation
-
-
-def _name(annotation: Any) -> str:
-    if annotation is None or annotation is type(None):
-        return "None"
-    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
+class UndefinedName(ValueError):
+    """A name in an annotation has no value, or not yet."""

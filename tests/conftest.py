@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import os
 import uuid
@@ -38,14 +39,11 @@ class Colour:
         if not self.is_async:
             return func
 
+        @functools.wraps(func)
         async def twin(*args: Any, **kwargs: Any) -> Any:
             await asyncio.sleep(0)
             return func(*args, **kwargs)
 
-        twin.__name__, twin.__qualname__ = func.__name__, func.__qualname__
-        twin.__module__, twin.__doc__ = func.__module__, func.__doc__
-        twin.__annotations__ = func.__annotations__
-        twin.__signature__ = inspect.signature(func)  # type: ignore[attr-defined]
         return twin
 
     async def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
