@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import Lock
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -20,6 +21,7 @@ class Flight(Future[T]):
         super().__init__()
         self.obsolete = False  # invalidated while under way: its answer must not be kept
         self.waits_for: list[Flight[Any]] = []
+        self.failed_at: TracebackType | None = None
 
 
 Wait = Callable[[Future[T]], Awaitable[T]]
@@ -64,6 +66,8 @@ class Flights(Generic[T]):
                 return await self._wait(flight), False
             except LeaderGone:
                 continue
+            except Exception as error:  # everybody's: each raise starts at the same traceback
+                raise error.with_traceback(flight.failed_at)
             finally:
                 _stop_waiting(led, flight)
 
@@ -88,6 +92,7 @@ class Flights(Generic[T]):
             outcome = await lead(flight)
         except BaseException as error:
             self._land(key, flight)
+            flight.failed_at = error.__traceback__
             flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
             raise
         finally:

@@ -73,7 +73,8 @@ class ReturnType:
     def _adapt(self) -> TypeAdapter[Any]:
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(self.annotation)
-            _ = adapter.core_schema  # built late for a class with forward references
+            if not adapter.pydantic_complete:  # a class with forward references
+                adapter.rebuild()
         except PydanticSchemaGenerationError as error:
             raise self._refusal(name_of(self.annotation)) from error
         return adapter

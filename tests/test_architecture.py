@@ -1,0 +1,118 @@
+"""The shape of the package: imports point one way, README blocks run, types are what they say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "instructor_cache"
+
+# Each module may import modules of lower levels only.
+LEVELS = [
+    {"errors", "protocols", "_frames", "_bridge", "_flights"},
+    {"events", "entry", "policy", "schema", "annotations"},
+    {"canonical", "codecs", "metrics", "backends.memory", "backends._sqlite"},
+    {"backends.disk", "backends.redis", "backends.diskcache", "keys", "returns"},
+    {"backends"},
+    {"ports"},
+    {"tiers"},
+    {"_engine"},
+    {"cached"},
+    {"_calls"},
+    {"decorator"},
+    {"presets", "testing"},
+    {""},
+]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name inside it."""
+    found: dict[str, Path] = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """The modules of the package that a module imports, when it is imported or later."""
+    is_package = path.name == "__init__.py"
+    package = name.split(".") if is_package else name.split(".")[:-1]
+    package = [part for part in package if part]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            targets = [".".join([*base, *(node.module or "").split(".")]).strip(".")]
+            if node.module is None:
+                targets = [".".join([*base, alias.name]) for alias in node.names]
+            found.update(targets)
+    return found - {name}
+
+
+def level(name: str) -> int:
+    private = name.split(".")[0]
+    for n, names in enumerate(LEVELS):
+        if name in names or private in names:
+            return n
+    raise AssertionError(f"{name} has no level: give it one in LEVELS")
+
+
+# Written late on purpose: a backend is imported when it is used.
+LATE = {("ports", "backends.redis"), ("ports", "backends.diskcache")}
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_one_way(name: str):
+    """No module imports one of its own level or above."""
+    for target in imports(name, modules()[name]):
+        assert level(target) < level(name), f"{name or '__init__'} imports {target}"
+
+
+def test_import_is_light():
+    """Importing the package brings neither redis, asyncio's relatives of it, nor diskcache."""
+    code = (
+        "import sys, instructor_cache; "
+        "print([m for m in ('redis', 'diskcache', 'instructor', 'openai', 'sqlite3') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The README's Python blocks and the output that each says it prints."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.S)
+
+
+def test_readme_blocks_run(tmp_path: Path, redis_url: str):
+    """Every block runs after the ones before it, and prints what the README says."""
+    assert len(blocks()) >= 5
+    script, marks = [], []
+    for n, (code, output) in enumerate(blocks()):
+        code = code.replace("redis://localhost:6379/0", redis_url)
+        script += [f"print('== {n}')", code]
+        marks.append(output)
+    (tmp_path / "readme.py").write_text("\n".join(script))
+    command = [sys.executable, "-W", "error", "readme.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = re.split(r"^== \d+\n", done.stdout, flags=re.M)[1:]
+    assert printed == marks
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_types_are_what_users_see(checker: str):
+    """`typing_api.py` passes both checkers: right uses are accepted, wrong ones refused."""
+    pytest.importorskip(checker)
+    strict = ["--strict"] if checker == "mypy" else ["--pythonpath", sys.executable]
+    command = [sys.executable, "-m", checker, *strict, "tests/typing_api.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

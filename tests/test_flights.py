@@ -1,0 +1,357 @@
+"""One call in flight: however many ask at once, the function is called once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import Colour
+from pydantic import BaseModel
+
+from instructor_cache import Event, MemoryCache, UnstorableResultWarning, instructor_cache
+from instructor_cache._bridge import wait_blocking
+from instructor_cache._flights import Flights
+
+
+class User(BaseModel):
+    name: str
+    tags: list[str] = []
+
+
+def together(count: int, work: Any) -> list[Any]:
+    """What *count* threads get that call *work* at the same moment."""
+    gate = threading.Barrier(count)
+
+    def run(_: int) -> Any:
+        gate.wait()
+        return work()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def test_threads_share_one_call():
+    """Fifty threads, one call, fifty answers of their own."""
+    calls: list[str] = []
+    events: list[Event] = []
+
+    @instructor_cache(MemoryCache(), observer=events.append)
+    def extract(text: str) -> User:
+        calls.append(text)
+        time.sleep(0.05)
+        return User(name=text)
+
+    users = together(50, lambda: extract("ada"))
+    assert calls == ["ada"]
+    assert len({id(user) for user in users}) == 50
+    assert len({id(user.tags) for user in users}) == 50
+    assert {user.name for user in users} == {"ada"}
+    assert sum(e.kind in ("hit", "shared") for e in events) == 49
+
+
+def test_no_round_of_threads_calls_twice():
+    """A caller that comes just as the leader lands finds the stored answer: 300 rounds, 300 calls."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        calls.append(text)
+        return User(name=text)
+
+    for n in range(300):
+        together(8, lambda n=n: extract(str(n)))
+    assert len(calls) == 300
+
+
+async def test_tasks_share_one_call():
+    """Fifty tasks, one call."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await asyncio.sleep(0.01)
+        return User(name=text)
+
+    users = await asyncio.gather(*(extract("ada") for _ in range(50)))
+    assert calls == ["ada"]
+    assert len({id(user) for user in users}) == 50
+
+
+def test_event_loops_in_threads_share_one_call():
+    """Eight loops in eight threads that use one async function make one call."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await asyncio.sleep(0.05)
+        return User(name=text)
+
+    users = together(8, lambda: asyncio.run(extract("ada")))
+    assert calls == ["ada"]
+    assert {user.name for user in users} == {"ada"}
+
+
+def test_a_failure_is_shared_and_not_kept():
+    """Ten callers that wait get the leader's failure from one call; the next caller tries again."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        calls.append(text)
+        time.sleep(0.05)
+        raise LookupError("rate limited")
+
+    def attempt() -> str:
+        try:
+            extract("ada")
+        except LookupError as error:
+            return str(error)
+        return "no error"
+
+    assert together(10, attempt) == ["rate limited"] * 10
+    assert len(calls) == 1
+    assert attempt() == "rate limited"
+    assert len(calls) == 2
+
+
+async def test_a_follower_takes_over_from_a_cancelled_leader():
+    """Cancelling the leader neither cancels nor fails the followers."""
+    calls: list[str] = []
+    started = asyncio.Event()
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        started.set()
+        await asyncio.sleep(0.02)
+        return User(name=text)
+
+    leader = asyncio.create_task(extract("ada"))
+    await started.wait()
+    followers = [asyncio.create_task(extract("ada")) for _ in range(3)]
+    await asyncio.sleep(0)
+    leader.cancel()
+    assert [user.name for user in await asyncio.gather(*followers)] == ["ada"] * 3
+    assert leader.cancelled()
+    assert len(calls) == 2
+
+
+async def test_a_cancelled_follower_disturbs_nobody():
+    """The leader and the other followers get their answer."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await asyncio.sleep(0.02)
+        return User(name=text)
+
+    tasks = [asyncio.create_task(extract("ada")) for _ in range(4)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert [o.name for o in outcomes if isinstance(o, User)] == ["ada"] * 3
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_interrupted_leader_hands_over(error: type[BaseException]):
+    """What is no ordinary error passes through the leader, and a follower calls for itself."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        calls.append(text)
+        time.sleep(0.05)
+        if len(calls) == 1:
+            raise error
+        return User(name=text)
+
+    def attempt() -> str:
+        try:
+            return extract("ada").name
+        except error:
+            return "interrupted"
+
+    assert sorted(together(4, attempt)) == ["ada", "ada", "ada", "interrupted"]
+    assert len(calls) == 2
+
+
+async def test_a_call_that_leads_to_itself_runs_directly(colour: Colour):
+    """A recursive call on the same key answers what the function answers without a cache."""
+    depth: list[int] = []
+
+    if colour.is_async:
+
+        @instructor_cache(MemoryCache())
+        async def extract(text: str) -> User:
+            depth.append(1)
+            return await asyncio.create_task(extract(text)) if len(depth) < 3 else User(name=text)
+
+    else:
+
+        @instructor_cache(MemoryCache())
+        def extract(text: str) -> User:
+            depth.append(1)
+            return extract(text) if len(depth) < 3 else User(name=text)
+
+    assert (await asyncio.wait_for(colour.call(extract, "ada"), 5)).name == "ada"
+    assert len(depth) == 3
+
+
+def test_two_calls_to_each_other_do_not_deadlock():
+    """Two threads, two keys, each calling the other's: both get answers at once."""
+    gate = threading.Barrier(2)
+
+    def enter() -> None:
+        try:
+            gate.wait(timeout=0.2)  # both lead before either calls the other
+        except threading.BrokenBarrierError:
+            pass
+
+    @instructor_cache(MemoryCache(), key=lambda n: "a")
+    def a(n: int) -> User:
+        enter()
+        return b(n + 1) if n < 2 else User(name="end")
+
+    @instructor_cache(MemoryCache(), key=lambda n: "b")
+    def b(n: int) -> User:
+        enter()
+        return a(n + 1) if n < 2 else User(name="end")
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.submit(a, 0), pool.submit(b, 0)
+        assert one.result(timeout=10).name == two.result(timeout=10).name == "end"
+    assert time.monotonic() - start < 5
+
+
+async def test_unstorable_answers_are_shared_as_copies():
+    """Followers of an answer that can't be stored get copies of it, all from one call."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache(), cache_if=lambda _: False)
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await asyncio.sleep(0.01)
+        return User(name=text)
+
+    users = await asyncio.gather(*(extract("ada") for _ in range(5)))
+    assert len(calls) == 1
+    assert len({id(user) for user in users}) == 5
+
+    @instructor_cache(MemoryCache())
+    async def opaque(text: str) -> User:
+        await asyncio.sleep(0.01)
+        return threading.Lock()  # type: ignore[return-value]
+
+    with pytest.warns(UnstorableResultWarning):
+        locks = await asyncio.gather(*(opaque("ada") for _ in range(5)))
+    assert len({id(lock) for lock in locks}) == 1  # what can't be copied is shared
+
+
+async def test_an_invalidation_during_a_call_wins(colour: Colour):
+    """An answer whose call began before the invalidation is not served after it."""
+    answers = iter(["old", "new"])
+    memory = MemoryCache()
+
+    def body(text: str) -> User:
+        answer = next(answers)
+        if answer == "old":
+            memory_forgets(text)
+        return User(name=answer)
+
+    f = instructor_cache(memory)(colour.function(body))
+
+    def memory_forgets(text: str) -> None:
+        outcome = f.cache_invalidate(text)
+        if colour.is_async:
+            with pytest.raises(StopIteration):
+                outcome.send(None)
+
+    assert (await colour.call(f, "ada")).name == "old"
+    assert (await colour.call(f, "ada")).name == "new"
+    assert (await colour.call(f, "ada")).name == "new"
+
+
+def test_one_shared_error_grows_no_endless_traceback():
+    """Followers raise the leader's error with a traceback of bounded length."""
+    lengths: list[int] = []
+    raised: list[Exception] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        time.sleep(0.05)
+        raise LookupError
+
+    def attempt() -> None:
+        try:
+            extract("ada")
+        except LookupError as error:
+            raised.append(error)
+            tb, length = error.__traceback__, 0
+            while tb is not None:
+                tb, length = tb.tb_next, length + 1
+            lengths.append(length)
+
+    together(16, attempt)
+    assert len({id(error) for error in raised}) == 1
+    assert max(lengths) < 30
+
+
+def test_nothing_is_left_of_landed_flights():
+    """Failing and succeeding keys leave no flight behind."""
+    flights: Flights[int] = Flights(wait_blocking)
+
+    @instructor_cache(MemoryCache(10))
+    def extract(n: int) -> User:
+        if n % 2:
+            raise LookupError
+        return User(name=str(n))
+
+    for n in range(500):
+        try:
+            extract(n)
+        except LookupError:
+            continue
+    engine = extract.cache_get.__wrapped__.__self__.engine  # type: ignore[attr-defined]
+    assert engine.flights._open == flights._open == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_starts_without_flights():
+    """A child forked while a call is in flight makes its own call instead of waiting for ever."""
+    entered, leave = threading.Event(), threading.Event()
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        entered.set()
+        leave.wait(10)
+        return User(name=text)
+
+    leader = threading.Thread(target=extract, args=("ada",))
+    leader.start()
+    entered.wait()
+    child = os.fork()
+    if child == 0:
+        leave.set()
+        os._exit(0 if extract("ada").name == "ada" else 1)
+    leave_in_time = time.monotonic() + 10
+    status = None
+    while status is None and time.monotonic() < leave_in_time:
+        done, code = os.waitpid(child, os.WNOHANG)
+        status = code if done else None
+        time.sleep(0.01)
+    leave.set()
+    leader.join()
+    assert status == 0
