@@ -67,7 +67,7 @@ class Flights(Generic[T]):
             except LeaderGone:
                 continue
             except Exception as error:  # everybody's: each raise starts at the same traceback
-                raise error.with_traceback(flight.failed_at)
+                raise error.with_traceback(flight.failed_at)  # noqa: B904
             finally:
                 _stop_waiting(led, flight)
 
