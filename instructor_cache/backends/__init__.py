@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ..protocols import AnyBackend
@@ -21,43 +22,46 @@ def open_url(url: str) -> AnyBackend:
 
     Raises ValueError for a scheme or an option that does not exist.
     """
-    parts = urlsplit(url)
-    if (opener := _OPENERS.get(parts.scheme)) is None:
+    scheme = url.partition(":")[0] if "://" in url else ""
+    if (opener := _OPENERS.get(scheme)) is None:  # the rest of it may hold a password
         raise ValueError(
-            f"found the cache URL {_without_password(url)!r}, whose scheme is "
-            f"{parts.scheme!r}; known are: {', '.join(f'{name}://' for name in _OPENERS)}"
+            f"found a cache URL that begins with {scheme!r}; "
+            f"wanted one of: {', '.join(f'{name}://' for name in _OPENERS)}"
         )
     if opener is _memory:
-        return opener(url, parts)
-    place = (url, os.getcwd() if opener is _disk else "")
+        return opener(url)
+    place = (url, str(Path.cwd()) if opener is _disk else "")
     if place not in _opened:
-        _opened[place] = opener(url, parts)
+        _opened[place] = opener(url)
     return _opened[place]
 
 
 _opened: dict[tuple[str, str], AnyBackend] = {}
 
 
-def _memory(url: str, parts: SplitResult) -> AnyBackend:
-    return MemoryCache(**_options(parts, "maxsize", "max_bytes"))
+def _memory(url: str) -> AnyBackend:
+    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes")
+    return MemoryCache(**options)
 
 
-def _disk(url: str, parts: SplitResult) -> AnyBackend:
+def _disk(url: str) -> AnyBackend:
     from .disk import DiskCache
 
+    parts = urlsplit(url)
     folder = unquote(parts.netloc + parts.path)
     if not folder:
         raise ValueError(f"found the cache URL {url!r} without a folder; write disk://folder")
-    return DiskCache(folder, **_options(parts, "size_limit"))
+    options: dict[str, Any] = _options(parts, "size_limit")
+    return DiskCache(folder, **options)
 
 
-def _redis(url: str, parts: SplitResult) -> AnyBackend:
+def _redis(url: str) -> AnyBackend:
     from .redis import RedisCache
 
     return RedisCache(url)
 
 
-_OPENERS: dict[str, Callable[[str, SplitResult], AnyBackend]] = {
+_OPENERS: dict[str, Callable[[str], AnyBackend]] = {
     "memory": _memory,
     "disk": _disk,
     "redis": _redis,
@@ -75,8 +79,3 @@ def _options(parts: SplitResult, *known: str) -> dict[str, int]:
                 f"it takes whole numbers for: {', '.join(known)}"
             )
     return {name: int(value) for name, value in given.items()}
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

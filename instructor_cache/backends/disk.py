@@ -6,9 +6,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ._file import Connection
 from ._sqlite import Database
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _FILE = "entries-1.sqlite3"  # 1 is the layout: another one would live beside it
 _GET = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR expires > ?)"
@@ -28,6 +34,7 @@ _USED = (
     "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 _ROW_OVERHEAD = 120  # bytes that a row needs beside its key and value, roughly
+_CHECKS = 100  # looks at the size while as much as the limit is written: each process is 1 % off
 
 
 class DiskCache:
@@ -39,7 +46,7 @@ class DiskCache:
 
     Args:
         directory: A folder; a relative one is meant from where the process is now.
-        size_limit: Bytes that the entries may take.
+        size_limit: Bytes that the entries may take. A larger entry is not kept.
         timeout: Seconds that an operation may wait for another process.
         clock: Seconds since the epoch; for tests.
     """
@@ -67,61 +74,59 @@ class DiskCache:
     def get(self, key: str, /) -> bytes | None:
         arguments = (key, self._clock())
         row = self._database.run(lambda db: db.execute(_GET, arguments).fetchone())
-        return None if row is None else row[0]
+        return row[0] if row is not None and type(row[0]) is bytes else None
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
+        if len(key) + len(value) > self.size_limit:
+            return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
         self._write(lambda db: self._insert(db, key, value, expires))
 
     def delete(self, key: str, /) -> None:
-        self._write(lambda db: db.execute(_DELETE, (key,)))
+        self._write(lambda db: db.execute(_DELETE, (key,)).rowcount)
 
     def scan(self, prefix: str, /) -> Iterator[str]:
         first, last = prefix, _after(prefix)
-        while True:
-            arguments = (first, last, self._clock())
-            rows = self._database.run(lambda db, a=arguments: db.execute(_SCAN, a).fetchall())
-            yield from (key for (key,) in rows)
-            if len(rows) < 1000:
-                return
-            first = f"{rows[-1][0]}\0"
+        while keys := self._page(first, last):
+            yield from keys
+            first = f"{keys[-1]}\0"
 
     def clear(self, prefix: str = "", /) -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         arguments = (prefix, _after(prefix))
         deleted = 1000
         while deleted == 1000:  # in batches: nobody waits long
-            deleted = self._write(lambda db: db.execute(_CLEAR, arguments).rowcount) or 0
+            deleted = self._write(lambda db: db.execute(_CLEAR, arguments).rowcount)
 
     def close(self) -> None:
         """Close the files. The next use opens them again."""
         self._database.close()
 
-    def __enter__(self) -> DiskCache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, work: Callable[[sqlite3.Connection], int | None]) -> int | None:
-        self._database.notice_removal()
-        try:
-            return None if self._database.read_only else self._database.run(work)
-        except sqlite3.OperationalError:
-            if self._database.read_only:  # found out by this very write; a warning has told
-                return None
-            raise
+    def _page(self, first: str, last: str) -> list[str]:
+        arguments = (first, last, self._clock())
+        rows = self._database.run(lambda db: db.execute(_SCAN, arguments).fetchall())
+        return [key for (key,) in rows]
 
-    def _insert(
-        self, db: sqlite3.Connection, key: str, value: bytes, expires: float | None
-    ) -> None:
-        db.execute(_SET, (key, value, expires))
+    def _write(self, work: Callable[[Connection], int]) -> int:
+        self._database.look()
+        return self._database.run(lambda db: 0 if db.read_only else work(db))
+
+    def _insert(self, db: Connection, key: str, value: bytes, expires: float | None) -> int:
+        rows = db.execute(_SET, (key, value, expires)).rowcount
         self._unchecked += len(key) + len(value) + _ROW_OVERHEAD
-        if self._unchecked * 20 >= self.size_limit:
+        if self._unchecked * _CHECKS >= self.size_limit:
             self._unchecked = 0
-            self._cull(db)
+            with suppress(sqlite3.OperationalError):  # locked: the entry is kept all the same
+                self._cull(db)
+        return rows
 
-    def _cull(self, db: sqlite3.Connection) -> None:
+    def _cull(self, db: Connection) -> None:
         """Delete expired entries, then the oldest, in small transactions, until they fit."""
         if not self._excess(db):
             return
@@ -131,7 +136,7 @@ class DiskCache:
         while self._excess(db) and db.execute(_OLDEST, (batch,)).rowcount:
             batch = min(batch * 2, 1000)
 
-    def _excess(self, db: sqlite3.Connection) -> bool:
+    def _excess(self, db: Connection) -> bool:
         return bool(db.execute(_USED).fetchone()[0] > self.size_limit)
 
 

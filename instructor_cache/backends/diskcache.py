@@ -23,7 +23,7 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]
         cache = diskcache.Cache("./cache", disk=SafeDisk)
     """
 
-    def put(self, key: Any) -> tuple[str, bool]:
+    def put(self, key: Any) -> tuple[str, bool]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if type(key) is not str:
             raise TypeError(f"found a key of type {type(key).__name__}; SafeDisk takes text")
         return key, True
@@ -54,7 +54,11 @@ class DiskcacheBackend:
     """
 
     def __init__(self, cache: Any) -> None:
-        self._cache = cache
+        if not isinstance(cache, (diskcache.Cache, diskcache.FanoutCache)):
+            raise TypeError(
+                f"found a diskcache {type(cache).__name__}; it must be a Cache or a FanoutCache"
+            )
+        self._cache: Any = cache
         if not isinstance(cache.disk, SafeDisk):
             warnings.warn(
                 f"the diskcache at {cache.directory} uses {type(cache.disk).__name__}, which runs "

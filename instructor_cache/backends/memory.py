@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from threading import Lock
 
+from ._fork import renew_after_fork
+
 
 class _Slot:
     __slots__ = ("expires", "value", "visited")
@@ -43,6 +45,7 @@ class MemoryCache:
         self._lock = Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
+        renew_after_fork(self)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -64,12 +67,12 @@ class MemoryCache:
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         slot = _Slot(value, math.inf if ttl is None else self._clock() + ttl)
+        size = len(key) + len(value)
         with self._lock:
-            self._forget(key)
-            if self.max_bytes is None or len(key) + len(value) <= self.max_bytes:
-                self._slots[key] = slot
-                self._bytes += len(key) + len(value)
-                self._evict()
+            if self.max_bytes is not None and size > self.max_bytes:
+                self._forget(key)
+            else:
+                self._put(key, slot, size)
 
     def delete(self, key: str, /) -> None:
         with self._lock:
@@ -97,6 +100,19 @@ class MemoryCache:
 
     async def aclear(self, prefix: str = "", /) -> None:
         self.clear(prefix)
+
+    def renew(self) -> None:
+        self._lock = Lock()  # it may have been held, by a thread that was between two statements
+        self._bytes = sum(len(key) + len(slot.value) for key, slot in self._slots.items())
+
+    def _put(self, key: str, slot: _Slot, size: int) -> None:
+        old = self._slots.get(key)
+        self._slots[key] = slot  # in one step: a reader finds the old value or the new one
+        self._slots.move_to_end(key)
+        self._bytes += size - (0 if old is None else len(key) + len(old.value))
+        slot.visited = True  # else it would be the victim itself when all others were read
+        self._evict()
+        slot.visited = False
 
     def _drop(self, key: str, slot: _Slot) -> None:
         with self._lock:

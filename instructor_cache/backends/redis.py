@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -16,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from ..protocols import ReadyClient
 
 _BATCH = 500  # keys to a SCAN or an UNLINK
-_MAX_TTL = 100 * 365 * 86_400
+_MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
+_QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
 
 
 class RedisCache:
@@ -46,19 +46,21 @@ class RedisCache:
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "max_connections": max_connections,
-            "timeout": timeout,
+            "timeout": _QUEUE * timeout,
         }
         self._retries = retries
-        self._url = url_or_client if isinstance(url_or_client, str) else None
+        self._url: str | None = None
         self._sync: Any = None
-        self._ready_async: Any = None
-        self._by_loop: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
-        if self._url is not None:
+        self._ready: Any = None  # what serves every event loop, if anything does
+        self._by_loop: dict[Any, tuple[Any, AsyncGenerator[None]]] = {}
+        if isinstance(url_or_client, str):
+            self._url = url_or_client
             self._sync = self._connect(redis)
         elif _is_async(url_or_client):
-            self._ready_async = url_or_client
+            self._ready = url_or_client
         else:
             self._sync = url_or_client
+            self._ready = _InThreads(url_or_client)
 
     @property
     def async_only(self) -> bool:
@@ -80,15 +82,16 @@ class RedisCache:
         for key in self._sync.scan_iter(match=_pattern(prefix), count=_BATCH):
             yield key.decode() if isinstance(key, bytes) else key
 
-    def clear(self, prefix: str = "", /) -> None:
-        """Delete every key that begins with *prefix*; all of them by default."""
-        batch: list[str] = []
-        for key in self.scan(prefix):
+    def clear(self, prefix: str, /) -> None:
+        """Delete every key that begins with *prefix*; "" means the whole database."""
+        batch: list[Any] = []
+        for key in self._sync.scan_iter(match=_pattern(prefix), count=_BATCH):
             batch.append(key)
             if len(batch) == _BATCH:
-                self._unlink(batch)
+                self._sync.unlink(*batch)
                 batch = []
-        self._unlink(batch)
+        if batch:
+            self._sync.unlink(*batch)
 
     def close(self) -> None:
         """Close the connections of sync callers. The next use opens new ones."""
@@ -98,23 +101,19 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        if (client := await self._client()) is None:
-            return await asyncio.to_thread(self.get, key)
+        client = await self._client()
         return await client.execute_command("GET", key, NEVER_DECODE=True)  # type: ignore[no-any-return]
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        if (client := await self._client()) is None:
-            return await asyncio.to_thread(self.set, key, value, ttl)
-        await client.execute_command("SET", key, value, *_expiry(ttl))
+        await (await self._client()).execute_command("SET", key, value, *_expiry(ttl))
 
     async def adelete(self, key: str, /) -> None:
-        if (client := await self._client()) is None:
-            return await asyncio.to_thread(self.delete, key)
-        await client.execute_command("UNLINK", key)
+        await (await self._client()).execute_command("UNLINK", key)
 
-    async def aclear(self, prefix: str = "", /) -> None:
-        """Delete every key that begins with *prefix*; all of them by default."""
-        if (client := await self._client()) is None:
+    async def aclear(self, prefix: str, /) -> None:
+        """Delete every key that begins with *prefix*; "" means the whole database."""
+        client = await self._client()
+        if isinstance(client, _InThreads):
             return await asyncio.to_thread(self.clear, prefix)
         batch: list[Any] = []
         async for key in client.scan_iter(match=_pattern(prefix), count=_BATCH):
@@ -127,48 +126,63 @@ class RedisCache:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. The next use opens new ones."""
-        client, closer = self._by_loop.pop(asyncio.get_running_loop(), (None, None))
-        if client is not None:
+        _, closer = self._by_loop.get(asyncio.get_running_loop(), (None, None))
+        if closer is not None:
             await closer.aclose()
 
     # -- clients -------------------------------------------------------------------------
 
     async def _client(self) -> Any:
-        """The client of the running loop; None where a sync client has to do."""
-        if self._url is None:
-            return self._ready_async
+        """The client for the running loop."""
+        if self._ready is not None:
+            return self._ready
         loop = asyncio.get_running_loop()
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
         client = self._connect(redis.asyncio)
-        closer = _closes_with_the_loop(client)
+        closer = self._closes_with(loop, client)
         self._by_loop[loop] = client, closer
         await closer.__anext__()
         return client
+
+    async def _closes_with(self, loop: Any, client: Any) -> AsyncGenerator[None]:
+        # A loop ends its asynchronous generators before it closes (`asyncio.run` sees to it), so
+        # nobody has to remember to close a client that belongs to it.
+        try:
+            yield
+        finally:
+            self._by_loop.pop(loop, None)
+            await client.aclose()
 
     def _connect(self, colour: Any) -> Any:
         retry = colour.retry.Retry(
             NoBackoff(), self._retries, supported_errors=(RedisConnectionError,)
         )
-        pool = colour.BlockingConnectionPool.from_url(self._url, retry=retry, **self._settings)
+        try:
+            pool = colour.BlockingConnectionPool.from_url(self._url, retry=retry, **self._settings)
+            pool.connection_class(**pool.connection_kwargs)  # knows which options there are
+        except TypeError as error:
+            raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
+        except ValueError:  # its text may hold a part of the password
+            raise ValueError(
+                "found a Redis URL that can't be read; wanted "
+                "redis://user:password@host:6379/0?option=value, special characters as %XX"
+            ) from None
         return colour.Redis.from_pool(pool)
 
-    def _unlink(self, keys: list[str]) -> None:
-        if keys:
-            self._sync.unlink(*keys)
+
+class _InThreads:
+    """The async face of a sync client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await asyncio.to_thread(self._client.execute_command, *args, **options)
 
 
-async def _closes_with_the_loop(client: Any) -> AsyncIterator[None]:
-    # A loop ends its asynchronous generators before it closes (`asyncio.run` sees to it), so
-    # nobody has to remember to close a client that belongs to it.
-    try:
-        yield
-    finally:
-        await client.aclose()
-
-
-def _is_async(client: Any) -> bool:
-    return inspect.iscoroutinefunction(getattr(type(client), "execute_command", None))
+def _is_async(client: object) -> bool:
+    return inspect.iscoroutinefunction(getattr(client, "execute_command", None))
 
 
 def _expiry(ttl: float | None) -> tuple[str, int] | tuple[()]:
