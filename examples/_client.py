@@ -56,7 +56,7 @@ def _server() -> dict[str, str]:
     """What an OpenAI client needs to know; nothing if it finds a key in the environment."""
     if "OPENAI_API_KEY" in os.environ:
         return {}
-    llm = LocalLLM(delay=0.1)
+    llm = LocalLLM(delay=0.05)
     llm.__enter__()
     atexit.register(llm.__exit__)
     return {"base_url": llm.url, "api_key": "none"}

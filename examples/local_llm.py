@@ -232,7 +232,7 @@ def main() -> None:
     with LocalLLM(options.delay, options.port) as llm, suppress(KeyboardInterrupt):
         print(f"base_url: {llm.url}", flush=True)
         Event().wait()
-    print(f"{llm.calls} calls answered")
+    print(f"calls answered: {llm.calls}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""Answers that outlive the process: in a folder of our own, and in a ready `diskcache.Cache`.
+
+The published recipe keyed by ``repr`` of the arguments, so that two objects at one address shared
+an answer, and read with diskcache's own Disk, which runs code that a row brings
+(CVE-2025-69872). `SafeDisk` stores and reads nothing but bytes.
+"""
+
+from __future__ import annotations
+
+import diskcache
+from _client import connect, paid_calls
+from pydantic import BaseModel
+
+from instructor_cache import DiskCache, SafeDisk, instructor_cache
+
+client = connect()
+
+
+class UserDetail(BaseModel):
+    name: str
+    age: int
+
+
+def extract(data: str) -> UserDetail:
+    return client.chat.completions.create(
+        model="gpt-4o-mini",
+        response_model=UserDetail,
+        messages=[{"role": "user", "content": data}],
+    )
+
+
+in_a_folder = instructor_cache(DiskCache("./my_cache_directory"))(extract)
+in_diskcache = instructor_cache(diskcache.Cache("./my_diskcache", disk=SafeDisk))(extract)
+
+
+def main() -> None:
+    for place, cached in (("DiskCache", in_a_folder), ("diskcache.Cache", in_diskcache)):
+        cached.cache_clear()  # what an earlier run has left
+        first, second = cached("Jason is 25 years old"), cached("Jason is 25 years old")
+        assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
+        print(f"{place}: {second!r}; {cached.cache_explain('Jason is 25 years old').reason}")
+    print(f"{paid_calls()} paid calls, one for each cache")
+    assert paid_calls() == 2
+
+
+if __name__ == "__main__":
+    main()

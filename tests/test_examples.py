@@ -1,0 +1,223 @@
+"""Every example runs, as a program of its own, and says what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import instructor
+import pytest
+from openai import OpenAI
+from pydantic import BaseModel
+from redis_server import free_port
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TESTED_APART = {"demo", "local_llm"}
+PROGRAMS = {path.stem for path in EXAMPLES.glob("[!_]*.py")} - TESTED_APART
+
+# What each must print, beside ending well; an example that is not here fails.
+SAYS: dict[str, list[str]] = {
+    "async_redis": ["name='Jason', age=25", "1 paid of 2 calls"],
+    "batch": ["30 answers, twice", "3 paid calls"],
+    "cost_analysis": ["Monthly savings: $420.00 (70.0%)", "10 calls, 1 paid"],
+    "disk_cache": ["2 paid calls, one for each cache"],
+    "hierarchical": ["stacked:", "tiered:", "now in memory", "2 paid of 6 calls"],
+    "memory": ["CacheInfo(hits=1, misses=1, maxsize=1000, currsize=1)"],
+    "metrics": ["hit_rate: 60.00%", "total_hits: 3", "time_saved_seconds: 0."],
+    "redis_cache": ["1 paid of 2 calls", "under examples:redis_cache.extract:"],
+    "robust": ["survived broken: OSError", "survived redis: ConnectionError", "no tier works"],
+    "smart_invalidation": ["age=25); 1 paid so far", "city='Lisbon'); 2 paid so far"],
+    "ttl_table": ["user_profiles: hit, 3,600 seconds", "never_stored: miss"],
+    "warming": ["warmed 2 of 3 queries with 2 paid calls", "0 paid when asked"],
+}
+
+
+class Runner:
+    """Starts examples with a home, a working folder and an environment of their own."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        foreign = ("OPENAI_", "INSTRUCTOR_CACHE_")
+        kept = {name: v for name, v in os.environ.items() if not name.startswith(foreign)}
+        own = {"HOME": str(folder), "TMPDIR": str(folder), "REDIS_URL": redis_url}
+        self._folder, self._environment = folder, {**kept, **own}
+
+    def start(self, name: str, *options: str) -> subprocess.Popen[str]:
+        """Give the running program; any warning in it is an error."""
+        command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options]
+        return subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, name: str, *options: str) -> tuple[str, str]:
+        """Give what the program printed, and its errors; fail unless it ended well."""
+        with self.start(name, *options) as program:
+            out, err = program.communicate(timeout=60)
+        assert program.returncode == 0, out + err
+        return out, err
+
+
+@pytest.fixture
+def runner(tmp_path: Path, redis_url: str) -> Runner:
+    """Examples in an empty folder, with a Redis."""
+    return Runner(tmp_path, redis_url)
+
+
+@pytest.fixture
+def runner_without_redis(tmp_path: Path) -> Runner:
+    """Examples in an empty folder, with nobody where Redis should be."""
+    return Runner(tmp_path, f"redis://127.0.0.1:{free_port()}/0")
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Imports an example's module."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return import_module
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_an_example_keeps_its_promise(runner: Runner, name: str) -> None:
+    """An example ends with status 0, prints what it is about, and complains of nothing."""
+    out, err = runner.run(name)
+    assert [line for line in SAYS[name] if line not in out] == []
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", ["async_redis", "hierarchical", "redis_cache"])
+def test_an_example_answers_without_redis(runner_without_redis: Runner, name: str) -> None:
+    """An example that wants Redis says that there is none, and has its answers all the same."""
+    out, _ = runner_without_redis.run(name)
+    assert "Redis can't be reached" in out
+    assert "name='Jason'" in out
+
+
+def test_the_demo_shows_four_passes_and_cleans_up(runner: Runner, tmp_path: Path) -> None:
+    """The demo's table tells the hits and misses of each pass; of its cache nothing is left."""
+    out, err = runner.run("demo", "--delay", "0")
+    assert re.findall(r"━ +(\d+) +(\d+)", out) == [
+        ("0", "36"),
+        ("36", "0"),
+        ("36", "0"),
+        ("0", "36"),
+    ]
+    assert "72 of 144 answers came from the cache" in out
+    assert err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestMistakes:
+    """The demo's verdict on its own four passes."""
+
+    @pytest.fixture
+    def demo(self, example: Callable[[str], Any]) -> Any:
+        return example("demo")
+
+    @staticmethod
+    def passes(demo: Any) -> list[Any]:
+        paid, free = {"misses": 3, "calls": 3}, {"hits": 3}
+        return [demo.Result(**counts, answers=[{"a": 1}]) for counts in (paid, free, free, paid)]
+
+    def test_finds_none_in_a_good_run(self, demo: Any) -> None:
+        """Misses, hits, hits, misses are no mistake."""
+        assert demo.mistakes(self.passes(demo), 3) == []
+
+    @pytest.mark.parametrize("number", range(4))
+    @pytest.mark.parametrize("count", ["hits", "misses", "calls"])
+    def test_finds_a_wrong_count(self, demo: Any, number: int, count: str) -> None:
+        """One hit, miss or paid call too many, in any pass, is one mistake that names the pass."""
+        passes = self.passes(demo)
+        setattr(passes[number], count, getattr(passes[number], count) + 1)
+        (mistake,) = demo.mistakes(passes, 3)
+        assert mistake.startswith(f"{demo.PASSES[number]}: ")
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_finds_a_wrong_answer(self, demo: Any, number: int) -> None:
+        """A hit that differs from the paid answer is a mistake."""
+        passes = self.passes(demo)
+        passes[number].answers = [{"a": 2}]
+        assert demo.mistakes(passes, 3) == ["a hit differs from the answer that was paid for"]
+
+    def test_ends_the_demo_with_status_1(
+        self, demo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A demo whose second pass pays again ends with 1 and says so."""
+        passes = self.passes(demo)
+        passes[1] = passes[0]
+        monkeypatch.setattr(demo, "run", lambda *_: passes)
+        monkeypatch.setattr(demo, "PASSAGES", ["one", "two", "three"])
+        monkeypatch.setattr(sys, "argv", ["demo.py"])
+        monkeypatch.setenv("OPENAI_API_KEY", "not used")
+        assert demo.main() == 1
+        assert "✗ again: expected 3 hits" in capsys.readouterr().out
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+class Life(BaseModel):
+    who: list[str]
+    where: str | None
+    year: int | None
+    seasick: bool
+    people: list[Person]
+
+
+@pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA])
+def test_the_local_model_fills_a_schema(
+    example: Callable[[str], Any], mode: instructor.Mode
+) -> None:
+    """The local model reads nested fields out of a text, in either mode, and counts its calls."""
+    text = "Mary is 25 years old and seasick. Anne is 40 years old and left Lyme in 1823."
+    with (
+        example("local_llm").LocalLLM(delay=0) as llm,
+        OpenAI(base_url=llm.url, api_key="none") as openai,
+    ):
+        client = instructor.from_openai(openai, mode=mode)
+        life = client.chat.completions.create(
+            model="any", response_model=Life, messages=[{"role": "user", "content": text}]
+        )
+        assert llm.calls == 1
+    assert (life.who, life.where, life.year, life.seasick) == (["Mary", "Anne"], None, 1823, True)
+    assert life.people == [Person(name="Mary", age=25), Person(name="Anne", age=40)]
+
+
+def test_the_local_model_finds_who_where_and_when_in_every_passage(
+    example: Callable[[str], Any],
+) -> None:
+    """No passage of the demo leaves the rules without a person, a place and a date."""
+    local_llm, demo = example("local_llm"), example("demo")
+    readings = [local_llm.Reading(" ".join(text.split())) for text in demo.PASSAGES]
+    assert len(readings) == 36
+    assert [r for r in readings if not (r.people and r.places and r.dates)] == []
+
+
+def test_the_local_model_is_a_program(runner: Runner) -> None:
+    """Started by itself it prints its address, serves, and on Ctrl-C tells its calls."""
+    with runner.start("local_llm", "--port", "0", "--delay", "0") as program:
+        assert program.stdout is not None
+        url = program.stdout.readline().removeprefix("base_url: ").strip()
+        with OpenAI(base_url=url, api_key="none") as openai:
+            client = instructor.from_openai(openai)
+            person = client.chat.completions.create(
+                model="any",
+                response_model=Person,
+                messages=[{"role": "user", "content": "Jason is 25 years old"}],
+            )
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=30)
+    assert (person.name, person.age) == ("Jason", 25)
+    assert (program.returncode, out, err) == (0, "calls answered: 1\n", "")
