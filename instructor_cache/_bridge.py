@@ -3,11 +3,12 @@
 The policy is written once, as coroutines. For an async caller they run as usual. For a sync
 caller every leaf is wrapped with `inline`, so nothing ever suspends, and `drive` runs the whole
 coroutine to its end on the caller's own stack: no event loop, no thread.
+
+asyncio is imported where it is used: whoever is async has it already, the others save 20 ms.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
@@ -49,6 +50,8 @@ def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     """Give a blocking function an async face by running it in a worker thread."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        import asyncio
+
         return await asyncio.to_thread(func, *args, **kwargs)
 
     return call
@@ -61,4 +64,6 @@ async def wait_blocking(future: Future[T]) -> T:
 
 async def wait_async(future: Future[T]) -> T:
     """Wait for *future* on the running loop; being cancelled leaves it untouched."""
+    import asyncio
+
     return await asyncio.shield(asyncio.wrap_future(future))

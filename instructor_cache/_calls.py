@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,6 +91,8 @@ def map_in_threads(
     return_exceptions: bool = False,
 ) -> list[Any]:
     """Answer *calls* in threads; see `Cached.cache_map`."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_at_least_one(concurrency)) as pool:
         jobs = [pool.submit(call, *args, **kwargs) for args, kwargs in map(_arguments, calls)]
     return [_outcome(job, return_exceptions) for job in jobs]
@@ -106,6 +106,8 @@ async def map_in_tasks(
     return_exceptions: bool = False,
 ) -> list[Any]:
     """Answer *calls* as tasks; see `Cached.cache_map`."""
+    import asyncio
+
     gate = asyncio.Semaphore(_at_least_one(concurrency))
 
     async def one(args: Args, kwargs: Kwargs) -> Any:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import ipaddress
 import re
 import struct
 import sys
 import types
 import typing
 import uuid
-import zoneinfo
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -26,8 +24,8 @@ from fractions import Fraction
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-import pydantic
 import pydantic_core
+from pydantic import BaseModel
 
 from .schema import identity, model_fingerprint
 
@@ -94,8 +92,8 @@ def _decimal(value: Decimal) -> bytes:
 def _zone(zone: dt.tzinfo | None) -> bytes:
     if zone is None:
         return b"n"
-    if isinstance(zone, zoneinfo.ZoneInfo) and zone.key:
-        return _text(b"z", zone.key)
+    if isinstance(key := getattr(zone, "key", None), str):  # a ZoneInfo
+        return _text(b"z", key)
     try:
         offset = zone.utcoffset(None)
     except Exception:
@@ -188,7 +186,7 @@ def _enum(value: Enum) -> bytes:
     return _frame(b"V", _text(b"", identity(type(value))) + canonical(name) + content)
 
 
-def _model(value: pydantic.BaseModel) -> bytes:
+def _model(value: BaseModel) -> bytes:
     fields = {name: value.__dict__.get(name) for name in type(value).model_fields}
     extra, private = value.__pydantic_extra__, value.__pydantic_private__
     return _object(value, (fields, extra or None, private or None))
@@ -204,6 +202,10 @@ def _attrs(value: Any) -> bytes:
 
 def _ordered_dict(value: OrderedDict[Any, Any]) -> bytes:
     return _object(value, list(value.items()))
+
+
+def _secret(value: Any) -> bytes:
+    return _object(value, value.get_secret_value())
 
 
 def _path(value: PurePath) -> bytes:
@@ -227,7 +229,7 @@ def _generic(value: Any) -> bytes:
     return _frame(b"G", canonical(typing.get_origin(value)) + canonical(typing.get_args(value)))
 
 
-def _model_class(value: type[pydantic.BaseModel]) -> bytes:
+def _model_class(value: type[BaseModel]) -> bytes:
     return _text(b"C", f"{identity(value)} {model_fingerprint(value)}")
 
 
@@ -255,19 +257,18 @@ def _is(*kinds: Any) -> Callable[[Any], bool]:
 
 
 def _is_model_class(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, pydantic.BaseModel)
+    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
-_SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
-_TEXTUAL = (
-    *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
-    *(ipaddress.IPv4Interface, ipaddress.IPv6Interface),
-    *(pydantic_core.Url, pydantic_core.MultiHostUrl, pydantic.AnyUrl),
-)
+def _is_textual(value: Any) -> bool:
+    """Whether it is an IP address or a URL, asked by name: their modules are slow to import."""
+    modules = {cls.__module__ for cls in type(value).__mro__}
+    return not modules.isdisjoint(("ipaddress", "pydantic.networks"))
+
 
 _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (_is(Enum), _enum),
-    (_is(pydantic.BaseModel), _model),
+    (_is(BaseModel), _model),
     (lambda value: typing.get_origin(value) is not None, _generic),
     (lambda value: type(value).__module__ == "typing", lambda value: _text(b"Y", str(value))),
     (_is_model_class, _model_class),
@@ -281,6 +282,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (_is(PurePath), _path),
     (_is(re.Pattern), _pattern),
     (_is(dt.tzinfo), _zone),
-    (_is(*_SECRETS), lambda value: _object(value, value.get_secret_value())),
-    (_is(*_TEXTUAL), lambda value: _object(value, str(value))),
+    (lambda value: hasattr(value, "get_secret_value"), _secret),
+    (_is(pydantic_core.Url, pydantic_core.MultiHostUrl), lambda value: _object(value, str(value))),
+    (_is_textual, lambda value: _object(value, str(value))),
 )

@@ -35,31 +35,35 @@ class Keys:
         key: Callable[..., Any] | None = None,
     ) -> None:
         self.function = identity(func)
-        self.prefix, self.version, self.ignore = prefix, version, tuple(ignore)
+        self.prefix, self.version = prefix, version
+        self.ignore = _checked(func, ignore)
         self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
         self._version_part = f"{_escape(version)}~" if version else ""
         self._key = key
-        self._rest = _check_ignored(func, ignore)
-        self._bind, names = _binder(func)
-        self._kept = [(name, canonical(name)) for name in names if name not in ignore]
+        self._names, self._bind = _binder(func, self.ignore)
+        self._forms = [canonical(name) for name in self._names]
 
     def make(self, schema: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Give the key of a call.
 
         Raises UnkeyableArgument, and TypeError for arguments that the function does not take.
         """
-        arguments = self._bind(*args, **kwargs)
+        values = self._bind(*args, **kwargs)
         if self._key is None:
-            body = b"".join([self._argument(n, form, arguments[n]) for n, form in self._kept])
+            body = self._body(values)
         else:
             body = self._chosen(args, kwargs)
         digest = hashlib.sha256(body).hexdigest()[:32]
         return f"{self.namespace}{self._version_part}{schema}:{digest}"
 
-    def _argument(self, name: str, form: bytes, value: Any) -> bytes:
-        if name == self._rest:
-            value = {k: v for k, v in value.items() if k not in self.ignore}
-        return form + _encode(value, self.function, name)
+    def _body(self, values: tuple[Any, ...]) -> bytes:
+        try:
+            pairs = zip(self._forms, values, strict=True)
+            return b"".join([form + canonical(value) for form, value in pairs])
+        except Exception:  # once more, slowly, to say which
+            for name, value in zip(self._names, values, strict=True):
+                _encode(value, self.function, name)
+            raise
 
     def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         assert self._key is not None
@@ -94,19 +98,23 @@ def _escape(part: str) -> str:
     return quote(part, safe="<>@/+,=")
 
 
-def _binder(func: Callable[..., Any]) -> tuple[Callable[..., dict[str, Any]], list[str]]:
-    """A function that binds as *func* does, defaults applied, about 50 times faster than inspect.
+def _binder(
+    func: Callable[..., Any], ignore: Collection[str]
+) -> tuple[list[str], Callable[..., tuple[Any, ...]]]:
+    """The parameters that count, and a function that binds as *func* does and gives their values.
 
-    Python itself does the binding: the function is compiled with the same parameters.
+    Python itself does the binding: a function is compiled with the same parameters, which is
+    about 50 times faster than `inspect.Signature.bind`.
     """
     parameters = list(inspect.signature(func).parameters.values())
-    defaults = {f"_default_{n}": p.default for n, p in enumerate(parameters)}
-    names = [p.name for p in parameters]
-    body = ", ".join(f"{name!r}: {name}" for name in names)
-    bind = eval(f"lambda {_header(parameters)}: {{{body}}}", defaults)  # noqa: S307
-    bind.__name__ = getattr(func, "__name__", "function")
-    bind.__qualname__ = getattr(func, "__qualname__", bind.__name__)
-    return bind, names
+    kept = [p for p in parameters if p.name not in ignore]
+    names: dict[str, Any] = {f"_default_{n}": p.default for n, p in enumerate(parameters)}
+    names["_without_ignored"] = lambda options: {k: options[k] for k in options if k not in ignore}
+    values = (f"_without_ignored({p.name})" if p.kind is p.VAR_KEYWORD else p.name for p in kept)
+    source = f"lambda {_header(parameters)}: ({''.join(f'{value}, ' for value in values)})"
+    bind = eval(source, names)  # noqa: S307
+    bind.__qualname__ = func.__qualname__  # Python's own words for wrong arguments name it
+    return [p.name for p in kept], bind
 
 
 def _header(parameters: list[inspect.Parameter]) -> str:
@@ -126,16 +134,15 @@ def _header(parameters: list[inspect.Parameter]) -> str:
     return ", ".join(parts)
 
 
-def _check_ignored(func: Callable[..., Any], ignore: Collection[str]) -> str | None:
-    """The name of the ``**`` parameter if some ignored arguments can only come in by it."""
+def _checked(func: Callable[..., Any], ignore: Collection[str]) -> tuple[str, ...]:
     if isinstance(ignore, str):
         raise TypeError(f"ignore is {ignore!r}; give a collection of names: ignore=({ignore!r},)")
     parameters = inspect.signature(func).parameters
-    others = [name for name in ignore if name not in parameters]
-    rest = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
-    if others and not rest:
-        raise ValueError(
-            f"ignore names {others[0]!r}, which {func.__qualname__} does not take; "
-            f"it takes: {', '.join(parameters) or 'nothing'}"
-        )
-    return rest[0] if others else None
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in ignore:
+        if name not in parameters and not takes_any:
+            raise ValueError(
+                f"ignore names {name!r}, which {func.__qualname__} does not take; "
+                f"it takes: {', '.join(parameters) or 'nothing'}"
+            )
+    return tuple(ignore)
