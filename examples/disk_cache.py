@@ -11,7 +11,7 @@ import diskcache
 from _client import connect, paid_calls
 from pydantic import BaseModel
 
-from instructor_cache import DiskCache, SafeDisk, instructor_cache
+from instructor_cache import Cached, DiskCache, SafeDisk, instructor_cache
 
 client = connect()
 
@@ -29,16 +29,22 @@ def extract(data: str) -> UserDetail:
     )
 
 
+ready = diskcache.Cache("./.instructor_cache/diskcache", disk=SafeDisk)
 in_a_folder = instructor_cache(DiskCache("./my_cache_directory"))(extract)
-in_diskcache = instructor_cache(diskcache.Cache("./my_diskcache", disk=SafeDisk))(extract)
+in_diskcache = instructor_cache(ready)(extract)
+
+
+def show(place: str, cached: Cached[[str], UserDetail]) -> None:
+    cached.cache_clear()  # what an earlier run has left
+    first, second = cached("Jason is 25 years old"), cached("Jason is 25 years old")
+    assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
+    print(f"{place}: {second!r}; {cached.cache_explain('Jason is 25 years old').reason}")
 
 
 def main() -> None:
-    for place, cached in (("DiskCache", in_a_folder), ("diskcache.Cache", in_diskcache)):
-        cached.cache_clear()  # what an earlier run has left
-        first, second = cached("Jason is 25 years old"), cached("Jason is 25 years old")
-        assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
-        print(f"{place}: {second!r}; {cached.cache_explain('Jason is 25 years old').reason}")
+    with ready:
+        show("DiskCache", in_a_folder)
+        show("diskcache.Cache", in_diskcache)
     print(f"{paid_calls()} paid calls, one for each cache")
     assert paid_calls() == 2
 
