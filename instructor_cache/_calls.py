@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ._engine import Engine
 from .cached import Explanation
@@ -130,8 +130,9 @@ def _outcome(job: Any, return_exceptions: bool) -> Any:
 
 
 def _arguments(call: Any) -> tuple[Args, Kwargs]:
-    args: Any = call if isinstance(call, tuple) else (call,)
-    return ((), call) if isinstance(call, dict) else (args, {})
+    if isinstance(call, dict):
+        return (), cast("Kwargs", call)
+    return (cast("Args", call) if isinstance(call, tuple) else (call,)), {}
 
 
 def _at_least_one(concurrency: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -49,10 +50,7 @@ class Keys:
         Raises UnkeyableArgument, and TypeError for arguments that the function does not take.
         """
         values = self._bind(*args, **kwargs)
-        if self._key is None:
-            body = self._body(values)
-        else:
-            body = self._chosen(args, kwargs)
+        body = self._body(values) if self._key is None else self._chosen(args, kwargs)
         digest = hashlib.sha256(body).hexdigest()[:32]
         return f"{self.namespace}{self._version_part}{schema}:{digest}"
 
@@ -109,12 +107,16 @@ def _binder(
     parameters = list(inspect.signature(func).parameters.values())
     kept = [p for p in parameters if p.name not in ignore]
     names: dict[str, Any] = {f"_default_{n}": p.default for n, p in enumerate(parameters)}
-    names["_without_ignored"] = lambda options: {k: options[k] for k in options if k not in ignore}
+    names["_without_ignored"] = partial(_without, ignore)
     values = (f"_without_ignored({p.name})" if p.kind is p.VAR_KEYWORD else p.name for p in kept)
     source = f"lambda {_header(parameters)}: ({''.join(f'{value}, ' for value in values)})"
     bind = eval(source, names)  # noqa: S307
     bind.__qualname__ = func.__qualname__  # Python's own words for wrong arguments name it
     return [p.name for p in kept], bind
+
+
+def _without(ignore: Collection[str], options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in ignore}
 
 
 def _header(parameters: list[inspect.Parameter]) -> str:

@@ -40,7 +40,7 @@ class ReturnType:
             _ = self.codec, self.fingerprint
         except UndefinedName:
             return  # perhaps a forward reference: the first call looks again
-        self._local_names = {}
+        self._local_names = dict[str, Any]()
 
     @cached_property
     def annotation(self) -> Any:

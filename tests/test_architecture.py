@@ -15,10 +15,11 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "protocols", "_frames", "_bridge", "_flights"},
+    {"errors", "protocols", "_frames", "_bridge", "_flights", "backends._fork"},
     {"events", "entry", "policy", "schema", "annotations"},
-    {"canonical", "codecs", "metrics", "backends.memory", "backends._sqlite"},
-    {"backends.disk", "backends.redis", "backends.diskcache", "keys", "returns"},
+    {"canonical", "codecs", "metrics", "backends.memory", "backends._file"},
+    {"backends._sqlite", "backends.redis", "backends.diskcache", "keys", "returns"},
+    {"backends.disk"},
     {"backends"},
     {"ports"},
     {"tiers"},
@@ -100,8 +101,8 @@ def test_readme_blocks_run(tmp_path: Path, redis_url: str):
         code = code.replace("redis://localhost:6379/0", redis_url)
         script += [f"print('== {n}')", code]
         marks.append(output)
-    (tmp_path / "readme.py").write_text("\n".join(script))
-    command = [sys.executable, "-W", "error", "readme.py"]
+    (tmp_path / "app.py").write_text("\n".join(script))
+    command = [sys.executable, "-W", "error", "app.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     printed = re.split(r"^== \d+\n", done.stdout, flags=re.M)[1:]
