@@ -123,26 +123,6 @@ class _ClosesItsClient(RedisCache):
         await self.client.aclose()
 
 
-# diskcache leaves the connection of a thread that has ended to the garbage collector.
-leaves_connections = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@leaves_connections
-class TestDiskcacheCache(InFolder, BackendContract):
-    shared = True
-
-    def make_backend(self) -> diskcache.Cache:
-        return diskcache.Cache(self.folder, disk=SafeDisk)
-
-
-@leaves_connections
-class TestDiskcacheFanoutCache(InFolder, BackendContract):
-    shared = True
-
-    def make_backend(self) -> diskcache.FanoutCache:
-        return diskcache.FanoutCache(self.folder, shards=2, timeout=10, disk=SafeDisk)
-
-
 class TestTenLines(WithClock):
     """A backend that a user writes in ten lines, for blocking code."""
 
