@@ -1,0 +1,370 @@
+"""Redis as a backend, on real servers: refused, silent, restarted, cancelled, shared by loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from pydantic import BaseModel
+from redis_server import RedisServer, free_port
+
+from instructor_cache import RedisCache, instructor_cache
+
+
+class User(BaseModel):
+    name: str
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of this test's own, which it may stop and start."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def cache(redis_url: str) -> Iterator[RedisCache]:
+    cache = RedisCache(redis_url)
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def plain(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of redis-py's own, to look behind the cache."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def until_raised(cache: RedisCache, is_async: bool) -> tuple[Exception, float]:
+    """The error of a read, and the seconds that it took."""
+    start = time.monotonic()
+    with pytest.raises(redis.RedisError) as caught:
+        asyncio.run(cache.aget("k")) if is_async else cache.get("k")
+    return caught.value, time.monotonic() - start
+
+
+# -- servers that don't answer -----------------------------------------------------------------
+
+both_colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+
+
+@both_colours
+def test_a_refused_port_fails_fast(is_async: bool) -> None:
+    """Where nobody listens the error comes at once, not after a ladder of retries."""
+    error, seconds = until_raised(RedisCache(f"redis://127.0.0.1:{free_port()}"), is_async)
+    assert isinstance(error, redis.ConnectionError)
+    assert seconds < 0.5
+
+
+@both_colours
+def test_a_silent_server_fails_after_the_timeout(is_async: bool) -> None:
+    """A server that accepts and says nothing costs about one timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        cache = RedisCache(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+        error, seconds = until_raised(cache, is_async)
+    assert isinstance(error, redis.TimeoutError)
+    assert seconds < 1
+
+
+@both_colours
+def test_a_wrong_password_fails_fast_and_is_not_shown(is_async: bool) -> None:
+    """A refused password is an error that does not repeat it."""
+    with RedisServer("--requirepass", "right") as server:
+        cache = RedisCache(f"redis://:hunter2@127.0.0.1:{server.port}")
+        error, seconds = until_raised(cache, is_async)
+        assert isinstance(error, redis.AuthenticationError)
+        assert "hunter2" not in str(error)
+        assert seconds < 0.5
+        right = RedisCache(f"redis://:right@127.0.0.1:{server.port}")
+        right.set("k", b"1", None)
+        assert right.get("k") == b"1"
+        right.close()
+
+
+async def test_a_server_that_comes_back_is_used_again(server: RedisServer) -> None:
+    """After a crash and a restart on its port, both colours recover by themselves."""
+    cache = RedisCache(server.url)
+    for restarted in (False, True):
+        if restarted:
+            server.stop()
+            for _ in range(2):
+                with pytest.raises(redis.ConnectionError):
+                    cache.get("k")
+                with pytest.raises(redis.ConnectionError):
+                    await cache.aget("k")
+            server.start()
+            assert cache.get("k") is await cache.aget("k") is None
+        cache.set("k", b"1", None)
+        await cache.aset("k2", b"2", None)
+        assert (cache.get("k2"), await cache.aget("k")) == (b"2", b"1")
+    cache.close()
+
+
+async def test_a_restart_between_two_calls_is_not_noticed(server: RedisServer) -> None:
+    """A connection that went stale is replaced without an error, in both colours."""
+    cache = RedisCache(server.url)
+    cache.set("k", b"1", None)
+    await cache.aset("k", b"1", None)
+    server.stop()
+    server.start()
+    assert cache.get("k") is None
+    assert await cache.aget("k") is None
+    cache.close()
+
+
+# -- what is stored ------------------------------------------------------------------------------
+
+
+@both_colours
+def test_a_ttl_is_kept_to_the_millisecond(
+    is_async: bool, cache: RedisCache, plain: redis.Redis, prefix: str
+) -> None:
+    """An entry expires by Redis itself, by a ttl in milliseconds; None and centuries never do."""
+    for ttl, least, most in (
+        (1.5, 1000, 1500),
+        (0.0001, -2, 1),
+        (1e9, 999_999_000_000, 1e12),
+        (1e300, -1, -1),
+        (float("inf"), -1, -1),
+        (None, -1, -1),
+    ):
+        if is_async:
+            asyncio.run(cache.aset(prefix, b"", ttl))
+        else:
+            cache.set(prefix, b"", ttl)
+        assert least <= plain.pttl(prefix) <= most, ttl
+    plain.delete(prefix)
+
+
+@both_colours
+def test_another_type_under_the_key_is_an_error_that_a_write_heals(
+    is_async: bool, cache: RedisCache, plain: redis.Redis, prefix: str
+) -> None:
+    """A list where an entry should be is an error, and gone after the next set."""
+    plain.rpush(prefix, "not", "an", "entry")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        asyncio.run(cache.aget(prefix)) if is_async else cache.get(prefix)
+    cache.set(prefix, b"1", 5)
+    assert cache.get(prefix) == b"1"
+
+
+def test_clear_survives_keys_that_are_no_text(server: RedisServer) -> None:
+    """Keys of other programs, in whatever bytes, do not stop a clear."""
+    with redis.Redis.from_url(server.url) as plain:
+        plain.set(b"\xff\xfe", b"other")
+        cache = RedisCache(server.url)
+        cache.set("mine:1", b"", None)
+        cache.clear("mine:")
+        asyncio.run(cache.aclear("mine:"))
+        assert plain.keys() == [b"\xff\xfe"]
+        cache.clear("")
+        assert plain.keys() == []
+        cache.close()
+
+
+# -- loops, tasks and threads --------------------------------------------------------------------
+
+
+def connections(server: RedisServer) -> int:
+    """How many clients the server has, beside the one that asks."""
+    with redis.Redis.from_url(server.url) as client:
+        return len(client.client_list()) - 1
+
+
+def until(count: Any, wanted: int) -> int:
+    """The outcome of *count* once it is *wanted*, or what it is after five seconds."""
+    deadline = time.monotonic() + 5
+    while (found := count()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+def test_no_event_loop_leaves_anything_behind(server: RedisServer) -> None:
+    """Twenty loops in a row leave no socket, no client and no loop, and nobody closed any."""
+    cache = RedisCache(server.url)
+
+    async def use() -> None:
+        await asyncio.gather(*(cache.aget(f"{n}") for n in range(5)))
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        asyncio.run(use())
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert until(lambda: connections(server), 0) == 0
+    assert not cache._by_loop
+    assert not [o for o in gc.get_objects() if isinstance(o, asyncio.BaseEventLoop)]
+
+
+def test_a_process_with_many_loops_ends_without_warnings(redis_url: str) -> None:
+    """With ResourceWarning as an error, a program with 20 loops prints nothing and ends well."""
+    program = f"""
+import asyncio, gc
+from instructor_cache import RedisCache
+cache = RedisCache({redis_url!r})
+async def use():
+    await asyncio.gather(*(cache.aget("k") for _ in range(5)))
+for _ in range(20):
+    asyncio.run(use())
+cache.get("k")
+gc.collect()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_aclose_ends_the_connections_of_this_loop(server: RedisServer) -> None:
+    """aclose closes what this loop opened, twice is fine, and the next use opens anew."""
+    cache = RedisCache(server.url)
+    await cache.aset("k", b"1", None)
+    assert connections(server) == 1
+    await cache.aclose()
+    await cache.aclose()
+    assert until(lambda: connections(server), 0) == 0
+    assert await cache.aget("k") == b"1"
+
+
+def test_loops_in_several_threads_do_not_share_connections(redis_url: str, prefix: str) -> None:
+    """Each of eight threads with a loop of its own reads what it wrote."""
+    cache = RedisCache(redis_url)
+
+    async def use(number: int) -> None:
+        for n in range(20):
+            await cache.aset(f"{prefix}:{number}", b"%d" % n, 60)
+            assert await cache.aget(f"{prefix}:{number}") == b"%d" % n
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: asyncio.run(use(number)), range(8)))
+    assert not cache._by_loop
+
+
+async def test_more_tasks_than_connections_take_turns(server: RedisServer) -> None:
+    """Two thousand reads at once over four connections all succeed, over no more than four."""
+    cache = RedisCache(server.url, max_connections=4)
+    for n in range(10):
+        await cache.aset(f"{n}", b"%d" % n, None)
+    found = await asyncio.gather(*(cache.aget(f"{n % 10}") for n in range(2000)))
+    assert found == [b"%d" % (n % 10) for n in range(2000)]
+    assert connections(server) <= 4
+
+
+def test_more_threads_than_connections_take_turns(server: RedisServer) -> None:
+    """Forty threads over four connections all succeed, over no more than four."""
+    cache = RedisCache(server.url, max_connections=4)
+    together = threading.Barrier(40)
+
+    def use(number: int) -> None:
+        together.wait()
+        for n in range(5):
+            cache.set(f"{number}", b"%d" % n, None)
+            assert cache.get(f"{number}") == b"%d" % n
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(use, range(40)))
+    assert connections(server) <= 4
+    cache.close()
+    assert until(lambda: connections(server), 0) == 0
+
+
+async def test_a_cancelled_read_never_answers_another(redis_url: str, prefix: str) -> None:
+    """After 500 cancelled reads and writes over two connections, every value found is its key's
+    own, and no connection is lost."""
+    cache = RedisCache(redis_url, max_connections=2)
+    random = Random(11)
+    keys = [f"{prefix}:{n}" for n in range(20)]
+    for key in keys:
+        await cache.aset(key, key.encode() * 50, 60)
+    cancelled = 0
+    while cancelled < 500:
+        tasks = [asyncio.create_task(cache.aget(random.choice(keys))) for _ in range(2)]
+        key = random.choice(keys)
+        tasks.append(asyncio.create_task(cache.aset(key, key.encode() * 50, 60)))
+        for _ in range(random.randrange(12)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not [o for o in outcomes if isinstance(o, Exception)]
+        cancelled += sum(isinstance(o, asyncio.CancelledError) for o in outcomes)
+        for key in random.sample(keys, 2):
+            assert await cache.aget(key) == key.encode() * 50
+    await cache.aclear(prefix)
+
+
+# -- ready clients -------------------------------------------------------------------------------
+
+
+def test_an_async_client_is_refused_for_a_sync_function(redis_url: str) -> None:
+    """A ready async client under a sync function is a TypeError at decoration, with the remedy."""
+    client = redis.asyncio.Redis.from_url(redis_url)
+    with pytest.raises(TypeError, match=r"async-only.*make the function async"):
+
+        @instructor_cache(client)
+        def extract(text: str) -> User:
+            return User(name=text)
+
+
+async def test_an_async_client_serves_an_async_function(redis_url: str, prefix: str) -> None:
+    """A ready async client is accepted wherever a backend is, and is not closed by us."""
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
+
+        @instructor_cache(client, prefix=prefix, ttl=60)
+        async def extract(text: str) -> User:
+            return User(name=text)
+
+        assert [await extract("a"), await extract("a")] == [User(name="a")] * 2
+        assert extract.cache_info().hits == 1
+        await RedisCache(client).aclose()
+        assert await client.ping()
+
+
+async def test_a_sync_client_serves_both_colours(redis_url: str, prefix: str) -> None:
+    """A ready sync client serves sync functions, and async ones off the event loop."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+
+        @instructor_cache(client, prefix=prefix, ttl=60)
+        def extract(text: str) -> User:
+            return User(name=text)
+
+        @instructor_cache(client, prefix=prefix, ttl=60)
+        async def aextract(text: str) -> User:
+            return User(name=text)
+
+        for _ in range(2):
+            assert extract("a") == await aextract("a") == User(name="a")
+        assert (extract.cache_info().hits, aextract.cache_info().hits) == (1, 1)
+        RedisCache(client).close()
+        assert client.ping()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own(cache: RedisCache, prefix: str) -> None:
+    """Parent and child that go on after a fork read their own values, never each other's."""
+    cache.set(prefix, b"before", 60)
+    child = os.fork()
+    if child == 0:
+        good = all(cache.get(prefix) == b"before" for _ in range(200))
+        os._exit(0 if good else 1)
+    for _ in range(200):
+        assert cache.get(f"{prefix}:none") is None
+    assert os.waitpid(child, 0)[1] == 0
