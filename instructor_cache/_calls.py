@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from ._engine import Engine
 from .cached import Explanation
@@ -130,9 +130,10 @@ def _outcome(job: Any, return_exceptions: bool) -> Any:
 
 
 def _arguments(call: Any) -> tuple[Args, Kwargs]:
-    if isinstance(call, dict):
-        return (), cast("Kwargs", call)
-    return (cast("Args", call) if isinstance(call, tuple) else (call,)), {}
+    kind: object = type(call)  # exactly: a named tuple is one argument
+    if kind is dict:
+        return (), call
+    return (call if kind is tuple else (call,)), {}
 
 
 def _at_least_one(concurrency: int) -> int:

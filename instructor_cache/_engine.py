@@ -11,7 +11,7 @@ from typing import Any
 
 from ._flights import Flight, Flights
 from .entry import Entry
-from .errors import UnstorableResultWarning
+from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
@@ -70,7 +70,7 @@ class Engine:
 
         async def alone() -> Outcome:
             self.announce("miss", key)
-            return Outcome(await produce(), None)
+            return Outcome(self._settled(key, await produce()), None)
 
         outcome, led = await self.flights.share(key, lead, alone)
         if led:
@@ -85,7 +85,9 @@ class Engine:
             return MISS
         try:
             result = self.codec().decode(found.entry.payload)
-        except Exception as error:
+        except Exception as cause:
+            error = CorruptEntry(f"found a payload that is no answer ({type(cause).__name__})")
+            error.__cause__ = cause
             self.announce("corrupt", key, found.tier, error=error)
             await self.stack.delete(key)
             return MISS
@@ -135,7 +137,7 @@ class Engine:
 
     def _wanted(self, key: str, result: Any) -> bool:
         cache_if = self.policy.cache_if
-        return cache_if is None or bool(self._survive(key, lambda: cache_if(result), False))
+        return cache_if is None or self._survive(key, lambda: bool(cache_if(result)), False)
 
     def _settled(self, key: str, answer: Any) -> Any:
         return self._survive(key, lambda: self.codec().settle(answer), answer)

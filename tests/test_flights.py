@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_threads_share_one_call():
 
 
 def test_no_round_of_threads_calls_twice():
-    """A caller that comes just as the leader lands finds the stored answer: 150 rounds, 150 calls."""
+    """Who comes just as the leader lands finds the stored answer: 150 rounds, 150 calls."""
     calls: list[str] = []
 
     @instructor_cache(MemoryCache())
@@ -213,10 +214,8 @@ def test_two_calls_to_each_other_do_not_deadlock():
     gate = threading.Barrier(2)
 
     def enter() -> None:
-        try:
+        with suppress(threading.BrokenBarrierError):
             gate.wait(timeout=0.2)  # both lead before either calls the other
-        except threading.BrokenBarrierError:
-            pass
 
     @instructor_cache(MemoryCache(), key=lambda n: "a")
     def a(n: int) -> User:

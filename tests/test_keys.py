@@ -414,7 +414,7 @@ def test_an_argument_whose_own_code_fails_has_no_key():
             raise RuntimeError("boom")
 
     f = instructor_cache(MemoryCache())(golden_body)
-    with pytest.warns(UnkeyableArgumentWarning, match="boom"):
+    with pytest.warns(UnkeyableArgumentWarning, match="reading it raised RuntimeError"):
         assert f(Bad()).name == "x"
     g = instructor_cache(MemoryCache(), key=lambda value: 1 / 0)(golden_body)
     with pytest.warns(UnkeyableArgumentWarning, match="ZeroDivisionError"):

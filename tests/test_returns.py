@@ -254,7 +254,7 @@ def test_a_foreign_wrapper_does_not_hide_the_names():
 
 
 def test_a_schema_change_makes_old_answers_unreachable():
-    """Add, retype or re-constrain a field, or change a docstring: nothing raises, nothing is found."""
+    """A field added, retyped or re-constrained, a docstring changed: old answers are not found."""
     memory = MemoryCache()
     versions: list[dict[str, Any]] = [
         {"name": (str, ...)},
