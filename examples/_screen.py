@@ -74,7 +74,7 @@ class Screen:
     def conclude(self, results: Sequence[Result], wrong: Sequence[str]) -> None:
         """Print what came of it."""
         lines = [f"[red]✗[/] {sentence}" for sentence in wrong] or _good_news(results, self._total)
-        self._console.print(Padding("\n".join(lines), (0, 2, 1, 2)))
+        self._console.print(Padding("\n".join(lines), (0, 0, 1, 2), expand=False))
 
     def _render(self) -> Padding:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
@@ -84,7 +84,9 @@ class Screen:
         for row in self._rows.values():
             table.add_row(*row.cells(self._total))
         latest = Text(f"last read: {self._latest}", "dim", overflow="ellipsis", no_wrap=True)
-        return Padding(Group(Text(self._title), Text(), table, Text(), latest), (0, 0, 0, 2))
+        return Padding(
+            Group(Text(self._title), Text(), table, Text(), latest), (0, 0, 0, 2), expand=False
+        )
 
 
 def _good_news(results: Sequence[Result], total: int) -> list[str]:

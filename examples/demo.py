@@ -3,7 +3,7 @@
     make demo
 
 The real `instructor` client over the real `openai` SDK, over HTTP. With ``OPENAI_API_KEY`` set it
-talks to OpenAI (72 small calls: about one cent), else to a local server that answers by rule.
+talks to OpenAI (72 small calls: less than one cent), else to a local server that answers by rule.
 Ends with exit status 0 if every pass hit and missed as it should.
 """
 
@@ -32,7 +32,7 @@ from pydantic import BaseModel, create_model
 from instructor_cache import CacheMetrics, DiskCache, instructor_cache
 
 MODEL = "gpt-4o-mini"
-PRICE_IN, PRICE_OUT = 0.15, 0.60  # dollars for a million tokens, https://openai.com/api/pricing
+PRICE_IN, PRICE_OUT = 0.15, 0.60  # dollars for a million tokens, openai.com/api/pricing in 2025
 PASSAGES = (Path(__file__).parent / "data" / "passages.txt").read_text("utf-8").split("\n\n")
 PASSES = ("the first time", "again", "in a new process", "with a new field")
 
@@ -98,39 +98,41 @@ def read_all(folder: str, shape: type[Moment], told: Told = lambda _: None) -> R
     completions: list[Any] = []
     client.on("completion:response", completions.append)
     read = cached_reader(client, folder, shape, metrics)
-    answers, start = [], time.perf_counter()
+    result, start = Result(), time.perf_counter()
     for passage in PASSAGES:
-        answers.append(read(passage))
-        told(str(answers[-1][0]))
-    paid = sum(price(completion.usage) for completion in completions)
-    return Result(
-        hits=metrics.hits,
-        misses=metrics.misses,
-        calls=len(completions),
-        seconds=time.perf_counter() - start,
-        seconds_saved=metrics.total_time_saved,
-        dollars=paid,
-        dollars_saved=sum(price(usage) for _, usage in answers) - paid,
-        answers=[moment.model_dump() for moment, _ in answers],
-    )
+        paid = len(completions)
+        moment, usage = read(passage)
+        result.dollars_saved += price(usage) if len(completions) == paid else 0
+        result.answers.append(moment.model_dump())
+        told(str(moment))
+    result.seconds, result.seconds_saved = time.perf_counter() - start, metrics.total_time_saved
+    result.hits, result.misses, result.calls = metrics.hits, metrics.misses, len(completions)
+    result.dollars = sum(price(completion.usage) for completion in completions)
+    return result
 
 
 def read_all_in_a_new_process(folder: str) -> Result:
     """Do the same in another Python, which knows nothing but the folder."""
     command = [sys.executable, __file__, "--read-with-cache", folder]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Result(**json.loads(done.stdout))
+
+
+def paid_for(result: Result) -> bool:
+    """Tell whether every miss was paid for, and no hit."""
+    # instructor may ask again for an answer that does not fit: more calls than misses are right.
+    return result.calls >= result.misses if result.misses else result.calls == 0
 
 
 def mistakes(results: list[Result], total: int) -> list[str]:
     """Give what the four passes did wrong, in sentences; nothing is the good news."""
     first, again, new_process, _ = results
-    expected = (0, total, total), (total, 0, 0), (total, 0, 0), (0, total, total)
+    expected = (0, total), (total, 0), (total, 0), (0, total)
     wrong = [
-        f"{name}: expected {want[0]} hits, {want[1]} misses and {want[2]} paid calls, "
-        f"found {result.hits}, {result.misses} and {result.calls}"
+        f"{name}: expected {want[0]} hits and {want[1]} misses, "
+        f"found {result.hits} and {result.misses}, and {result.calls} paid calls"
         for name, result, want in zip(PASSES, results, expected, strict=True)
-        if (result.hits, result.misses, result.calls) != want
+        if (result.hits, result.misses) != want or not paid_for(result)
     ]
     if not first.answers == again.answers == new_process.answers:
         wrong.append("a hit differs from the answer that was paid for")
@@ -152,7 +154,7 @@ def run(screen: Screen, folder: str) -> list[Result]:
 def provider(delay: float) -> Iterator[str]:
     """Have somebody to ask, for this process and the new one; give a name for them."""
     if os.environ.get("OPENAI_API_KEY"):
-        yield f"{MODEL} of OpenAI"
+        yield f"OpenAI's {MODEL}"
         return
     with LocalLLM(delay) as llm:
         os.environ.update(OPENAI_BASE_URL=llm.url, OPENAI_API_KEY="none")

@@ -74,7 +74,7 @@ class Reading:
         found = re.search(pattern, self.text)
         return int(found[1]) if found else None
 
-    def lines(self) -> list[Reading]:
+    def sentences(self) -> list[Reading]:
         """Give the sentences that tell of somebody, each as a reading of its own."""
         readings = [Reading(sentence) for sentence in _SENTENCE.findall(self.text)]
         return [reading for reading in readings if reading.people]
@@ -112,7 +112,7 @@ def _object(schema: Schema, reading: Reading, field: str, root: Schema) -> Any:
 def _array(schema: Schema, reading: Reading, field: str, root: Schema) -> Any:
     items = _resolved(schema.get("items", {}), root)
     if items.get("type") == "object":
-        return [fill(items, line, field, root) for line in reading.lines()]
+        return [fill(items, each, field, root) for each in reading.sentences()]
     return reading.words_for(field)
 
 

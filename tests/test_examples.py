@@ -134,13 +134,27 @@ class TestMistakes:
         assert demo.mistakes(self.passes(demo), 3) == []
 
     @pytest.mark.parametrize("number", range(4))
-    @pytest.mark.parametrize("count", ["hits", "misses", "calls"])
+    @pytest.mark.parametrize("count", ["hits", "misses"])
     def test_finds_a_wrong_count(self, demo: Any, number: int, count: str) -> None:
-        """One hit, miss or paid call too many, in any pass, is one mistake that names the pass."""
+        """One hit or miss too many, in any pass, is one mistake that names the pass."""
         passes = self.passes(demo)
         setattr(passes[number], count, getattr(passes[number], count) + 1)
         (mistake,) = demo.mistakes(passes, 3)
         assert mistake.startswith(f"{demo.PASSES[number]}: ")
+
+    @pytest.mark.parametrize(("number", "calls"), [(0, 2), (1, 1), (2, 1), (3, 0)])
+    def test_finds_a_wrong_bill(self, demo: Any, number: int, calls: int) -> None:
+        """A miss that nobody paid for is a mistake, and a hit that somebody did."""
+        passes = self.passes(demo)
+        passes[number].calls = calls
+        (mistake,) = demo.mistakes(passes, 3)
+        assert mistake.endswith(f"and {calls} paid calls")
+
+    def test_lets_the_model_be_asked_again(self, demo: Any) -> None:
+        """An answer that did not fit its model, and was asked for twice, is no mistake."""
+        passes = self.passes(demo)
+        passes[0].calls = 5
+        assert demo.mistakes(passes, 3) == []
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_finds_a_wrong_answer(self, demo: Any, number: int) -> None:
