@@ -130,7 +130,7 @@ def _outcome(job: Any, return_exceptions: bool) -> Any:
 
 
 def _arguments(call: Any) -> tuple[Args, Kwargs]:
-    kind: object = type(call)  # exactly: a named tuple is one argument
+    kind: Any = call.__class__  # exactly: a named tuple is one argument
     if kind is dict:
         return (), call
     return (call if kind is tuple else (call,)), {}
