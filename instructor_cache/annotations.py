@@ -50,7 +50,8 @@ def name_of(annotation: Any) -> str:
     """Give the annotation as its author would write it."""
     if annotation is None or annotation is type(None):
         return "None"
-    return annotation.__qualname__ if inspect.isclass(annotation) else str(annotation)
+    is_class = inspect.isclass(annotation) and typing.get_origin(annotation) is None
+    return annotation.__qualname__ if is_class else str(annotation)
 
 
 def _module_of(func: Any) -> dict[str, Any]:
