@@ -170,6 +170,7 @@ def main() -> int:
     if options.read_with_cache:  # we are the new process
         print(json.dumps(asdict(read_all(options.read_with_cache, Moment))))
         return 0
+    sys.stdout.reconfigure(errors="replace")  # for a terminal that can't draw the bars
     with provider(options.delay) as name, TemporaryDirectory() as folder:
         title = f"{len(PASSAGES)} passages of history, read four times by {name}"
         with Screen(title, PASSES, total=len(PASSAGES)) as screen:
@@ -180,4 +181,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -46,7 +46,7 @@ class Runner:
         foreign = ("OPENAI_", "INSTRUCTOR_CACHE_")
         kept = {name: v for name, v in os.environ.items() if not name.startswith(foreign)}
         own = {"HOME": str(folder), "TMPDIR": str(folder), "REDIS_URL": redis_url}
-        self._folder, self._environment = folder, {**kept, **own}
+        self._folder, self.environment = folder, {**kept, **own}
 
     def start(self, name: str, *options: str) -> subprocess.Popen[str]:
         """Give the running program; any warning in it is an error."""
@@ -54,7 +54,7 @@ class Runner:
         return subprocess.Popen(
             command,
             cwd=self._folder,
-            env=self._environment,
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,6 +115,13 @@ def test_the_demo_shows_four_passes_and_cleans_up(runner: Runner, tmp_path: Path
     assert "72 of 144 answers came from the cache" in out
     assert err == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_survives_a_plain_terminal(runner: Runner) -> None:
+    """Where the bars can't be written, the demo ends well without them."""
+    runner.environment["PYTHONIOENCODING"] = "ascii"
+    out, _ = runner.run("demo", "--delay", "0")
+    assert "72 of 144 answers came from the cache" in out
 
 
 class TestMistakes:
