@@ -30,6 +30,7 @@ _SCHEMA = (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
     "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
 )
+_ATTEMPTS = 3  # to open it, while others delete it or set it aside
 _BROKEN = ("not a database", "malformed", "encrypted", "unsupported file format")  # SQLite's words
 
 
@@ -62,28 +63,25 @@ class StoreFile:
 
     def open(self) -> Connection:
         """Give a new connection; to a new file if there was none, or none that can be used."""
-        inode = self.inode()
-        try:
-            return self._open(inode)
-        except sqlite3.DatabaseError as error:
-            if not self.discard(inode, error):
-                raise
-        return self._open(self.inode())
+        for attempt in range(_ATTEMPTS):
+            inode = self.inode()
+            try:
+                return self._open(inode)
+            except (sqlite3.DatabaseError, FileNotFoundError) as error:
+                if attempt == _ATTEMPTS - 1 or not self.discard(inode, error):
+                    raise
+        raise AssertionError("unreachable")
 
     def discard(self, inode: int, error: Exception) -> bool:
         """Whether another attempt may help, after *error* from the file that was *inode*.
 
-        It may when the path holds another file by now, or when this one was broken: then it has
-        been set aside.
+        If it was broken, it is set aside, unless another thread or process was faster.
         """
-        if self.inode() != inode:
-            return True
-        if not (_says_broken(error) and self._is_writable()):
-            return False
-        with self._alone():
-            if self.inode() == inode:  # else another thread or process was faster
-                self._set_aside(error)
-        return True
+        if _says_broken(error) and self._is_writable():
+            with self._alone():
+                if self.inode() == inode:
+                    self._set_aside(error)
+        return isinstance(error, FileNotFoundError) or self.inode() != inode
 
     # -- opening -------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,10 +82,17 @@ class Database:
     def _take(self) -> Connection:
         if time.monotonic() - self._looked_at > _LOOK_EVERY:
             self.look()
-        with suppress(IndexError):
+        return self._reuse() or self._open()
+
+    def _reuse(self) -> Connection | None:
+        try:
             while (connection := self._idle.pop()).inode != self._inode:
                 connection.close()
-            return connection
+        except IndexError:
+            return None
+        return connection
+
+    def _open(self) -> Connection:
         connection = self._file.open()
         self._inode = connection.inode
         return connection
