@@ -39,7 +39,7 @@ def redis_answers() -> bool:
         with redis.Redis.from_url(REDIS_URL, socket_timeout=0.5) as client:
             return bool(client.ping())
     except redis.RedisError:
-        print("Redis can't be reached, so every call goes to the model:")
+        print("Redis can't be reached; the answers come all the same:")
         return False
 
 
