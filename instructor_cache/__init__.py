@@ -24,6 +24,7 @@ from .errors import (
 from .events import Event, Observer
 from .metrics import CacheMetrics
 from .protocols import AsyncBackend, Backend
+from .source import source_version
 from .tiers import Tier, TieredCache
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "instructor_cache_redis",
     "lru",
     "smart_cache_key",
+    "source_version",
     "warm_cache",
 ]
 

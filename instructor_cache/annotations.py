@@ -24,7 +24,7 @@ def return_annotation(func: Callable[..., Any], local_names: Mapping[str, Any]) 
     annotation = getattr(inner, "__annotations__", {}).get("return", MISSING)
     if annotation is MISSING:
         return MISSING
-    names = {**_module_of(inner), **local_names, **_closure(inner)}
+    names = {**_module_of(inner), **local_names, **closure_of(inner)}
     holder = types.SimpleNamespace(__annotations__={"return": _with_references(annotation)})
     return typing.get_type_hints(holder, names, names, include_extras=True)["return"]
 
@@ -58,7 +58,8 @@ def _module_of(func: Any) -> dict[str, Any]:
     return getattr(func, "__globals__", None) or vars(sys.modules.get(func.__module__, types))
 
 
-def _closure(func: Any) -> dict[str, Any]:
+def closure_of(func: Any) -> dict[str, Any]:
+    """Give what a function has captured, by name; variables without a value yet are left out."""
     code = getattr(func, "__code__", None)
     cells = zip(code.co_freevars, func.__closure__ or (), strict=True) if code else ()
     return {name: value for name, cell in cells if (value := _content(cell)) is not MISSING}

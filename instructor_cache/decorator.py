@@ -18,7 +18,7 @@ from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Decorator
 from .events import Announcer, Observer
-from .keys import Keys
+from .keys import Keys, Version
 from .policy import TTL, Policy
 from .returns import ReturnType
 from .tiers import BackendLike, Stack, Tier, tiers_of
@@ -47,7 +47,7 @@ def instructor_cache(
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
     ignore: Collection[str] = (),
-    version: str | int = "",
+    version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
     fail_open: bool = True,
@@ -65,7 +65,7 @@ def instructor_cache(
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
     ignore: Collection[str] = (),
-    version: str | int = "",
+    version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
     fail_open: bool = True,
@@ -86,7 +86,8 @@ def instructor_cache(
         key: Called with the call's own arguments; what it returns stands for them in the key.
         cache_key_fn: The same with one argument, the pair ``(args, kwargs)``.
         ignore: Names of parameters that do not change the answer, such as a client.
-        version: Changed by hand when old answers should no longer be found.
+        version: Changed by hand when old answers should no longer be found; `source_version`
+            changes it with the function's own code.
         returns: The type of the answers, instead of the return annotation; any type that
             Pydantic knows.
         cache_if: Tells whether a result may be stored.
@@ -105,7 +106,7 @@ def instructor_cache(
     keys_of = partial(
         Keys,
         prefix=prefix,
-        version=str(version),
+        version=version,
         ignore=ignore,
         key=_key_function(key, cache_key_fn),
     )

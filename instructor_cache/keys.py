@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import quote
 
 from .canonical import NoForm, canonical
 from .errors import UnkeyableArgument
 from .schema import identity
+
+Version = str | int | Callable[[Callable[..., Any]], str]
 
 _REMEDIES = (
     "leave it out with ignore={name!r} if it does not change the answer, give key= a function of "
@@ -31,15 +33,15 @@ class Keys:
         func: Callable[..., Any],
         *,
         prefix: str = "instructor",
-        version: str = "",
+        version: Version = "",
         ignore: Collection[str] = (),
         key: Callable[..., Any] | None = None,
     ) -> None:
         self.function = identity(func)
-        self.prefix, self.version = prefix, version
+        self.prefix = prefix
+        self._func, self._version = func, version
         self.ignore = _checked(func, ignore)
         self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
-        self._version_part = f"{_escape(version)}~" if version else ""
         self._key = key
         self._names, self._bind = _binder(func, self.ignore)
         self._forms = [canonical(name) for name in self._names]
@@ -52,7 +54,16 @@ class Keys:
         values = self._bind(*args, **kwargs)
         body = self._body(values) if self._key is None else self._chosen(args, kwargs)
         digest = hashlib.sha256(body).hexdigest()[:32]
-        return f"{self.namespace}{self._version_part}{schema}:{digest}"
+        return f"{self.namespace}{self._edition}{schema}:{digest}"
+
+    @cached_property
+    def version(self) -> str:
+        """The version as text; one that follows the source is read at the first call."""
+        return str(self._version(self._func) if callable(self._version) else self._version)
+
+    @cached_property
+    def _edition(self) -> str:
+        return f"{_escape(self.version)}~" if self.version else ""
 
     def _body(self, values: tuple[Any, ...]) -> bytes:
         try:

@@ -18,7 +18,7 @@ LEVELS = [
     {"errors", "protocols", "_frames", "_bridge", "_flights", "backends._fork"},
     {"events", "entry", "policy", "schema", "annotations"},
     {"canonical", "codecs", "metrics", "backends.memory", "backends._file"},
-    {"backends._sqlite", "backends.redis", "backends.diskcache", "keys", "returns"},
+    {"backends._sqlite", "backends.redis", "backends.diskcache", "keys", "returns", "source"},
     {"backends.disk"},
     {"backends"},
     {"ports"},

@@ -1,0 +1,64 @@
+"""From a function to a version that follows its own code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import CodeType
+from typing import Any
+
+from .annotations import closure_of
+from .canonical import NoForm, canonical
+
+
+def source_version(func: Callable[..., Any]) -> str:
+    """Give a version that changes when the function's own code does; for ``version=``.
+
+    Its body and signature count, and the constants that it reads: globals and closure variables
+    that hold plain data. Comments, formatting and decorators do not count, nor does the code of
+    what it calls. Read once, at the first call.
+    """
+    inner: Any = inspect.unwrap(func)
+    text = f"{_source(inner)}\n{sorted(_constants(inner))}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _source(func: Any) -> str:
+    """The function as Python would write it; its compiled form where there is no source."""
+    try:
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(func))).body
+    except (OSError, TypeError, ValueError, SyntaxError):
+        return "\n".join(_compiled(func.__code__))
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        node.decorator_list = []
+    return ast.unparse(node)
+
+
+def _compiled(code: CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _compiled(constant)
+        else:
+            yield repr(constant)
+
+
+def _constants(func: Any) -> Iterator[str]:
+    """What the function reads and did not make, written canonically where that is possible."""
+    scope = {**func.__globals__, **closure_of(func)}
+    for name in sorted({*_names(func.__code__), *func.__code__.co_freevars} & scope.keys()):
+        value = scope[name]
+        if not (callable(value) or inspect.ismodule(value)):
+            with suppress(NoForm, RecursionError):
+                yield f"{name}={canonical(value).hex()}"
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

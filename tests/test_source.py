@@ -1,0 +1,115 @@
+"""`version=source_version` follows a function's own code and the constants that it reads."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BASE = '''
+from pydantic import BaseModel
+from instructor_cache import MemoryCache, instructor_cache, source_version
+
+MODEL = "gpt-4o"
+LIMITS = {"tokens": 10}
+UNREAD = 1
+
+class User(BaseModel):
+    name: str
+
+def helper(text):
+    return text.strip()
+
+@instructor_cache(MemoryCache(), version=source_version)
+def extract(text: str) -> User:
+    """Extract a user."""
+    names = [f"{MODEL}{LIMITS['tokens']}" for _ in range(1)]
+    return User(name=names[0] + helper(text))
+'''
+
+
+def key_of(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The key of one call of the function that *source* defines, in a module of one name."""
+    path = tmp_path / f"app{len(os.listdir(tmp_path))}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("app", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "app", module)
+    spec.loader.exec_module(module)
+    return str(module.extract.cache_key("a"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    names =", "    # a comment\n\n    names ="),
+        ('f"{MODEL}', "f'{MODEL}".replace("'", '"')),
+        ("[0] + helper(text)", "[0]    +   helper( text )"),
+        ("MemoryCache(), version", 'MemoryCache(), ttl="1h", version'),
+        ("UNREAD = 1", "UNREAD = 2"),
+        ("text.strip()", "text.lower()"),
+        ("def helper", "X = 1\n\n\ndef helper"),
+    ],
+)
+def test_what_does_not_count(old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Comments, formatting, decorator options and other code keep the key."""
+    assert old in BASE
+    assert key_of(BASE.replace(old, new), tmp_path, monkeypatch) == key_of(
+        BASE, tmp_path, monkeypatch
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"gpt-4o"', '"gpt-5"'),
+        ('{"tokens": 10}', '{"tokens": 11}'),
+        ("range(1)", "range(2)"),
+        ("Extract a user", "Extract the user"),
+        ("names[0] +", "names[-1] +"),
+        ("(text: str)", "(text: str, n: int = 0)"),
+    ],
+)
+def test_what_counts(old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The body, the signature, the docstring and constants read, inner scopes too, change it."""
+    assert old in BASE
+    assert key_of(BASE.replace(old, new), tmp_path, monkeypatch) != key_of(
+        BASE, tmp_path, monkeypatch
+    )
+
+
+def test_closures_count():
+    """Two functions of one factory that captured different constants have different keys."""
+    from pydantic import BaseModel
+
+    from instructor_cache import MemoryCache, instructor_cache, source_version
+
+    class User(BaseModel):
+        name: str
+
+    def make(model: str) -> Any:
+        @instructor_cache(MemoryCache(), version=source_version)
+        def extract(text: str) -> User:
+            return User(name=model)
+
+        return extract
+
+    assert make("a").cache_key("x") == make("a").cache_key("x") != make("b").cache_key("x")
+    assert len(make("a").cache_parameters()["version"]) == 16
+
+
+def test_code_without_source_has_a_version_too():
+    """A function typed into a prompt is known by its compiled form."""
+    from instructor_cache import source_version
+
+    def made(body: str) -> Any:
+        names: dict[str, Any] = {"LIMIT": 1}
+        exec(f"def f(x):\n    return [{body} for _ in x]", names)
+        return names["f"]
+
+    assert source_version(made("1")) == source_version(made("1")) != source_version(made("2"))
