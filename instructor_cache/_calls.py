@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,9 +19,15 @@ Kwargs = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What can be asked about the calls of one function; *produce* makes one."""
+    """What can be asked about the calls of one function.
+
+    Attributes:
+        produce: Makes a call.
+        inner: Where the function is itself a cached one, the methods of its cache, by name.
+    """
 
     produce: Callable[..., Awaitable[Any]]
+    inner: Mapping[str, Callable[..., Awaitable[Any]]]
     keys: Keys
     returns: ReturnType
     engine: Engine
@@ -46,16 +52,21 @@ class Calls:
         await self.engine.put(self.key(*args, **kwargs), value)
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
-        return await self.engine.stack.get(self.key(*args, **kwargs)) is not None
+        return await self.engine.stack.get(self.key(*args, **kwargs), fill=False) is not None
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> None:
+        if "invalidate" in self.inner:  # farthest first, or it would refill this one
+            await self.inner["invalidate"](*args, **kwargs)
         await self.engine.invalidate(self.key(*args, **kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key = self.key(*args, **kwargs)
-        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
+        produce = self.inner.get("refresh", self.produce)
+        return await self.engine.refresh(key, partial(produce, *args, **kwargs))
 
     async def clear(self) -> None:
+        if "clear" in self.inner:
+            await self.inner["clear"]()
         await self.engine.clear(self.keys.namespace)
         self.engine.announce.reset()
 
@@ -64,7 +75,7 @@ class Calls:
             key = self.key(*args, **kwargs)
         except UnkeyableArgument as error:
             return Explanation("unkeyable", str(error))
-        found = await self.engine.stack.get(key)
+        found = await self.engine.stack.get(key, fill=False)
         if found is None:
             return Explanation("miss", "no tier has a fresh answer under this key", key)
         now = self.engine.policy.clock()

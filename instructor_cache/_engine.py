@@ -15,7 +15,7 @@ from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
-from .tiers import Stack
+from .tiers import Found, Stack
 
 Produce = Callable[[], Awaitable[Any]]
 
@@ -58,14 +58,14 @@ class Engine:
 
     async def recall(self, key: str, produce: Produce) -> Any:
         """Give the cached answer for *key*, or call *produce* and keep what it answers."""
-        if (found := await self.look(key)) is not MISS:
-            return found
+        landed = self.flights.landed
+        if (answer := await self._hit(key)) is not MISS:
+            return answer
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
             # Another flight may have landed between our look and our take-off.
-            if (found := await self.look(key)) is not MISS:
-                return Outcome(found, self._encode(key, found))
-            self.announce("miss", key)
+            if landed != self.flights.landed and (answer := await self._hit(key)) is not MISS:
+                return Outcome(answer, self._encode(key, answer))
             return await self._call_and_keep(key, produce, flight)
 
         async def alone() -> Outcome:
@@ -79,20 +79,28 @@ class Engine:
         return self._copy_of(outcome)
 
     async def look(self, key: str) -> Any:
-        """Give the cached answer, or `MISS`."""
+        """Give the cached answer, or `MISS`; counts as neither hit nor miss."""
+        found = await self.stack.get(key)
+        return MISS if found is None else await self._decode(key, found)
+
+    async def _hit(self, key: str) -> Any:
         found = await self.stack.get(key)
         if found is None:
             return MISS
+        answer = await self._decode(key, found)
+        if answer is not MISS:
+            self.announce("hit", key, found.tier, seconds=found.entry.seconds)
+        return answer
+
+    async def _decode(self, key: str, found: Found) -> Any:
         try:
-            result = self.codec().decode(found.entry.payload)
+            return self.codec().decode(found.entry.payload)
         except Exception as cause:
             error = CorruptEntry(f"found a payload that is no answer ({type(cause).__name__})")
             error.__cause__ = cause
             self.announce("corrupt", key, found.tier, error=error)
             await self.stack.delete(key)
             return MISS
-        self.announce("hit", key, found.tier, seconds=found.entry.seconds)
-        return result
 
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
@@ -113,6 +121,7 @@ class Engine:
         await self.stack.clear(namespace)
 
     async def _call_and_keep(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
+        self.announce("miss", key)
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start

@@ -36,10 +36,15 @@ class LeaderGone(Exception):
 
 
 class Flights(Generic[T]):
-    """The flights of one function, by key."""
+    """The flights of one function, by key.
+
+    Attributes:
+        landed: How many have ended so far.
+    """
 
     def __init__(self, wait: Wait[T]) -> None:
         self._wait = wait
+        self.landed = 0
         self._land_all()
         _all_flights.add(self)
 
@@ -103,6 +108,7 @@ class Flights(Generic[T]):
 
     def _land(self, key: str, flight: Flight[T]) -> None:
         with self._lock:
+            self.landed += 1
             if self._open.get(key) is flight:
                 del self._open[key]
 

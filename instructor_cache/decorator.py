@@ -29,6 +29,8 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 # What a cached function carries beside its call, by the method of Calls behind it.
 _ASKED = ("get", "set", "contains", "invalidate", "refresh", "clear", "explain")
+# What is passed on to a cached function beneath, where decorators are stacked.
+_PASSED_ON = ("invalidate", "refresh", "clear")
 
 
 @overload
@@ -157,7 +159,10 @@ def _wrap(
     stack = Stack.open(tiers, is_async, announce, policy)
     flights = Flights[Any](wait_async if is_async else wait_blocking)
     engine = Engine(lambda: returned.codec, stack, flights, announce, policy)
-    calls = Calls(func if is_async else inline(func), keys, returned, engine)
+    colour: Callable[..., Any] = _as_it_is if is_async else inline
+    methods = {name: getattr(func, f"cache_{name}", None) for name in _PASSED_ON}
+    inner = {name: colour(method) for name, method in methods.items() if method is not None}
+    calls = Calls(colour(func), inner, keys, returned, engine)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
@@ -193,7 +198,7 @@ def _driven(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
     return ask
 
 
-def _as_it_is(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def _as_it_is(method: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 

@@ -129,6 +129,7 @@ async def _counted_later(answers: Awaitable[list[Any]]) -> int:
 def _counted(answers: list[Any]) -> int:
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
     for error in errors:
-        logger.warning("a query could not be warmed: %s", type(error).__name__, exc_info=error)
+        logger.warning("a query could not be warmed: %s", type(error).__name__)
+        logger.debug("this is why", exc_info=error)  # the text may hold the prompt
     logger.info("warmed the cache with %d of %d queries", len(answers) - len(errors), len(answers))
     return len(answers) - len(errors)

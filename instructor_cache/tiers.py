@@ -108,12 +108,15 @@ class Stack:
         ports = tuple((tier, open_port(tier.backend, for_async=for_async)) for tier in tiers)
         return cls(ports, announce, policy.fail_open, policy.clock)
 
-    async def get(self, key: str) -> Found | None:
-        """Give the fresh entry of the nearest tier that has one, and copy it to the nearer ones."""
+    async def get(self, key: str, *, fill: bool = True) -> Found | None:
+        """Give the fresh entry of the nearest tier that has one.
+
+        It is copied to the nearer tiers for the time it has left, unless *fill* is False.
+        """
         for depth, (tier, port) in enumerate(self.tiers):
             entry = await self._read(tier, port, key)
             if entry is not None:
-                if depth:
+                if depth and fill:
                     await self._write(self.tiers[:depth], key, entry)
                 return Found(entry, tier.name)
         return None

@@ -521,14 +521,14 @@ async def test_decorators_stack(colour: Colour, tmp_path: Path, redis_url: str, 
     assert await colour.call(near, "ada") == await colour.call(near, "ada") == User(name="ada")
     assert calls == ["ada"]
     assert [f.cache_info()[:2] for f in (near, middle, far)] == [(1, 1), (0, 1), (0, 1)]
-    await colour.call(near.cache_clear)
+    for forget, arguments in ((near.cache_invalidate, ["ada"]), (near.cache_clear, [])):
+        await colour.call(near, "ada")
+        await colour.call(forget, *arguments)
+        for f in (near, middle, far):
+            assert not await colour.call(f.cache_contains, "ada")
     await colour.call(near, "ada")
-    await colour.call(middle.cache_clear)
-    await colour.call(near.cache_clear)
-    await colour.call(near, "ada")
-    assert calls == ["ada"]
-    assert middle.cache_info()[:2] == (0, 1)
-    assert far.cache_info()[:2] == (1, 1)
+    await colour.call(near.cache_refresh, "ada")
+    assert calls == ["ada"] * 4
 
 
 async def test_lru_forgets_what_was_used_least(colour: Colour):
@@ -573,6 +573,7 @@ async def test_refresh_calls_and_replaces(colour: Colour):
     assert (await colour.call(f.cache_refresh, "ada")).name == "ada"
     assert (await colour.call(f, "ada")).name == "ada"
     assert calls == ["ada"]
+    assert f.cache_info()[:2] == (1, 1)
 
 
 async def test_clear_forgets_this_function_only(colour: Colour):
@@ -614,6 +615,29 @@ async def test_map_answers_many_calls(colour: Colour):
     assert isinstance(outcome[1], LookupError)
     with pytest.raises(ValueError, match="concurrency is 0"):
         await colour.call(f.cache_map, ["x"], concurrency=0)
+
+
+async def test_looking_changes_nothing(colour: Colour):
+    """`cache_get` counts nothing; `cache_contains` and `cache_explain` copy nothing either."""
+    near, far = MemoryCache(), MemoryCache()
+    f = instructor_cache(TieredCache(Tier(near), Tier(far, name="far")))(maker(colour, []))
+    await colour.call(f, "ada")
+    near.clear()
+    for _ in range(2):
+        assert await colour.call(f.cache_contains, "ada")
+        assert (await colour.call(f.cache_explain, "ada")).tier == "far"
+    assert len(near) == 0
+    assert (await colour.call(f.cache_get, "ada")).name == "ada"
+    assert f.cache_info()[:2] == (0, 1)
+
+
+async def test_a_miss_costs_one_read_and_one_write(colour: Colour):
+    """Nothing is asked of a backend twice for one call."""
+    spy = Spy()
+    f = instructor_cache(spy)(maker(colour, []))
+    await colour.call(f, "ada")
+    await colour.call(f, "ada")
+    assert spy.asked == ["get", "set", "get"]
 
 
 async def test_explain_tells_why(colour: Colour):
