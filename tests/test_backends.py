@@ -15,8 +15,6 @@ from typing import Any
 
 import diskcache
 import pytest
-import redis
-import redis.asyncio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -66,16 +64,6 @@ class InFolder:
         self.folder = tmp_path / "store"
 
 
-class OverRedis:
-    """The session's Redis server."""
-
-    url: str
-
-    @pytest.fixture(autouse=True)
-    def _url(self, redis_url: str) -> None:
-        self.url = redis_url
-
-
 class TestMemoryCache(WithClock):
     def make_backend(self) -> MemoryCache:
         return MemoryCache(10_000, clock=self.clock)
@@ -88,39 +76,16 @@ class TestDiskCache(InFolder, WithClock):
         return DiskCache(self.folder, clock=self.clock, timeout=10)
 
 
-class TestRedisCache(OverRedis, BackendContract):
+class TestRedisCache(BackendContract):
     shared = True
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _url(self, redis_url: str) -> None:
+        self.url = redis_url
 
     def make_backend(self) -> RedisCache:
         return RedisCache(self.url, timeout=10)
-
-
-class TestReadyRedis(OverRedis, BackendContract):
-    shared = True
-
-    @pytest.fixture(autouse=True)
-    def _client(self, _url: None) -> Any:
-        with redis.Redis.from_url(self.url, decode_responses=True) as self.client:
-            yield
-
-    def make_backend(self) -> redis.Redis:
-        return self.client
-
-
-class TestReadyAsyncRedis(OverRedis, BackendContract):
-    def make_backend(self) -> RedisCache:
-        return _ClosesItsClient(redis.asyncio.Redis.from_url(self.url, decode_responses=True))
-
-
-class _ClosesItsClient(RedisCache):
-    """Closes a ready async client, as the user who made it would."""
-
-    def __init__(self, client: Any) -> None:
-        super().__init__(client)
-        self.client = client
-
-    async def aclose(self) -> None:
-        await self.client.aclose()
 
 
 class TestTenLines(WithClock):

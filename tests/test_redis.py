@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 from redis_server import RedisServer, free_port
 
 from instructor_cache import RedisCache, instructor_cache
+from instructor_cache.testing import BackendContract
 
 
 class User(BaseModel):
@@ -308,6 +310,97 @@ async def test_a_cancelled_read_never_answers_another(redis_url: str, prefix: st
         for key in random.sample(keys, 2):
             assert await cache.aget(key) == key.encode() * 50
     await cache.aclear(prefix)
+
+
+# -- the contract, through ready clients ---------------------------------------------------------
+
+
+class ClosesItsClient(RedisCache):
+    """Closes a ready client, as the user who made it would."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self.client = client
+
+    def close(self) -> None:
+        if not self.async_only:
+            self.client.close()
+
+    async def aclose(self) -> None:
+        if self.async_only:
+            await self.client.aclose()
+
+
+class OverRedis:
+    """A test on the session's server."""
+
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _url(self, redis_url: str) -> None:
+        self.url = redis_url
+
+
+class TestReadyClient(OverRedis, BackendContract):
+    shared = True
+
+    def make_backend(self) -> RedisCache:
+        return ClosesItsClient(redis.Redis.from_url(self.url, decode_responses=True))
+
+
+class TestReadyAsyncClient(OverRedis, BackendContract):
+    def make_backend(self) -> RedisCache:
+        return ClosesItsClient(redis.asyncio.Redis.from_url(self.url, decode_responses=True))
+
+
+# -- other ways to a server ----------------------------------------------------------------------
+
+
+def test_a_unix_socket_serves_both_colours(tmp_path: Path) -> None:
+    """unix:// names a socket."""
+    path = tmp_path / "redis.sock"
+    with RedisServer("--unixsocket", str(path)):
+        cache = RedisCache(f"unix://{path}")
+        cache.set("k", b"1", None)
+        assert cache.get("k") == asyncio.run(cache.aget("k")) == b"1"
+        cache.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A cluster of one node, which has all the slots."""
+    config = tmp_path_factory.mktemp("cluster") / "nodes.conf"
+    while (port := free_port()) > 55_000:  # the bus is at port + 10,000
+        pass
+    options = "--cluster-enabled", "yes", "--cluster-config-file", str(config)
+    with RedisServer(*options, port=port) as node:
+        with redis.Redis.from_url(node.url) as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            while client.cluster("INFO")["cluster_state"] != "ok":
+                time.sleep(0.02)
+        yield node
+
+
+class OnCluster:
+    """A test on the cluster."""
+
+    port: int
+
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: RedisServer) -> None:
+        self.port = cluster.port
+
+
+class TestCluster(OnCluster, BackendContract):
+    shared = True
+
+    def make_backend(self) -> RedisCache:
+        return ClosesItsClient(redis.RedisCluster("127.0.0.1", self.port))
+
+
+class TestAsyncCluster(OnCluster, BackendContract):
+    def make_backend(self) -> RedisCache:
+        return ClosesItsClient(redis.asyncio.RedisCluster("127.0.0.1", self.port))
 
 
 # -- ready clients -------------------------------------------------------------------------------

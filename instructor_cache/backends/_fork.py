@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+_all: WeakKeyDictionary[object, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-class Renewable(Protocol):
-    def renew(self) -> None:
-        """Replace what must not be shared with the parent process."""
-        ...
-
-
-_all: WeakSet[Renewable] = WeakSet()
-
-
-def renew_after_fork(thing: Renewable) -> None:
-    """See to it that ``thing.renew()`` is called in every child that is forked from now on."""
-    _all.add(thing)
+def renew_after_fork(thing: T, renew: Callable[[T], None]) -> None:
+    """See to it that ``renew(thing)`` is called in every child forked while *thing* lives."""
+    _all[thing] = renew
 
 
 def _renew_all() -> None:
-    for thing in list(_all):
-        thing.renew()
+    for thing, renew in list(_all.items()):
+        renew(thing)
 
 
 if hasattr(os, "register_at_fork"):

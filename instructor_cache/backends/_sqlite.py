@@ -34,7 +34,7 @@ class Database:
         self._idle: deque[Connection] = deque()
         self._inode = 0
         self._looked_at = 0.0
-        renew_after_fork(self)
+        renew_after_fork(self, Database._renew)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Give what *work* does with a connection; once more if the file had to be replaced."""
@@ -60,7 +60,7 @@ class Database:
         except IndexError:  # the builtin only: at the end of a process, this module is gone
             return
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         _inherited.append(self._idle)
         self._idle = deque()
 

@@ -45,7 +45,7 @@ class MemoryCache:
         self._lock = Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
-        renew_after_fork(self)
+        renew_after_fork(self, MemoryCache._renew)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -101,7 +101,7 @@ class MemoryCache:
     async def aclear(self, prefix: str = "", /) -> None:
         self.clear(prefix)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         self._lock = Lock()  # it may have been held, by a thread that was between two statements
         self._bytes = sum(len(key) + len(slot.value) for key, slot in self._slots.items())
 
