@@ -216,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-request-id", f"req_{self.llm.calls}")
         self.end_headers()
         self.wfile.write(body)
 

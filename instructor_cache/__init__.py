@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._engine import MISS
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .codecs import RawCompletion
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
@@ -61,6 +62,7 @@ __all__ = [
     "InstructorCacheWarning",
     "MemoryCache",
     "Observer",
+    "RawCompletion",
     "RedisCache",
     "SafeDisk",
     "Tier",

@@ -52,6 +52,7 @@ def instructor_cache(
     version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
+    raw_response: bool = True,
     fail_open: bool = True,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
@@ -70,6 +71,7 @@ def instructor_cache(
     version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
+    raw_response: bool = True,
     fail_open: bool = True,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
@@ -93,6 +95,7 @@ def instructor_cache(
         returns: The type of the answers, instead of the return annotation; any type that
             Pydantic knows.
         cache_if: Tells whether a result may be stored.
+        raw_response: Keep the provider's own answer, which instructor attaches to a result.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
         observer: Called with every `Event`.
@@ -119,7 +122,7 @@ def instructor_cache(
         _check_function(func)
         keys = keys_of(func)
         announce = Announcer(keys.function, observer)
-        returned = ReturnType(func, returns, callers_names(func))
+        returned = ReturnType(func, returns, callers_names(func), raw_response=raw_response)
         return _wrap(func, keys, returned, tiers, policy, announce)
 
     return decorate if function is None else decorate(function)

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .annotations import MISSING, name_of, return_annotation, without_metadata
-from .codecs import codec_for
+from .codecs import codec_for, lint
+from .events import logger
 from .protocols import Codec
 from .schema import fingerprint, holds_model, identity
 
@@ -33,9 +34,15 @@ class ReturnType:
     """
 
     def __init__(
-        self, func: Callable[..., Any], returns: Any, local_names: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        returns: Any,
+        local_names: Mapping[str, Any],
+        *,
+        raw_response: bool = True,
     ) -> None:
         self._func, self._returns, self._local_names = func, returns, local_names
+        self._raw_response = raw_response
         try:
             _ = self.codec, self.fingerprint
         except UndefinedName:
@@ -59,7 +66,9 @@ class ReturnType:
         schema = self._adapter.core_schema
         if self._returns is None and not holds_model(schema):
             raise self._refusal(name_of(self.annotation))
-        return codec_for(self.annotation)
+        for trouble in lint(self.annotation):
+            logger.info("%s: %s", identity(self._func), trouble)
+        return codec_for(self.annotation, raw_response=self._raw_response)
 
     @cached_property
     def fingerprint(self) -> str:

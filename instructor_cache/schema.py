@@ -20,10 +20,13 @@ def identity(thing: Any) -> str:
     The main script goes by its file's stem (or by its module name under ``python -m``), so that
     running a module and importing it agree.
     """
+    return f"{module_name(thing)}.{thing.__qualname__}"
+
+
+def module_name(thing: Any) -> str:
+    """Give the name of the module where a class or function was defined, in every process."""
     module: str = thing.__module__ or "builtins"
-    if module in ("__main__", "__mp_main__"):
-        module = _main_name()
-    return f"{module}.{thing.__qualname__}"
+    return _main_name() if module in ("__main__", "__mp_main__") else module
 
 
 def fingerprint(adapter: TypeAdapter[Any]) -> str:
@@ -32,6 +35,7 @@ def fingerprint(adapter: TypeAdapter[Any]) -> str:
         adapter.json_schema(mode="validation", by_alias=True, schema_generator=_Describe),
         adapter.json_schema(mode="serialization", by_alias=False, schema_generator=_Describe),
         sorted({identity(cls) for cls in _classes(adapter.core_schema)}),
+        sorted(_hidden_defaults(adapter.core_schema)),
     ]
     text = json.dumps(facts, sort_keys=True, default=lambda thing: identity(type(thing)))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -63,16 +67,28 @@ def _main_name() -> str:
 
 def _classes(schema: Any) -> Iterator[type[Any]]:
     """The classes that a core schema builds, found wherever they nest."""
+    return (node["cls"] for node in _nodes(schema) if isinstance(node.get("cls"), type))
+
+
+def _hidden_defaults(schema: Any) -> Iterator[str]:
+    """The defaults that payloads leave to the schema; a JSON schema may not tell them all."""
+    for node in _nodes(schema):
+        default = node.get("default")
+        if node.get("type") == "default" and isinstance(default, (bool, int, float, str)):
+            yield f"{type(default).__name__} {default!r}"
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """The dictionaries that a core schema is made of, wherever they nest."""
     if not isinstance(schema, (dict, list, tuple)):
         return
     parts: Any = schema  # pyright: ignore[reportUnknownVariableType]
     if isinstance(schema, dict):
-        if isinstance(cls := parts.get("cls"), type):
-            yield cls
+        yield parts
         # metadata may hold whatever a library put there, back references included
         parts = [part for name, part in parts.items() if name not in ("metadata", "default")]
     for part in parts:
-        yield from _classes(part)
+        yield from _nodes(part)
 
 
 class _Describe(GenerateJsonSchema):

@@ -17,7 +17,14 @@ PACKAGE = ROOT / "instructor_cache"
 LEVELS = [
     {"errors", "protocols", "_frames", "_bridge", "_flights", "backends._fork"},
     {"events", "entry", "policy", "schema", "annotations"},
-    {"canonical", "codecs", "metrics", "backends.memory", "backends._file"},
+    {"canonical", "metrics", "backends.memory", "backends._file"},
+    {"codecs._kinds", "codecs._state", "codecs._reach"},
+    {"codecs._strip"},
+    {"codecs._atoms", "codecs._compare", "codecs._plain", "codecs._shape"},
+    {"codecs._objects", "codecs._public", "codecs._raw", "codecs._fresh"},
+    {"codecs._tagged", "codecs._attached", "codecs._lint"},
+    {"codecs._codec"},
+    {"codecs"},
     {"backends._sqlite", "backends.redis", "backends.diskcache", "keys", "returns", "source"},
     {"backends.disk"},
     {"backends"},
@@ -41,13 +48,20 @@ def modules() -> dict[str, Path]:
     return found
 
 
+class _Imported(ast.NodeTransformer):
+    """Leaves out what only type checkers import."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+
 def imports(name: str, path: Path) -> set[str]:
     """The modules of the package that a module imports, when it is imported or later."""
     is_package = path.name == "__init__.py"
     package = name.split(".") if is_package else name.split(".")[:-1]
     package = [part for part in package if part]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_Imported().visit(ast.parse(path.read_text()))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
             targets = [".".join([*base, *(node.module or "").split(".")]).strip(".")]

@@ -1,0 +1,125 @@
+"""The classes that an annotation can lead to: those it names, and their loaded subclasses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel
+from typing_extensions import get_type_hints
+
+from ..schema import module_name
+
+__all__ = ["Reach", "name_of", "named_classes"]
+
+# Their instances have tags of their own, or none at all.
+_NATIVE_MODULES = frozenset({"abc", "builtins", "collections", "collections.abc", "typing"})
+
+
+def name_of(cls: type) -> str:
+    """`module:qualname`, the name under which a payload speaks of a class."""
+    return f"{module_name(cls)}:{cls.__qualname__}"
+
+
+class Reach:
+    """The named classes and their loaded subclasses. Nothing else can be found here."""
+
+    def __init__(self, named: Iterable[type]) -> None:
+        self._named = dict.fromkeys(named)
+        self._by_name: dict[str, type | None] = {}
+
+    def __contains__(self, cls: type) -> bool:
+        return cls in self._named
+
+    def __iter__(self) -> Iterator[type]:
+        return iter(self._named)
+
+    def name(self, cls: type) -> str | None:
+        """The name that `find` answers with this very class, or None if there is none."""
+        name = name_of(cls)
+        return name if self._lookup(name, cls) is cls else None
+
+    def find(self, name: str) -> type:
+        """The class of that name; LookupError if there is none, or more than one."""
+        found = self._lookup(name)
+        if found is None:
+            raise LookupError(f"no class {name!r} is reachable from the annotation")
+        return found
+
+    def _lookup(self, name: str, wanted: type | None = None) -> type | None:
+        found = self._by_name.get(name)
+        if found is None or (wanted is not None and found is not wanted):
+            self._by_name = self._names()  # a subclass may have been loaded since
+            found = self._by_name.get(name)
+        return found
+
+    def _names(self) -> dict[str, type | None]:
+        """A name that two subclasses share means neither; a named class goes before both."""
+        return _unambiguous(_subclasses(self._named)) | _unambiguous(self._named)
+
+
+def _unambiguous(classes: Iterable[type]) -> dict[str, type | None]:
+    groups: defaultdict[str, set[type]] = defaultdict(set)
+    for cls in classes:
+        groups[name_of(cls)].add(cls)
+    return {name: group.pop() if len(group) == 1 else None for name, group in groups.items()}
+
+
+def _subclasses(classes: Iterable[type]) -> set[type]:
+    found: set[type] = set()
+    pending = list(classes)
+    while pending:
+        subclasses: list[type[Any]] = type.__subclasses__(pending.pop())
+        for cls in subclasses:
+            if cls not in found:
+                found.add(cls)
+                pending.append(cls)
+    return found
+
+
+def named_classes(annotation: Any) -> list[type]:
+    """Every class that the annotation names, in its models' fields as well."""
+    found: dict[type, None] = {}
+    seen: set[int] = set()
+    kept: list[Any] = []  # an id says something only as long as its object lives
+    pending: list[Any] = [annotation]
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        kept.append(part)
+        if _is_class(part) and part.__module__ not in _NATIVE_MODULES:
+            found[part] = None
+        pending.extend(_parts(part))
+    return list(found)
+
+
+def _is_class(part: Any) -> bool:
+    return isinstance(part, type) and get_origin(part) is None
+
+
+def _parts(part: Any) -> Iterator[Any]:
+    yield from (*get_args(part), get_origin(part))
+    if isinstance(part, Enum):  # an argument of Literal
+        yield type(part)
+    elif isinstance(part, TypeVar):
+        yield from (part.__bound__, *part.__constraints__)
+    elif _is_class(part) and part.__module__ not in _NATIVE_MODULES:
+        yield from _field_types(part)
+    elif not isinstance(part, type):
+        yield getattr(part, "__value__", None)  # a type alias
+        yield getattr(part, "__supertype__", None)  # a NewType
+
+
+def _field_types(cls: type) -> Iterator[Any]:
+    if issubclass(cls, BaseModel) and cls is not BaseModel:
+        yield from (field.annotation for field in cls.__pydantic_fields__.values())
+        metadata = cls.__pydantic_generic_metadata__
+        yield from (metadata["origin"], *metadata["args"])
+    try:
+        yield from get_type_hints(cls, include_extras=True).values()
+    except Exception:  # a name that only the class's author can resolve
+        return

@@ -1,0 +1,171 @@
+"""What the real instructor and openai client answer, against a server that imitates one."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Generic, Optional, TypeVar
+
+import instructor
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+from sameness import same
+
+from instructor_cache.codecs import RawCompletion, codec_for
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from local_llm import LocalLLM
+
+T = TypeVar("T")
+ASK = [{"role": "user", "content": "Ada is 36 years old"}]
+
+
+class UserDetail(BaseModel):
+    name: str
+    age: int
+
+
+class Frozen(UserDetail):
+    model_config = ConfigDict(frozen=True)
+
+
+class Private(UserDetail):
+    _note: list[int] = PrivateAttr(default_factory=list)
+
+
+class OwnRaw(UserDetail):
+    _raw_response: Any = PrivateAttr(None)
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with LocalLLM(delay=0) as server:
+        yield instructor.from_openai(openai.OpenAI(base_url=server.url, api_key="x"))
+
+
+def ask(client: Any, model: Any) -> Any:
+    return client.chat.completions.create(model="gpt-4o", messages=ASK, response_model=model)
+
+
+ANNOTATIONS = [
+    UserDetail,
+    Frozen,
+    Private,
+    OwnRaw,
+    Box,
+    Box[UserDetail],
+    list[UserDetail],
+    Iterable[UserDetail],
+    Optional[UserDetail],
+]
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=str)
+def test_miss_equals_hit(client: Any, annotation: Any) -> None:
+    """A miss and a hit are equal, of the user's class, and carry the real completion."""
+    codec = codec_for(annotation)
+    miss = codec.settle(ask(client, annotation))
+    hit = codec.decode(codec.encode(miss))
+    assert miss == hit and type(miss) is type(hit) and same(hit, miss)
+    raw = hit._raw_response
+    assert type(raw) is ChatCompletion and raw == miss._raw_response
+    assert raw.usage.total_tokens == miss._raw_response.usage.total_tokens
+    assert raw._request_id == miss._raw_response._request_id
+    assert raw.model_dump() == miss._raw_response.model_dump()
+    assert hit._total_usage == miss._total_usage
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=str)
+def test_encoding_settles_by_itself(client: Any, annotation: Any) -> None:
+    """What was not settled first is stored as if it had been."""
+    codec = codec_for(annotation)
+    answer = ask(client, annotation)
+    payload = codec.encode(answer)
+    assert same(codec.decode(payload), codec.settle(answer))
+
+
+@pytest.mark.parametrize("annotation", [UserDetail, Frozen, Private, Box[UserDetail]], ids=str)
+def test_settled_results_can_be_pickled(client: Any, annotation: Any) -> None:
+    """A settled result is picklable, which instructor's own answer is not."""
+    miss = codec_for(annotation).settle(ask(client, annotation))
+    assert pickle.loads(pickle.dumps(miss)) == miss
+
+
+@pytest.mark.parametrize("completion", [Any, ChatCompletion], ids=str)
+def test_create_with_completion(client: Any, completion: Any) -> None:
+    """`(model, completion)` comes back with the completion shared as it was."""
+    answer = client.chat.completions.create_with_completion(
+        model="gpt-4o", messages=ASK, response_model=UserDetail
+    )
+    codec = codec_for(tuple[UserDetail, completion])
+    miss = codec.settle(answer)
+    hit = codec.decode(codec.encode(miss))
+    assert same(hit, miss)
+    assert type(hit[1]) is ChatCompletion
+    assert hit[0]._raw_response is hit[1]
+
+
+def test_results_of_several_calls(client: Any) -> None:
+    """A list of answers, each with a completion of its own, comes back whole."""
+    codec = codec_for(list[UserDetail])
+    miss = codec.settle([ask(client, UserDetail) for _ in range(2)])
+    hit = codec.decode(codec.encode(miss))
+    assert same(hit, miss)
+
+
+def test_provider_drift_is_kept(client: Any) -> None:
+    """Fields and values that the SDK does not know yet come back as they were."""
+    raw = ChatCompletion.construct(
+        id="c", choices=[{"finish_reason": "new", "index": "x"}], object="chat.new", novel={"a": 1}
+    )
+    miss = UserDetail(name="x", age=1)
+    object.__setattr__(miss, "_raw_response", raw)
+    codec = codec_for(UserDetail)
+    assert same(codec.decode(codec.encode(miss)), miss)
+
+
+def test_class_that_is_not_loaded(client: Any) -> None:
+    """Without the SDK a hit has a completion with dots and brackets, and imports nothing."""
+    codec = codec_for(UserDetail)
+    payload = codec.encode(ask(client, UserDetail))
+    code = f"""
+import sys
+from pydantic import BaseModel
+from instructor_cache.codecs import codec_for
+
+class UserDetail(BaseModel):
+    name: str
+    age: int
+
+raw = codec_for(UserDetail).decode({payload!r})._raw_response
+assert raw.usage.total_tokens == raw["usage"]["total_tokens"] > 0
+assert raw.choices[0].message.tool_calls[0].function.name == "UserDetail"
+assert raw.model_dump()["usage"]["total_tokens"] == raw.usage.total_tokens
+assert raw._request_id
+assert "openai" not in sys.modules
+"""
+    root = str(Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": root})
+    assert isinstance(RawCompletion({}), RawCompletion)
+
+
+def test_left_out(client: Any) -> None:
+    """`raw_response=False` stores the fields only."""
+    codec = codec_for(UserDetail, raw_response=False)
+    payload = codec.encode(ask(client, UserDetail))
+    assert payload == b'{"name":"Ada","age":36}'
+    pair = codec_for(tuple[UserDetail, Any], raw_response=False)
+    answer = client.chat.completions.create_with_completion(
+        model="gpt-4o", messages=ASK, response_model=UserDetail
+    )
+    hit = pair.decode(pair.encode(answer))
+    assert type(hit[1]) is ChatCompletion and not hasattr(hit[0], "_raw_response")
