@@ -78,12 +78,12 @@ class BackendContract:
             def make_backend(self):
                 return Mine()
 
-    A backend may be a ready client; the store need not be empty and keeps nothing afterwards
-    that has no short ttl or is not deleted with it.
+    What is tested may also be a ready client. Its store may hold other keys: the tests touch only
+    their own, and clear them away afterwards if the backend can.
 
     Attributes:
         shared: Whether two backends from `make_backend` keep their entries in one place.
-        short_ttl: Seconds after which an entry may expire soon; for `pass_time` to wait.
+        short_ttl: The ttl of entries that are to expire, in seconds; raise it for a coarse clock.
     """
 
     shared = False

@@ -234,6 +234,19 @@ gc.collect()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_loop_closed_by_hand_is_not_kept(redis_url: str) -> None:
+    """A loop that was closed without its generators is let go when the next one comes."""
+    cache = RedisCache(redis_url)
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(cache.aget("k"))
+        loop.close()
+    assert list(cache._by_loop) == [loop]
+    cache._by_loop.clear()
+    gc.collect()
+
+
 async def test_aclose_ends_the_connections_of_this_loop(server: RedisServer) -> None:
     """aclose closes what this loop opened, twice is fine, and the next use opens anew."""
     cache = RedisCache(server.url)

@@ -97,7 +97,10 @@ class StoreFile:
     def _open_read_only(self, inode: int) -> Connection:
         try:
             connection = self._connect("mode=ro", inode)
-        except sqlite3.OperationalError:  # without a writable folder there is no WAL index
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            # A journal needs an index file, which can't be made here: read what is in the file.
             connection = self._connect("mode=ro&immutable=1", inode)
         connection.read_only = True
         if not self._has_told:

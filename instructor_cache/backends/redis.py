@@ -23,7 +23,8 @@ class RedisCache:
     """Keeps entries in a Redis server, each with its own expiry.
 
     Its clients fail fast: connecting, sending and receiving each take at most *timeout*, and a
-    command is tried once more only on a connection that had gone stale.
+    command is tried once more only on a connection that had gone stale. When all connections are
+    busy a caller waits its turn, for ten times *timeout* at most.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
@@ -139,6 +140,8 @@ class RedisCache:
         loop = asyncio.get_running_loop()
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
+        for ended in [known for known in list(self._by_loop) if known.is_closed()]:
+            self._by_loop.pop(ended, None)  # closed by hand, with its connections open
         client = self._connect(redis.asyncio)
         closer = self._closes_with(loop, client)
         self._by_loop[loop] = client, closer
