@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all lint format bench clean
+.PHONY: demo test test-slow test-all test-pydantic lint format bench clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -29,6 +29,17 @@ test-all:
 			$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venv-$$v || exit 1; \
 		else echo "== Python $$v is not installed"; fi; done
 
+# What depends on Pydantic's inner life, on every minor version that is supported.
+PYDANTICS ?= 2.11 2.12 2.13
+test-pydantic:
+	@for v in $(PYDANTICS); do \
+		$(MAKE) --no-print-directory .venv-pydantic-$$v/.test VENV=.venv-pydantic-$$v || exit 1; \
+		.venv-pydantic-$$v/bin/python -m pip install --quiet --disable-pip-version-check \
+			"pydantic==$$v.*" || exit 1; \
+		echo "== Pydantic $$v"; \
+		.venv-pydantic-$$v/bin/python -m pytest -q tests/test_codecs.py tests/test_exact.py \
+			tests/test_returns.py tests/test_keys.py tests/test_source.py || exit 1; done
+
 lint: $(VENV)/.lint
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
@@ -43,7 +54,7 @@ bench: $(VENV)/.test
 	$(RUN) benchmarks/speed.py
 
 clean:
-	rm -rf .venv .venv-3.* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "make needs a Python from 3.10 to 3.13 with its venv module \

@@ -6,6 +6,7 @@ import collections.abc as abc
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -20,8 +21,9 @@ from .schema import fingerprint, holds_model, identity
 T = TypeVar("T")
 
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
+# An Iterable may be a list: only a generator function makes it a stream.
 _STREAMS = {
-    *(abc.Iterator, abc.Generator, abc.Iterable),
+    *(abc.Iterator, abc.Generator),
     *(abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable),
 }
 
@@ -103,7 +105,8 @@ class ReturnType:
 
     def _refuse_streams(self) -> None:
         inner = without_metadata(self.annotation)
-        if (typing.get_origin(inner) or inner) in _STREAMS:
+        generates = isgeneratorfunction(self._func) or isasyncgenfunction(self._func)
+        if generates or (typing.get_origin(inner) or inner) in _STREAMS:
             raise ValueError(
                 f"{identity(self._func)} answers with a stream, {name_of(inner)}; streams can't "
                 f"be cached yet: collect the items and return a list of them"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar, Union
@@ -83,6 +83,7 @@ ANSWERS: list[tuple[Any, Any]] = [
     (Pair, Pair(User(name="a"), 0.5)),
     (Record, {"user": User(name="a")}),
     (Users, [User(name="a")]),
+    (Iterable[User], [User(name="a")]),
 ]
 
 
@@ -139,7 +140,9 @@ def test_no_annotation_is_refused():
             decorate(extract)
 
 
-@pytest.mark.parametrize("annotation", [Iterator[User], AsyncIterator[User], "Iterator[User]"])
+@pytest.mark.parametrize(
+    "annotation", [Iterator[User], AsyncIterator[User], "Iterator[User]", Iterable[User], User]
+)
 def test_a_stream_is_refused(annotation: Any):
     """A stream, which can't be cached yet, is told at decoration."""
 
