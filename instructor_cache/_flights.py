@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
+
+from ._fork import renew_after_fork
 
 T = TypeVar("T")
 
@@ -28,7 +28,6 @@ Wait = Callable[[Future[T]], Awaitable[T]]
 
 # The flights that the current call leads, itself or through its callers.
 _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
-_waiting = Lock()  # guards every `waits_for`
 
 
 class LeaderGone(Exception):
@@ -45,8 +44,8 @@ class Flights(Generic[T]):
     def __init__(self, wait: Wait[T]) -> None:
         self._wait = wait
         self.landed = 0
-        self._land_all()
-        _all_flights.add(self)
+        self.renew()
+        renew_after_fork(self, Flights[T].renew)
 
     async def share(
         self,
@@ -65,7 +64,7 @@ class Flights(Generic[T]):
             if leading:
                 return await self._lead(key, flight, lead), True
             led = _led.get()
-            if not _may_wait(led, flight):
+            if not _waits.begin(led, flight):
                 return await alone(), True
             try:
                 return await self._wait(flight), False
@@ -74,7 +73,7 @@ class Flights(Generic[T]):
             except Exception as error:  # everybody's: each raise starts at the same traceback
                 raise error.with_traceback(flight.failed_at)  # noqa: B904
             finally:
-                _stop_waiting(led, flight)
+                _waits.end(led, flight)
 
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""
@@ -112,30 +111,35 @@ class Flights(Generic[T]):
             if self._open.get(key) is flight:
                 del self._open[key]
 
-    def _land_all(self) -> None:
+    def renew(self) -> None:
+        """Begin with no flight: in a forked child their leaders do not exist."""
         self._lock = Lock()
         self._open: dict[str, Flight[T]] = {}
 
 
-_all_flights: WeakSet[Flights[Any]] = WeakSet()
+class _Waits:
+    """Which flights wait for which: nobody may wait for a flight that waits for him."""
 
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self, _Waits.renew)
 
-def _may_wait(led: tuple[Flight[Any], ...], flight: Flight[Any]) -> bool:
-    """Whether to wait for *flight* is safe; if so, that the flights of *led* do is written down."""
-    if not led:
-        return True
-    with _waiting:
-        if _reaches(flight, led):
-            return False
-        for mine in led:
-            mine.waits_for.append(flight)
-        return True
+    def renew(self) -> None:
+        self._lock = Lock()
 
+    def begin(self, led: tuple[Flight[Any], ...], flight: Flight[Any]) -> bool:
+        """Whether who leads *led* may wait for *flight*; if so, that he does is written down."""
+        with self._lock:
+            if led and _reaches(flight, led):
+                return False
+            for mine in led:
+                mine.waits_for.append(flight)
+            return True
 
-def _stop_waiting(led: tuple[Flight[Any], ...], flight: Flight[Any]) -> None:
-    with _waiting:
-        for mine in led:
-            mine.waits_for.remove(flight)
+    def end(self, led: tuple[Flight[Any], ...], flight: Flight[Any]) -> None:
+        with self._lock:
+            for mine in led:
+                mine.waits_for.remove(flight)
 
 
 def _reaches(start: Flight[Any], goals: tuple[Flight[Any], ...]) -> bool:
@@ -152,13 +156,4 @@ def _reaches(start: Flight[Any], goals: tuple[Flight[Any], ...]) -> bool:
     return False
 
 
-def _start_empty() -> None:
-    # In a forked child the leaders, and whoever held the locks, do not exist.
-    global _waiting
-    _waiting = Lock()
-    for flights in list(_all_flights):
-        flights._land_all()  # pyright: ignore[reportPrivateUsage]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty)
+_waits = _Waits()

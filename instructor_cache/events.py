@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
+from ._fork import renew_after_fork
 from ._frames import callers_frame
 
 logger = logging.getLogger("instructor_cache")
@@ -53,7 +54,7 @@ _LEVELS: dict[Kind, int] = {
 _REPEAT_AFTER = 60.0  # seconds between two warnings of one kind from one tier
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Announcer:
     """Counts one function's events and tells the observer and the log, if they listen."""
 
@@ -66,6 +67,12 @@ class Announcer:
     _warned_at: dict[tuple[Kind, str | None], float] = field(
         default_factory=dict[tuple[Kind, "str | None"], float]
     )
+
+    def __post_init__(self) -> None:
+        renew_after_fork(self, Announcer._renew)
+
+    def _renew(self) -> None:
+        self._lock = Lock()
 
     def __call__(
         self,

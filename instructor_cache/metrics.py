@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any
 
+from ._fork import renew_after_fork
 from .events import Event
 
 
@@ -27,7 +28,8 @@ class CacheMetrics:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._renew()
+        renew_after_fork(self, CacheMetrics._renew)
         self.hits = 0
         self.misses = 0
         self.total_time_saved = 0.0
@@ -69,6 +71,9 @@ class CacheMetrics:
                 "time_saved_seconds": f"{self.total_time_saved:.3f}",
                 "function_stats": {name: dict(n) for name, n in self.hit_rate_by_function.items()},
             }
+
+    def _renew(self) -> None:
+        self._lock = Lock()
 
     def _of(self, func_name: str) -> dict[str, int]:
         return self.hit_rate_by_function.setdefault(func_name, {"hits": 0, "misses": 0})

@@ -34,7 +34,7 @@ def fingerprint(adapter: TypeAdapter[Any]) -> str:
     facts = [
         adapter.json_schema(mode="validation", by_alias=True, schema_generator=_Describe),
         adapter.json_schema(mode="serialization", by_alias=False, schema_generator=_Describe),
-        sorted({identity(cls) for cls in _classes(adapter.core_schema)}),
+        sorted({identity(cls) for cls in classes_in(adapter.core_schema)}),
         sorted(_hidden_defaults(adapter.core_schema)),
     ]
     text = json.dumps(facts, sort_keys=True, default=lambda thing: identity(type(thing)))
@@ -50,7 +50,7 @@ def model_fingerprint(model: type[BaseModel]) -> str:
 
 def holds_model(schema: Any) -> bool:
     """Whether a core schema has a Pydantic model or a Pydantic dataclass anywhere in it."""
-    return any(hasattr(cls, "__pydantic_validator__") for cls in _classes(schema))
+    return any(hasattr(cls, "__pydantic_validator__") for cls in classes_in(schema))
 
 
 _of_models: WeakKeyDictionary[type[BaseModel], str] = WeakKeyDictionary()
@@ -65,20 +65,20 @@ def _main_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def _classes(schema: Any) -> Iterator[type[Any]]:
+def classes_in(schema: Any) -> Iterator[type[Any]]:
     """The classes that a core schema builds, found wherever they nest."""
-    return (node["cls"] for node in _nodes(schema) if isinstance(node.get("cls"), type))
+    return (node["cls"] for node in nodes_in(schema) if isinstance(node.get("cls"), type))
 
 
 def _hidden_defaults(schema: Any) -> Iterator[str]:
     """The defaults that payloads leave to the schema; a JSON schema may not tell them all."""
-    for node in _nodes(schema):
+    for node in nodes_in(schema):
         default = node.get("default")
         if node.get("type") == "default" and isinstance(default, (bool, int, float, str)):
             yield f"{type(default).__name__} {default!r}"
 
 
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+def nodes_in(schema: Any) -> Iterator[dict[str, Any]]:
     """The dictionaries that a core schema is made of, wherever they nest."""
     if not isinstance(schema, (dict, list, tuple)):
         return
@@ -88,7 +88,7 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
         # metadata may hold whatever a library put there, back references included
         parts = [part for name, part in parts.items() if name not in ("metadata", "default")]
     for part in parts:
-        yield from _nodes(part)
+        yield from nodes_in(part)
 
 
 class _Describe(GenerateJsonSchema):

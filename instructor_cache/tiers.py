@@ -60,10 +60,17 @@ class TieredCache:
             raise ValueError("found the same backend twice; each tier needs a backend of its own")
 
     def close(self) -> None:
-        """Close every tier that can be closed."""
+        """Close every tier that can be closed; the connections of async callers with `aclose`."""
         for tier in self.tiers:
             if (close := getattr(tier.backend, "close", None)) is not None:
                 close()
+
+    async def aclose(self) -> None:
+        """Close every tier, this event loop's connections included."""
+        for tier in self.tiers:
+            if (aclose := getattr(tier.backend, "aclose", None)) is not None:
+                await aclose()
+        self.close()
 
     def __enter__(self) -> Self:
         return self

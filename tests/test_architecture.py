@@ -15,8 +15,8 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "protocols", "_frames", "_bridge", "_flights", "backends._fork"},
-    {"events", "entry", "policy", "schema", "annotations"},
+    {"errors", "protocols", "_frames", "_bridge", "_fork"},
+    {"events", "entry", "policy", "schema", "annotations", "_flights"},
     {"canonical", "metrics", "backends.memory", "backends._file"},
     {"codecs._kinds", "codecs._state", "codecs._reach"},
     {"codecs._strip"},

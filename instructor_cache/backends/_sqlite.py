@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from .._fork import renew_after_fork
 from ._file import Connection, StoreFile
-from ._fork import renew_after_fork
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from ._fork import renew_after_fork
+from .._fork import renew_after_fork
 
 
 class _Slot:

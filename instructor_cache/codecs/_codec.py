@@ -19,7 +19,7 @@ from ._compare import difference
 from ._fresh import settle
 from ._plain import Plain, core_schema_of
 from ._public import Public
-from ._reach import Reach, named_classes
+from ._reach import Reach, named_classes, own_classes_in
 from ._shape import shape_check
 from ._tagged import Tagged
 
@@ -35,7 +35,7 @@ class ExactCodec:
 
     def __init__(self, annotation: Any, *, raw_response: bool, secrets: bool) -> None:
         schema = core_schema_of(annotation)
-        self._reach = Reach(named_classes(annotation))
+        self._reach = Reach([*named_classes(annotation), *own_classes_in(schema)])
         self._raw_response = raw_response
         self._where = _title(annotation)
         self._is_shaped = shape_check(schema)

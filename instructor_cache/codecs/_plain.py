@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator
 
-from ._kinds import is_dict, is_list
+from ..schema import nodes_in
 from ._strip import CONFIG, Node, NotPlain, strip
 
-__all__ = ["NotPlain", "Plain", "core_schema_of", "nodes"]
+__all__ = ["NotPlain", "Plain", "core_schema_of"]
 
 Built = TypeVar("Built", SchemaSerializer, SchemaValidator)
 
@@ -53,17 +53,6 @@ def _build(kind: type[Built], schema: Node) -> Built:
 
 def _refuse_nested_classes(schema: Node) -> None:
     """Nested, a class would be taken as it was built before, its validators and all."""
-    nested = [node for node in nodes(schema) if node.get("type") in ("model", "dataclass")]
+    nested = [node for node in nodes_in(schema) if node.get("type") in ("model", "dataclass")]
     if any(node is not schema for node in nested):
         raise NotPlain("a nested class, and this Pydantic has no `_use_prebuilt`")
-
-
-def nodes(part: Any) -> Iterator[Node]:
-    """The dictionary itself and every one inside it."""
-    if is_dict(part):
-        yield part
-        for inner in part.values():
-            yield from nodes(inner)
-    elif is_list(part):
-        for inner in part:
-            yield from nodes(inner)

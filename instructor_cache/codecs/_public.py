@@ -13,9 +13,9 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
+from ..schema import nodes_in
 from ._kinds import is_class, is_dict
-from ._plain import NotPlain, nodes
-from ._strip import Node, is_kept
+from ._strip import Node, NotPlain, is_kept
 
 __all__ = ["Public"]
 
@@ -26,7 +26,7 @@ class Public:
     """Values to and from the JSON that Pydantic makes of them. Nothing here is verified."""
 
     def __init__(self, schema: CoreSchema) -> None:
-        functions = [found for node in nodes(schema) for found in _functions(node)]
+        functions = [found for node in nodes_in(schema) for found in _functions(node)]
         strange = [one for one in functions if not is_kept(one) and not _is_of_a_type(one)]
         if strange or all(map(is_kept, functions)):
             raise NotPlain("code that is not a type's own, or no such type at all")

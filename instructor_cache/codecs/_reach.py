@@ -10,9 +10,9 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from typing_extensions import get_type_hints
 
-from ..schema import module_name
+from ..schema import classes_in, module_name
 
-__all__ = ["Reach", "name_of", "named_classes"]
+__all__ = ["Reach", "name_of", "named_classes", "own_classes_in"]
 
 # Their instances have tags of their own, or none at all.
 _NATIVE_MODULES = frozenset({"abc", "builtins", "collections", "collections.abc", "typing"})
@@ -95,6 +95,11 @@ def named_classes(annotation: Any) -> list[type]:
             found[part] = None
         pending.extend(_parts(part))
     return list(found)
+
+
+def own_classes_in(schema: Any) -> list[type]:
+    """Every class that a core schema builds: what only Pydantic could resolve is there too."""
+    return [cls for cls in classes_in(schema) if cls.__module__ not in _NATIVE_MODULES]
 
 
 def _is_class(part: Any) -> bool:
