@@ -38,7 +38,7 @@ async def main() -> None:
     first = await extract("Jason is 25 years old")
     second = await extract("Jason is 25 years old")
     print(f"{second!r}, {paid_calls()} paid of 2 calls")
-    assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
+    assert first == second == UserDetail(name="Jason", age=25)
     assert paid_calls() == (1 if reachable else 2)
 
 

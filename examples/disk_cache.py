@@ -37,7 +37,7 @@ in_diskcache = instructor_cache(ready)(extract)
 def show(place: str, cached: Cached[[str], UserDetail]) -> None:
     cached.cache_clear()  # what an earlier run has left
     first, second = cached("Jason is 25 years old"), cached("Jason is 25 years old")
-    assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
+    assert first == second == UserDetail(name="Jason", age=25)
     print(f"{place}: {second!r}; {cached.cache_explain('Jason is 25 years old').reason}")
 
 

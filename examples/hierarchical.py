@@ -60,7 +60,7 @@ def main() -> None:
     forget_earlier_runs()
     for cached in (stacked, tiered):
         answers = [cached("Jason is 25 years old") for _ in range(3)]
-        assert [user.model_dump() for user in answers] == [{"name": "Jason", "age": 25}] * 3
+        assert answers == [UserDetail(name="Jason", age=25)] * 3
         tier = cached.cache_explain("Jason is 25 years old").tier
         print(f"{cached.__name__}: {answers[0]!r}, now in {tier}; {cached.cache_info()}")
     tiered.cache_invalidate("Jason is 25 years old")

@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{second!r}, {paid_calls()} paid of 2 calls")
     if reachable:
         print(f"kept for an hour under {extract.cache_key('Jason is 25 years old')}")
-    assert first.model_dump() == second.model_dump() == {"name": "Jason", "age": 25}
+    assert first == second == UserDetail(name="Jason", age=25)
     assert paid_calls() == (1 if reachable else 2)
 
 
