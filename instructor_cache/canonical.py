@@ -62,7 +62,8 @@ def _unordered(tag: bytes, items: Iterable[bytes]) -> bytes:
 
 
 def _str(value: str) -> bytes:
-    return _frame(b"s", str.encode(value, "utf-8", "surrogatepass"))
+    body = str.encode(value, "utf-8", "surrogatepass")  # most of a prompt's key: no call more
+    return b"s%d:%b" % (len(body), body)
 
 
 def _int(value: int) -> bytes:

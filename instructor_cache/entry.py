@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 from zlib import crc32
 
 from .errors import CorruptEntry
@@ -16,8 +16,7 @@ FORMAT = 1
 _HEADER = struct.Struct(">BBIdddf")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One stored answer.
 
     Attributes:
@@ -47,7 +46,7 @@ class Entry:
     def unpack(cls, key: str, raw: bytes) -> Entry:
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
         try:
-            version, flags, checksum, *times = _HEADER.unpack_from(raw)
+            version, flags, checksum, created, fresh, kept, seconds = _HEADER.unpack_from(raw)
         except (struct.error, TypeError) as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
@@ -57,7 +56,7 @@ class Entry:
         payload = raw[_HEADER.size :]
         if checksum != _checksum(key, payload):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
-        return cls(payload, *times)
+        return cls(payload, created, fresh, kept, seconds)
 
 
 def _checksum(key: str, payload: bytes) -> int:

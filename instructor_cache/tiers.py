@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, Union
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union
 
 from .backends import open_url
 from .entry import Entry
@@ -86,8 +86,7 @@ def tiers_of(given: BackendLike) -> tuple[Tier, ...]:
     return (given if isinstance(given, Tier) else Tier(given),)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An entry and the tier that had it."""
 
     entry: Entry
@@ -148,14 +147,17 @@ class Stack:
             await self._guard(tier, "clear", prefix, port.clear(prefix))
 
     async def _read(self, tier: Tier, port: Port, key: str) -> Entry | None:
-        raw = await self._guard(tier, "get", key, port.get(key))
-        if raw is None:
-            return None
         try:
+            raw = await port.get(key)
+            if raw is None:
+                return None
             entry = Entry.unpack(key, raw)
         except CorruptEntry as error:
             self.announce("corrupt", key, tier.name, error=error)
             await self._guard(tier, "delete", key, port.delete(key))
+            return None
+        except Exception as error:
+            self._survive(tier, "get", key, error)
             return None
         return entry if self.clock() < entry.fresh_until else None
 
@@ -170,10 +172,14 @@ class Stack:
         try:
             return await outcome
         except Exception as error:
-            if not self.fail_open:
-                raise BackendError(f"{tier.name} failed to {operation} {key}: {error}") from error
-            self.announce("failure", key, tier.name, error=error)
+            self._survive(tier, operation, key, error)
             return None
+
+    def _survive(self, tier: Tier, operation: str, key: str, error: Exception) -> None:
+        """The one place where a backend's failure becomes an event, or the caller's error."""
+        if not self.fail_open:
+            raise BackendError(f"{tier.name} failed to {operation} {key}: {error}") from error
+        self.announce("failure", key, tier.name, error=error)
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:
