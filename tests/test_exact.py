@@ -36,6 +36,9 @@ from instructor_cache import (
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from local_llm import LocalLLM
 
+# diskcache leaves the connections of asyncio's worker threads to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
 REFUSED = {
     *("secret_str", "secret_bytes", "secret_date"),  # not without encryption
     *("generator", "function", "stranger_in_any", "factory_of_the_user"),
