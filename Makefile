@@ -1,9 +1,9 @@
 # Everything a newcomer types is `make demo` and `make test`; each makes what it needs.
 
 VENV ?= .venv
-# The newest Python from 3.10 to 3.13 that can make virtual environments; PYTHON=... overrides.
+# A Python from 3.10 on that can make virtual environments; PYTHON=... chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 10))' \
 	2>/dev/null && echo $$p && break; done)
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
@@ -62,7 +62,7 @@ clean:
 	rm -rf .venv .venv-* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.made:
-	@test -n "$(PYTHON)" || { echo "make needs a Python from 3.10 to 3.13 with its venv module \
+	@test -n "$(PYTHON)" || { echo "make needs Python 3.10 or newer with its venv module \
 	(on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
