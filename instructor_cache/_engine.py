@@ -95,6 +95,8 @@ class Engine:
     async def _decode(self, key: str, found: Found) -> Any:
         try:
             return self.codec().decode(found.entry.payload)
+        except RecursionError:  # the caller is deep in its own calls: no fault of the entry's
+            return MISS
         except Exception as cause:
             error = CorruptEntry(f"found a payload that is no answer ({type(cause).__name__})")
             error.__cause__ = cause

@@ -27,7 +27,7 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel
 
-from .schema import identity, model_fingerprint
+from .identity import identity
 
 Encode = Callable[[Any], bytes]
 
@@ -231,6 +231,8 @@ def _generic(value: Any) -> bytes:
 
 
 def _model_class(value: type[BaseModel]) -> bytes:
+    from .schema import model_fingerprint  # which describes defaults and members canonically
+
     return _text(b"C", f"{identity(value)} {model_fingerprint(value)}")
 
 

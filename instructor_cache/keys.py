@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from .canonical import NoForm, canonical
 from .errors import UnkeyableArgument
-from .schema import identity
+from .identity import identity
 
 Version = str | int | Callable[[Callable[..., Any]], str]
 

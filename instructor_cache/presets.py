@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Awaitable, Iterable
 from typing import Any, overload
 
-from pydantic import TypeAdapter
-
 from .backends.redis import RedisCache
 from .cached import AsyncCached, Cached, Decorator
 from .canonical import canonical
@@ -81,7 +79,7 @@ def smart_cache_key(
     The same in every process; raises TypeError for an argument that has no stable form.
     """
     digest = hashlib.sha256(canonical((args, kwargs))).hexdigest()[:32]
-    return f"{func_name}:{fingerprint(TypeAdapter(model_class))}:{digest}"
+    return f"{func_name}:{fingerprint(model_class)}:{digest}"
 
 
 def calculate_cost_savings(

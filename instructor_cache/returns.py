@@ -15,8 +15,9 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from .annotations import MISSING, name_of, return_annotation, without_metadata
 from .codecs import codec_for, lint
 from .events import logger
+from .identity import identity
 from .protocols import Codec
-from .schema import fingerprint, holds_model, identity
+from .schema import fingerprint, holds_model
 
 T = TypeVar("T")
 
@@ -75,7 +76,8 @@ class ReturnType:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the type's schema does."""
-        return self._defined(lambda: fingerprint(self._adapter))
+        _ = self._adapter  # complete, forward references included
+        return fingerprint(self.annotation)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:

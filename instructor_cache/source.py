@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import CodeType
@@ -30,21 +29,36 @@ def source_version(func: Callable[..., Any]) -> str:
 def _source(func: Any) -> str:
     """The function as Python would write it; its compiled form where there is no source."""
     try:
-        (node,) = ast.parse(textwrap.dedent(inspect.getsource(func))).body
-    except (OSError, TypeError, ValueError, SyntaxError):
-        return "\n".join(_compiled(func.__code__))
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        node.decorator_list = []
-    return ast.unparse(node)
+        text = inspect.getsource(func)
+        tree = ast.parse(
+            f"if True:\n{text}" if text[0].isspace() else text
+        )  # a method's is indented
+    except (OSError, TypeError, SyntaxError):
+        defaults = _written((func.__defaults__, func.__kwdefaults__))
+        return "\n".join([defaults, *_compiled(func.__code__)])
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == func.__name__:
+            node.decorator_list = []
+            return ast.unparse(node)
+    return ast.unparse(tree)  # a lambda, and what stands on its line
 
 
 def _compiled(code: CodeType) -> Iterator[str]:
+    """The bytecode and all that it refers to; differs from one version of Python to the next."""
     yield code.co_code.hex()
+    yield _written((code.co_names, code.co_varnames, code.co_freevars, code.co_argcount))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _compiled(constant)
         else:
-            yield repr(constant)
+            yield _written(constant)
+
+
+def _written(value: Any) -> str:
+    try:
+        return canonical(value).hex()
+    except NoForm:
+        return type(value).__qualname__
 
 
 def _constants(func: Any) -> Iterator[str]:
@@ -53,7 +67,7 @@ def _constants(func: Any) -> Iterator[str]:
     for name in sorted({*_names(func.__code__), *func.__code__.co_freevars} & scope.keys()):
         value = scope[name]
         if not (callable(value) or inspect.ismodule(value)):
-            with suppress(NoForm, RecursionError):
+            with suppress(Exception):  # what has no canonical form is no constant
                 yield f"{name}={canonical(value).hex()}"
 
 

@@ -15,9 +15,11 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "protocols", "_frames", "_bridge", "_fork"},
-    {"events", "entry", "policy", "schema", "annotations", "_flights"},
-    {"canonical", "metrics", "backends.memory", "backends._file"},
+    {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {"events", "entry", "policy", "annotations", "_flights", "canonical"},
+    {"description"},
+    {"schema"},
+    {"metrics", "backends.memory", "backends._file"},
     {"codecs._kinds", "codecs._state", "codecs._reach"},
     {"codecs._strip"},
     {"codecs._atoms", "codecs._compare", "codecs._plain", "codecs._shape"},
@@ -79,14 +81,16 @@ def level(name: str) -> int:
     raise AssertionError(f"{name} has no level: give it one in LEVELS")
 
 
-# Written late on purpose: a backend is imported when it is used.
-LATE = {("ports", "backends.redis"), ("ports", "backends.diskcache")}
+# Imported late on purpose: the form of a model class is the fingerprint of its schema.
+LATE = {("canonical", "schema")}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_imports_point_one_way(name: str):
     """No module imports one of its own level or above."""
     for target in imports(name, modules()[name]):
+        if (name, target) in LATE:
+            continue
         assert level(target) < level(name), f"{name or '__init__'} imports {target}"
 
 

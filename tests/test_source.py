@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from instructor_cache import source_version
 
 BASE = '''
 from pydantic import BaseModel
@@ -87,7 +90,7 @@ def test_closures_count():
     """Two functions of one factory that captured different constants have different keys."""
     from pydantic import BaseModel
 
-    from instructor_cache import MemoryCache, instructor_cache, source_version
+    from instructor_cache import MemoryCache, instructor_cache
 
     class User(BaseModel):
         name: str
@@ -103,13 +106,59 @@ def test_closures_count():
     assert len(make("a").cache_parameters()["version"]) == 16
 
 
-def test_code_without_source_has_a_version_too():
-    """A function typed into a prompt is known by its compiled form."""
-    from instructor_cache import source_version
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x, n=1: 1", "x, n=1: 2"),
+        ("x, n=1: n", "x, n=2: n"),
+        ("x: first(x)", "x: second(x)"),
+        ("x: x.first", "x: x.second"),
+        ("x: [1 for _ in x]", "x: [2 for _ in x]"),
+        ("x: LIMIT", "x: OTHER"),
+    ],
+)
+def test_code_without_source_has_a_version_too(one: str, other: str):
+    """A function typed into a prompt is known by its compiled form, names and defaults included."""
 
-    def made(body: str) -> Any:
-        names: dict[str, Any] = {"LIMIT": 1}
-        exec(f"def f(x):\n    return [{body} for _ in x]", names)
-        return names["f"]
+    def made(code: str) -> Any:
+        return eval(f"lambda {code}", {"LIMIT": 1, "OTHER": 2})
 
-    assert source_version(made("1")) == source_version(made("1")) != source_version(made("2"))
+    assert source_version(made(one)) == source_version(made(one)) != source_version(made(other))
+
+
+METHOD = '''
+from instructor_cache import source_version
+
+class Service:
+    def run(self, text, limit=5):
+        prompt = """
+You are helpful.
+"""
+        return summarize(client.chat, text, prompt, {"a", "b", "c"}, limit)
+
+print(source_version(Service.run))
+'''
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("summarize", "extract"),
+        ("client.chat", "client.beta"),
+        ("limit=5", "limit=9"),
+        ("helpful", "terse"),
+        ("", ""),
+    ],
+)
+def test_a_method_with_a_prompt_at_the_margin(change: tuple[str, str], tmp_path: Path):
+    """Text at column 0 inside a method does not hide changes, whatever the hash seed is."""
+
+    def version(source: str, seed: int) -> str:
+        path = tmp_path / "service.py"
+        path.write_text(source)
+        env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, str(path)]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    same = version(METHOD, 1) == version(METHOD.replace(*change), 2)
+    assert same == (change == ("", ""))

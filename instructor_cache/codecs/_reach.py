@@ -10,7 +10,8 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from typing_extensions import get_type_hints
 
-from ..schema import classes_in, module_name
+from ..identity import module_name
+from ..schema import classes_in
 
 __all__ = ["Reach", "name_of", "named_classes", "own_classes_in"]
 

@@ -1,0 +1,31 @@
+"""The name by which a class or a function is known in every process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def identity(thing: Any) -> str:
+    """Give the dotted name of a class or function.
+
+    The main script goes by its file's stem (or by its module name under ``python -m``), so that
+    running a module and importing it agree.
+    """
+    return f"{module_name(thing)}.{thing.__qualname__}"
+
+
+def module_name(thing: Any) -> str:
+    """Give the name of the module where a class or function was defined."""
+    module: str = getattr(thing, "__module__", None) or "builtins"
+    return _main_name() if module in ("__main__", "__mp_main__") else module
+
+
+def _main_name() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"

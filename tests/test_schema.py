@@ -1,0 +1,226 @@
+"""The fingerprint of a type: another one after any change, the same one everywhere."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pydantic
+import pytest
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, create_model
+from pydantic.json_schema import SkipJsonSchema, WithJsonSchema
+
+from instructor_cache.description import describe
+from instructor_cache.schema import fingerprint, model_fingerprint
+
+
+def one(annotation: Any, *default: Any, **options: Any) -> type[BaseModel]:
+    """A model with one field, always of one name."""
+    return create_model("Answer", x=(annotation, *(default or (...,))), **options)
+
+
+def colours(*names: str, **values: Any) -> Any:
+    return enum.Enum("Colour", values or {name: n for n, name in enumerate(names)}, module="m")
+
+
+def private(**attributes: Any) -> Any:
+    return type("Answer", (BaseModel,), {"__annotations__": {}, "__module__": "m", **attributes})
+
+
+def upper(text: str) -> str:
+    return text.upper()
+
+
+def lower(text: str) -> str:
+    return text.lower()
+
+
+Before, After = Any, Any
+CHANGES: dict[str, tuple[Before, After]] = {
+    "list, tuple": (one(list[int]), one(tuple[int, ...])),
+    "list, sequence": (one(list[int]), one(Sequence[int])),
+    "list, deque": (one(list[int]), one(collections.deque[int])),
+    "set, frozenset": (one(set[int]), one(frozenset[int])),
+    "dict, mapping": (one(dict[str, int]), one(Mapping[str, int])),
+    "dict, ordered": (one(dict[str, int]), one(collections.OrderedDict[str, int])),
+    "hidden type": (one(SkipJsonSchema[str]), one(SkipJsonSchema[int])),
+    "hidden default": (one(SkipJsonSchema[int], 1), one(SkipJsonSchema[int], 2)),
+    "time zone": (one(pydantic.AwareDatetime), one(pydantic.NaiveDatetime)),
+    "date bound": (
+        one(Annotated[dt.date, Field(ge=dt.date(2024, 1, 1))]),
+        one(Annotated[dt.date, Field(ge=dt.date(2024, 1, 2))]),
+    ),
+    "decimals": (
+        one(Annotated[Decimal, Field(max_digits=3)]),
+        one(Annotated[Decimal, Field(max_digits=4)]),
+    ),
+    "finite": (one(float), one(pydantic.FiniteFloat)),
+    "strict": (one(int), one(pydantic.StrictInt)),
+    "upper case": (one(str), one(Annotated[str, pydantic.StringConstraints(to_upper=True)])),
+    "configuration": (one(colours("A")), one(colours("A"), __config__={"use_enum_values": True})),
+    "private": (private(), private(_b=pydantic.PrivateAttr(1))),
+    "private default": (
+        private(_b=pydantic.PrivateAttr(1)),
+        private(_b=pydantic.PrivateAttr(default_factory=list)),
+    ),
+    "enum names": (one(colours(RED=1, BLUE=2)), one(colours(BLUE=1, RED=2))),
+    "enum values": (one(colours(RED=1)), one(colours(RED="1"))),
+    "factory": (one(Any, Field(default_factory=list)), one(Any, Field(default_factory=dict))),
+    "default": (one(int, 1), one(int, True)),
+    "url": (one(pydantic.AnyUrl), one(pydantic.FileUrl)),
+    "json schema": (one(int), one(Annotated[int, WithJsonSchema({"type": "number"})])),
+    "validator": (
+        one(Annotated[str, PlainValidator(upper)]),
+        one(Annotated[str, PlainValidator(lower)]),
+    ),
+    "other validator": (
+        one(Annotated[str, BeforeValidator(upper)]),
+        one(Annotated[str, PlainValidator(upper)]),
+    ),
+    "callable": (one(Callable[[int], str]), one(Callable[[str], str])),
+    "literal": (one(Literal["a"]), one(Literal["a", "b"])),
+    "literal type": (one(Literal[1]), one(Literal[True])),
+    "optional": (one(int), one(int | None)),
+    "alias": (one(int), one(int, Field(alias="y"))),
+    "description": (one(int), one(int, Field(description="how many"))),
+    "docstring": (one(int), one(int, __doc__="A prompt.")),
+    "nested": (one(one(int)), one(one(str))),
+    "in a list": (list[one(int)], list[one(str)]),  # type: ignore[misc]
+    "examples": (one(int), one(int, Field(examples=[1]))),
+    "extra": (one(int), one(int, __config__={"extra": "allow"})),
+    "container": (list[one(int)], tuple[one(int), ...]),  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES.values(), ids=list(CHANGES))
+def test_a_change_changes_the_fingerprint(before: Any, after: Any):
+    """Whatever an answer's value, form or prompt depends on is in the fingerprint."""
+    assert fingerprint(before) != fingerprint(after)
+
+
+def test_an_equal_type_has_an_equal_fingerprint():
+    """Two classes that were written alike, of one name, have one fingerprint."""
+    for make in (
+        lambda: one(Annotated[int, Field(ge=1)], 3),
+        lambda: one(colours("A", "B")),
+        lambda: private(_b=pydantic.PrivateAttr(default_factory=list)),
+        lambda: one(list[one(int | None, None)]),  # type: ignore[misc]
+    ):
+        assert fingerprint(make()) == fingerprint(make())
+
+
+SHARED = """
+import dataclasses, json, typing
+from pydantic import BaseModel, Field
+from instructor_cache.schema import fingerprint
+
+class Inner(BaseModel):
+    tags: set[str] = {"a", "b", "c"}
+
+@dataclasses.dataclass
+class Plain:
+    tags: frozenset[str] = frozenset({"x", "y", "z"})
+
+class Outer(BaseModel):
+    inner: Inner = Inner()
+    several: list[set[str]] = [{"a", "b", "c"}]
+    named: dict[str, set[str]] = {"k": {"a", "b", "c"}}
+    plain: Plain = Plain()
+    shown: typing.Any = Field(None, examples=[{"a", "b", "c"}])
+    lit: typing.Literal["p", "q"] = "p"
+
+print(fingerprint(Outer))
+"""
+
+
+def test_the_fingerprint_is_the_same_in_every_process():
+    """Sets in defaults and examples, however deep, do not bring a process's hash seed into it."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SHARED],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(found) == 1
+
+
+class Opaque:
+    def __init__(self) -> None:
+        self.value = 1
+
+
+class Hook:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return pydantic.TypeAdapter(Any).core_schema
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        raise NotImplementedError
+
+
+class Node(BaseModel):
+    children: list[Node] = []
+    parent: Node | None = None
+
+
+class Point(t.NamedTuple):
+    x: int = 0
+
+
+class Row(t.TypedDict, total=False):
+    x: int
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int = 0
+    y: list[int] = dataclasses.field(default_factory=list)
+
+
+@pydantic.dataclasses.dataclass
+class Rich:
+    x: int = Field(1, ge=0)
+
+
+def broken(schema: Any) -> None:
+    raise KeyError
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(Node, Point, Row, Plain, Rich, Hook, Opaque, BaseModel, Any, None, int, Ellipsis),
+        *(t.Optional[int], t.TypeVar("T", bound=int), t.NewType("Id", int), Iterable[int]),
+        one(enum.Enum("Odd", {"A": object()}, module="m")),
+        one(Any, Opaque(), __config__={"arbitrary_types_allowed": True}),
+        one(int, __config__={"json_schema_extra": broken}),
+        one(Annotated[int, ["meta"], {"k": [Opaque()]}, lambda x: x]),
+        one(str, Field(default_factory=str.lower)),
+    ],
+    ids=str,
+)
+def test_every_type_has_a_fingerprint(annotation: Any):
+    """Nothing that a type holds makes the description fail, and it is the same a second time."""
+    assert describe(annotation) == describe(annotation)
+    assert json.dumps(describe(annotation))
+    assert len(fingerprint(annotation)) == 16
+
+
+def test_a_models_fingerprint_is_made_once():
+    """It is kept as long as the class is."""
+    assert model_fingerprint(Node) == model_fingerprint(Node) == fingerprint(Node)
