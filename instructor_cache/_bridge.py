@@ -10,7 +10,7 @@ asyncio is imported where it is used: whoever is async has it already, the other
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -57,13 +57,15 @@ def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return call
 
 
-async def wait_blocking(future: Future[T]) -> T:
-    """Wait for *future* on the caller's thread."""
-    return future.result()
+async def wait_blocking(future: Future[T], seconds: float) -> bool:
+    """Wait for *future* on the caller's thread; tell whether it was done in time."""
+    return bool(wait({future}, seconds).done)
 
 
-async def wait_async(future: Future[T]) -> T:
+async def wait_async(future: Future[T], seconds: float) -> bool:
     """Wait for *future* on the running loop; being cancelled leaves it untouched."""
     import asyncio
 
-    return await asyncio.shield(asyncio.wrap_future(future))
+    waiting = asyncio.wrap_future(future)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # told elsewhere
+    return bool((await asyncio.wait({waiting}, timeout=seconds))[0])

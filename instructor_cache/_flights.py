@@ -24,7 +24,7 @@ class Flight(Future[T]):
         self.failed_at: TracebackType | None = None
 
 
-Wait = Callable[[Future[T]], Awaitable[T]]
+Wait = Callable[[Future[Any], float], Awaitable[bool]]
 
 # The flights that the current call leads, itself or through its callers.
 _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
@@ -41,8 +41,9 @@ class Flights(Generic[T]):
         landed: How many have ended so far.
     """
 
-    def __init__(self, wait: Wait[T]) -> None:
+    def __init__(self, wait: Wait, timeout: float = 60.0) -> None:
         self._wait = wait
+        self._timeout = timeout
         self.landed = 0
         self.renew()
         renew_after_fork(self, Flights[T].renew)
@@ -57,7 +58,7 @@ class Flights(Generic[T]):
 
         The first caller produces it with *lead*; those who come meanwhile wait and get the same
         outcome, exception included. If the leader is cancelled, one of them leads. A call that
-        would wait for itself is produced with *alone*.
+        would wait for itself, or has waited for *timeout* seconds, is produced with *alone*.
         """
         while True:
             flight, leading = self._board(key)
@@ -67,13 +68,15 @@ class Flights(Generic[T]):
             if not _waits.begin(led, flight):
                 return await alone(), True
             try:
-                return await self._wait(flight), False
-            except LeaderGone:
-                continue
-            except Exception as error:  # everybody's: each raise starts at the same traceback
-                raise error.with_traceback(flight.failed_at)  # noqa: B904
+                in_time = await self._wait(flight, self._timeout)
             finally:
                 _waits.end(led, flight)
+            if not in_time:
+                return await alone(), True
+            if (error := flight.exception()) is None:
+                return flight.result(), False
+            if not isinstance(error, LeaderGone):
+                raise error.with_traceback(flight.failed_at)  # it is everybody's: start anew
 
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""

@@ -54,6 +54,7 @@ def instructor_cache(
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
     fail_open: bool = True,
+    flight_timeout: float = 60.0,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Decorator: ...
@@ -73,6 +74,7 @@ def instructor_cache(
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
     fail_open: bool = True,
+    flight_timeout: float = 60.0,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Any:
@@ -98,6 +100,8 @@ def instructor_cache(
         raw_response: Keep the provider's own answer, which instructor attaches to a result.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
+        flight_timeout: Seconds that a call waits for an equal one that is under way, before it
+            calls the function itself.
         observer: Called with every `Event`.
         clock: Seconds since the epoch; for tests.
 
@@ -107,7 +111,7 @@ def instructor_cache(
     """
     function, backend = (backend, None) if _is_function(backend) else (None, backend)
     tiers = tiers_of(_default_url() if backend is None else backend)
-    policy = Policy(ttl, cache_if, fail_open, clock)
+    policy = Policy(ttl, cache_if, fail_open, flight_timeout, clock)
     keys_of = partial(
         Keys,
         prefix=prefix,
@@ -160,7 +164,7 @@ def _wrap(
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = inspect.iscoroutinefunction(func)
     stack = Stack.open(tiers, is_async, announce, policy)
-    flights = Flights[Any](wait_async if is_async else wait_blocking)
+    flights = Flights[Any](wait_async if is_async else wait_blocking, policy.flight_timeout)
     engine = Engine(lambda: returned.codec, stack, flights, announce, policy)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
     methods = {name: getattr(func, f"cache_{name}", None) for name in _PASSED_ON}

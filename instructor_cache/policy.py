@@ -29,12 +29,14 @@ class Policy:
             gives it for a result.
         cache_if: Tells whether a result may be stored; None stores every result.
         fail_open: Treat a failing backend as an empty one instead of raising.
+        flight_timeout: Seconds that a call waits for an equal one that is under way.
         clock: Seconds since the epoch.
     """
 
     ttl: TTL = None
     cache_if: Callable[[Any], bool] | None = None
     fail_open: bool = True
+    flight_timeout: float = 60.0
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -42,6 +44,10 @@ class Policy:
             object.__setattr__(self, "ttl", seconds(self.ttl))
         if self.cache_if is not None and not callable(self.cache_if):
             raise TypeError(f"cache_if is {self.cache_if!r}; it must be a callable of the result")
+        if not self.flight_timeout >= 0:
+            raise ValueError(
+                f"flight_timeout is {self.flight_timeout!r}; it must be seconds, 0 or more"
+            )
 
     def lifetime(self, result: Any) -> float | None:
         """Seconds for which *result* is fresh; None for ever, 0 for "do not store"."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import os
 import threading
 import time
@@ -15,8 +17,6 @@ from conftest import Colour
 from pydantic import BaseModel
 
 from instructor_cache import Event, MemoryCache, UnstorableResultWarning, instructor_cache
-from instructor_cache._bridge import wait_blocking
-from instructor_cache._flights import Flights
 
 
 class User(BaseModel):
@@ -234,6 +234,64 @@ def test_two_calls_to_each_other_do_not_deadlock():
     assert time.monotonic() - start < 5
 
 
+async def test_a_wait_that_can_not_be_seen_through_ends(colour: Colour):
+    """A function that waits for a worker that calls it gets an answer after `flight_timeout`."""
+    depth: list[int] = []
+
+    if colour.is_async:
+
+        @instructor_cache(MemoryCache(), flight_timeout=0.1)
+        async def extract(text: str) -> User:
+            depth.append(1)
+            if len(depth) == 1:  # a worker with a loop of its own knows nothing of its caller
+                await asyncio.to_thread(in_a_new_context, lambda: asyncio.run(extract(text)))
+            return User(name=text)
+
+    else:
+
+        @instructor_cache(MemoryCache(), flight_timeout=0.1)
+        def extract(text: str) -> User:
+            depth.append(1)
+            if len(depth) == 1:
+                in_a_new_context(lambda: extract(text))
+            return User(name=text)
+
+    assert (await asyncio.wait_for(colour.call(extract, "ada"), 5)).name == "ada"
+    assert len(depth) == 2
+
+
+def in_a_new_context(work: Any) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(contextvars.Context().run, work).result()
+
+
+def test_a_negative_flight_timeout_is_refused():
+    """It is told at decoration."""
+    with pytest.raises(ValueError, match="flight_timeout is -1"):
+        instructor_cache(MemoryCache(), flight_timeout=-1)
+
+
+async def test_a_cancelled_follower_of_a_failing_call_leaves_no_noise():
+    """An error that a cancelled follower never saw is not reported as unretrieved."""
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        await asyncio.sleep(0.02)
+        raise LookupError
+
+    leader, follower = (asyncio.create_task(extract("ada")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    follower.cancel()
+    with pytest.raises(LookupError):
+        await leader
+    del leader, follower
+    gc.collect()
+    await asyncio.sleep(0)
+    assert problems == []
+
+
 async def test_unstorable_answers_are_shared_as_copies():
     """Followers of an answer that can't be stored get copies of it, all from one call."""
     calls: list[str] = []
@@ -309,7 +367,6 @@ def test_one_shared_error_grows_no_endless_traceback():
 
 def test_nothing_is_left_of_landed_flights():
     """Failing and succeeding keys leave no flight behind."""
-    flights: Flights[int] = Flights(wait_blocking)
 
     @instructor_cache(MemoryCache(10))
     def extract(n: int) -> User:
@@ -323,7 +380,7 @@ def test_nothing_is_left_of_landed_flights():
         except LookupError:
             continue
     engine = extract.cache_get.__wrapped__.__self__.engine  # type: ignore[attr-defined]
-    assert engine.flights._open == flights._open == {}
+    assert engine.flights._open == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
