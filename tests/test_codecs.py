@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -513,7 +514,6 @@ GARBAGE = [
     b'!{"zone":"../../etc/passwd"}',
     b'!{"pattern":["(",0,false]}',
     b'!{"of_list":["corpus:User",{"range":[0,100000000000,1]},{"dict":{}}]}',
-    b"!" + b"[" * 100_000,
     b'!{"tuple":' * 50_000,
     b"[" * 100_000,
     b'{"name":"x","age":1}\n{"raw":[],"at":[[[],"__class__",0]],"lists":[]}',
@@ -530,6 +530,27 @@ def test_garbage_is_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError) as caught:
         codec_for(User).decode(payload)
     assert "not a payload of User" in str(caught.value)
+
+
+def test_too_little_stack_is_told_apart_from_damage() -> None:
+    """A payload that this stack is too short for raises RecursionError: it may be quite right."""
+    codec = codec_for(Login)
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    login = Login.model_construct(user="x", password=(deep,))
+    payload = codec.encode(login)
+
+    def decode(depth: int) -> Any:
+        return codec.decode(payload) if depth == 0 else decode(depth - 1)
+
+    frames = len(inspect.stack())
+    with pytest.raises(RecursionError) as caught:
+        decode(sys.getrecursionlimit() - frames - 100)
+    assert "Login" in str(caught.value) and caught.value.__suppress_context__
+    assert same(codec.decode(payload), login)
+    with pytest.raises(RecursionError):
+        codec.decode(b"!" + b"[" * 100_000)
 
 
 def test_errors_do_not_tell_what_a_payload_holds() -> None:

@@ -8,21 +8,14 @@ from collections.abc import Callable
 from datetime import date, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
-from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import EllipsisType
 from typing import Any, NamedTuple, cast
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 from pydantic_core import MultiHostUrl, TzInfo, Url
+
+from ._kinds import WRITTEN_AS_TEXT, is_list
 
 __all__ = ["ATOMS", "Atom"]
 
@@ -108,6 +101,15 @@ def _load_zone(key: str) -> ZoneInfo:
     return ZoneInfo(key)
 
 
+def _dump_uuid(value: UUID) -> Any:
+    return str(value) if value.is_safe is SafeUUID.unknown else [str(value), value.is_safe.name]
+
+
+def _load_uuid(data: Any) -> UUID:
+    text, safety = data if is_list(data) else (data, "unknown")
+    return UUID(text, is_safe=SafeUUID[safety])
+
+
 def _load_pattern(data: list[Any]) -> re.Pattern[Any]:
     source, flags, binary = data
     if flags & re.DEBUG:  # it would print
@@ -140,12 +142,6 @@ def _load_ellipsis(_: None) -> EllipsisType:
     return ...
 
 
-_WRITTEN_AS_TEXT: tuple[type[Any], ...] = (
-    *(PosixPath, PurePosixPath, PureWindowsPath, WindowsPath),
-    *(IPv4Address, IPv4Interface, IPv4Network),
-    *(IPv6Address, IPv6Interface, IPv6Network),
-)
-
 ATOMS: dict[type[Any], Atom] = {
     int: Atom("int", hex, _load_int),
     float: Atom("float", repr, float),
@@ -159,11 +155,11 @@ ATOMS: dict[type[Any], Atom] = {
     timezone: Atom("timezone", _dump_timezone, _load_timezone),
     TzInfo: Atom("offset", _dump_offset, TzInfo),
     ZoneInfo: Atom("zone", _dump_zone, _load_zone),
-    UUID: Atom("uuid", str, UUID),
+    UUID: Atom("uuid", _dump_uuid, _load_uuid),
     range: Atom("range", _dump_range, _load_range),
     EllipsisType: Atom("ellipsis", _dump_nothing, _load_ellipsis),
     re.Pattern: Atom("pattern", _dump_pattern, _load_pattern),
     Url: Atom("url", str, Url),
     MultiHostUrl: Atom("multi_host_url", str, MultiHostUrl),
-    **{cls: Atom(cls.__name__, str, cls) for cls in _WRITTEN_AS_TEXT},
+    **{cls: Atom(cls.__name__, str, cls) for cls in WRITTEN_AS_TEXT},
 }

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_origin
 
-from pydantic import Secret, SecretBytes, SecretStr
 from pydantic_core import CoreSchema
 
 from ..errors import Unstorable
 from ._attached import Attached, attach
 from ._compare import difference
 from ._fresh import settle
+from ._objects import SecretFound
 from ._plain import Plain, core_schema_of
 from ._public import Public
 from ._reach import Reach, named_classes, own_classes_in
 from ._shape import shape_check
+from ._state import SECRETS
 from ._tagged import Tagged
 
 __all__ = ["ExactCodec"]
@@ -39,9 +40,10 @@ class ExactCodec:
         self._raw_response = raw_response
         self._where = _title(annotation)
         self._is_shaped = shape_check(schema)
-        self._plain = _plain(schema, self._reach)
+        has_secrets = any(issubclass(cls, SECRETS) for cls in self._reach)
+        self._plain = None if has_secrets else _plain(schema)
         self._tagged = Tagged(self._reach, secrets=secrets)
-        self._public = _public(schema)
+        self._public = None if has_secrets and not secrets else _public(schema, secrets=secrets)
         self.decode: Callable[[bytes], Any] = self._decoder()
 
     def encode(self, result: Any, /) -> bytes:
@@ -77,6 +79,8 @@ class ExactCodec:
     def _encode_otherwise(self, result: Any) -> bytes:
         try:
             return _TAGGED + self._tagged.encode(result, self._where)
+        except SecretFound:  # which no other form may tell either
+            raise
         except Unstorable:
             line = _verified(self._public, result)
             if line is None:
@@ -113,12 +117,17 @@ class ExactCodec:
         return decode
 
     def _decode_slowly(self, payload: bytes, /) -> Any:
-        """As `decode`, for payloads of every form. What is in them stays out of the error."""
+        """As `decode`, for payloads of every form. What is in them stays out of the error.
+
+        RecursionError says nothing of the payload: from a shallower stack it may be readable.
+        """
         try:
             value = self._decode(payload)
             if self._is_shaped(value):
                 return value
             reason = f"it holds a {type(value).__name__}"
+        except RecursionError:
+            raise RecursionError(f"too little stack left to read a {self._where}") from None
         except Exception as error:
             reason = type(error).__name__
         text = f"not a payload of {self._where} ({reason}); delete it and call the function again"
@@ -150,23 +159,19 @@ def _verified(form: Plain | Public | None, result: Any) -> bytes | None:
         return None
 
 
-def _plain(schema: CoreSchema, reach: Reach) -> Plain | None:
+def _plain(schema: CoreSchema) -> Plain | None:
+    """The plain form; never for secrets, since one that is its own mask would pass as text."""
     try:
-        return None if any(map(_is_secret, reach)) else Plain(schema)
+        return Plain(schema)
     except Exception:  # NotPlain, or a schema of the user's that we can't take apart
         return None
 
 
-def _public(schema: CoreSchema) -> Public | None:
+def _public(schema: CoreSchema, *, secrets: bool) -> Public | None:
     try:
-        return Public(schema)
+        return Public(schema, secrets=secrets)
     except Exception:  # as above
         return None
-
-
-def _is_secret(cls: type) -> bool:
-    """A secret that is its own mask would pass as plain text."""
-    return issubclass(cls, (SecretStr, SecretBytes, Secret))
 
 
 def _title(annotation: Any) -> str:

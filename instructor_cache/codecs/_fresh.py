@@ -6,13 +6,15 @@ answers never have one class, and neither can be pickled.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from ._kinds import is_dict, is_list, is_tuple
-from ._reach import Reach
-from ._state import build_model, model_state
+from ._kinds import class_of, is_dict, is_list, is_tuple, items_of
+from ._reach import Reach, is_fresh
+from ._state import attributes, build_model, model_state
 
 __all__ = ["settle"]
 
@@ -20,49 +22,64 @@ __all__ = ["settle"]
 def settle(value: Any, reach: Reach) -> Any:
     """The value with every instance of a fresh class turned into one of the user's class.
 
-    Lists, dictionaries and models are changed in place; what is fresh itself is built anew,
-    with all that it holds.
+    Lists, dictionaries, models and dataclasses are changed in place; what is fresh itself is built
+    anew, with all that it holds, and stays one object where it occurs twice.
     """
-    return _settle(value, reach, set())
+    return _Settling(reach).settle(value)
 
 
-def _settle(value: Any, reach: Reach, seen: set[int]) -> Any:
-    if id(value) in seen:
+# Through these, nothing that a subclass redefined runs.
+_DICT, _LIST, _TUPLE = cast("tuple[Any, Any, Any]", (dict, list, tuple))
+
+
+class _Settling:
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._met: dict[int, tuple[Any, Any]] = {}  # the first keeps its id from being reused
+
+    def settle(self, value: Any) -> Any:
+        if id(value) in self._met:
+            return self._met[id(value)][1]
+        self._met[id(value)] = value, value
+        settled = self._settle(value)
+        self._met[id(value)] = value, settled
+        return settled
+
+    def _settle(self, value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return self._settle_model(value)
+        if isinstance(value, tuple):
+            return self._settle_tuple(value)
+        if is_dict(value):
+            self._settle_items(value, _DICT.__setitem__, items_of(dict)(value))
+        elif is_list(value):
+            self._settle_items(value, _LIST.__setitem__, enumerate(items_of(list)(value)))
+        elif is_dataclass(value):
+            self._settle_items(value, object.__setattr__, attributes(value).items())
         return value
-    seen.add(id(value))
-    if isinstance(value, BaseModel):
-        _settle_items(value.__dict__, value.__dict__.items(), reach, seen)
-        return _of_own_class(value, reach)
-    if is_tuple(value):
-        return _settle_tuple(value, reach, seen)
-    if is_dict(value):
-        _settle_items(value, value.items(), reach, seen)
-    elif is_list(value):
-        _settle_items(value, enumerate(value), reach, seen)
-    return value
 
+    def _settle_items(self, owner: Any, put: Any, items: Iterable[tuple[Any, Any]]) -> None:
+        for key, item in list(items):
+            settled = self.settle(item)
+            if settled is not item:
+                put(owner, key, settled)
 
-def _settle_items(container: Any, items: Any, reach: Reach, seen: set[int]) -> None:
-    for key, item in list(items):
-        settled = _settle(item, reach, seen)
-        if settled is not item:
-            container[key] = settled
+    def _settle_tuple(self, value: Any) -> Any:
+        items = tuple(items_of(tuple)(value))
+        settled = tuple(map(self.settle, items))
+        if all(new is old for new, old in zip(settled, items, strict=True)):
+            return value
+        if is_tuple(value):
+            return settled
+        is_named = class_of(value).__bases__ == (tuple,) and not attributes(value)
+        return _TUPLE.__new__(class_of(value), settled) if is_named else value
 
-
-def _settle_tuple(value: tuple[Any, ...], reach: Reach, seen: set[int]) -> tuple[Any, ...]:
-    settled = tuple(_settle(item, reach, seen) for item in value)
-    changed = any(new is not old for new, old in zip(settled, value, strict=True))
-    return settled if changed else value
-
-
-def _of_own_class(model: BaseModel, reach: Reach) -> BaseModel:
-    cls = type(model)
-    own: type[Any] = cls.__bases__[0]
-    if cls in reach or own not in reach or not _is_fresh(cls):
-        return model
-    settled: BaseModel = build_model(own, model_state(model))
-    return settled
-
-
-def _is_fresh(cls: type) -> bool:
-    return any(base.__module__.partition(".")[0] == "instructor" for base in cls.__bases__[1:])
+    def _settle_model(self, model: BaseModel) -> BaseModel:
+        held, extra, _, private = model_state(model)
+        for part in (held, extra, private):
+            self._settle_items(part, _DICT.__setitem__, (part or {}).items())
+        cls = class_of(model)
+        if cls in self._reach or not is_fresh(cls) or not self._reach.leads_to(cls.__bases__[0]):
+            return model
+        settled: BaseModel = build_model(cls.__bases__[0], model_state(model))
+        return settled

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, TypeGuard
 
-__all__ = ["class_of", "is_class", "is_dict", "is_list", "is_plain_list", "is_tuple"]
+__all__ = [
+    "WRITTEN_AS_TEXT",
+    "class_of",
+    "is_class",
+    "is_dict",
+    "is_list",
+    "is_plain_list",
+    "is_tuple",
+    "items_of",
+]
+
+# Their text tells all of them, and what else they hold are shortcuts to it.
+WRITTEN_AS_TEXT: tuple[type[Any], ...] = (
+    *(PosixPath, PurePosixPath, PureWindowsPath, WindowsPath),
+    *(IPv4Address, IPv4Interface, IPv4Network),
+    *(IPv6Address, IPv6Interface, IPv6Network),
+)
 
 
 def class_of(value: object) -> Any:
@@ -35,3 +62,19 @@ def is_dict(value: Any) -> TypeGuard[dict[Any, Any]]:
 def is_class(value: Any) -> TypeGuard[type[Any]]:
     """Whether it is a class."""
     return isinstance(value, type)
+
+
+def items_of(base: Any) -> Callable[[Any], Iterable[Any]]:
+    """What gives the items of a container as its builtin base has them, pairs if it is a mapping.
+
+    A subclass may have an `__iter__` or `items` of its own, which tells another story.
+    """
+    return _ITEMS[base]
+
+
+_ITERABLES: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
+_MAPPINGS: tuple[Any, ...] = (dict, OrderedDict)
+_ITEMS: dict[Any, Callable[[Any], Iterable[Any]]] = {
+    **{base: base.__iter__ for base in _ITERABLES},
+    **{base: base.items for base in _MAPPINGS},
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
@@ -62,12 +62,16 @@ def _field_types(cls: Any) -> Iterator[tuple[str, Any]]:
 def _troubles(annotation: Any) -> Iterator[str]:
     origin = get_origin(annotation)
     parts: list[Any] = [annotation, origin, *_generic_origin(annotation)]
-    for part in parts:
-        if isinstance(part, collections.abc.Hashable) and part in _TROUBLES:
-            yield _TROUBLES[part]
+    yield from (text for kind, text in _TROUBLES.items() if any(part is kind for part in parts))
     if origin is not FUNCTION:
-        for argument in get_args(annotation):
+        for argument in _types_in(annotation):
             yield from _troubles(argument)
+
+
+def _types_in(annotation: Any) -> tuple[Any, ...]:
+    """Its arguments, less what `Annotated` adds to a type."""
+    arguments = get_args(annotation)
+    return arguments[:1] if get_origin(annotation) is Annotated else arguments
 
 
 def _generic_origin(annotation: Any) -> Iterator[type]:

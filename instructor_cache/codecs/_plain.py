@@ -10,6 +10,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator
 
 from ..schema import nodes_in
+from ._state import is_fit_for_json
 from ._strip import CONFIG, Node, NotPlain, strip
 
 __all__ = ["NotPlain", "Plain", "core_schema_of"]
@@ -26,7 +27,12 @@ class Plain:
         self._to_json = _build(SchemaSerializer, stripped).to_json
 
     def dump(self, value: Any) -> bytes:
-        """The fields that were set, by name; what is not of its type as best it can be."""
+        """The fields that were set, by name; what is not of its type as best it can be.
+
+        Raises NotPlain, and touches nothing, if reading the value would use up a part of it.
+        """
+        if not is_fit_for_json(value):
+            raise NotPlain("something that JSON would lose, or that is read only once")
         return self._to_json(value, by_alias=False, exclude_unset=True, warnings=False)
 
 

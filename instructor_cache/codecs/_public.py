@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
 from ..schema import nodes_in
 from ._kinds import is_class, is_dict
+from ._state import holds_one_shot, holds_secret
 from ._strip import Node, NotPlain, is_kept
 
 __all__ = ["Public"]
@@ -25,17 +26,27 @@ _HOOK = "__get_pydantic_core_schema__"
 class Public:
     """Values to and from the JSON that Pydantic makes of them. Nothing here is verified."""
 
-    def __init__(self, schema: CoreSchema) -> None:
+    def __init__(self, schema: CoreSchema, *, secrets: bool) -> None:
         functions = [found for node in nodes_in(schema) for found in _functions(node)]
         strange = [one for one in functions if not is_kept(one) and not _is_of_a_type(one)]
         if strange or all(map(is_kept, functions)):
             raise NotPlain("code that is not a type's own, or no such type at all")
+        self._secrets = secrets
         self.load: Callable[[bytes], Any] = SchemaValidator(schema).validate_json
         self._to_json = SchemaSerializer(schema).to_json
 
     def dump(self, value: Any) -> bytes:
-        """The fields that were set, as the types in them are wont to be written."""
-        return self._to_json(value, by_alias=True, exclude_unset=True, round_trip=True)
+        """The fields that were set, as the types in them are wont to be written.
+
+        Raises NotPlain, and runs nothing, where that would use up a value or tell a secret.
+        """
+        if holds_one_shot(value):
+            raise NotPlain("something that is read only once")
+        if not self._secrets and holds_secret(value):
+            raise NotPlain("a secret, and a type is free to write it in full")
+        return self._to_json(
+            value, by_alias=True, exclude_unset=True, round_trip=True, warnings=False
+        )
 
 
 def _functions(node: Node) -> list[Any]:

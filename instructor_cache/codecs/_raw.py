@@ -19,6 +19,7 @@ from ._compare import difference
 from ._kinds import class_of, is_class, is_dict, is_list
 from ._plain import Plain, core_schema_of
 from ._reach import name_of
+from ._state import holds_one_shot
 
 __all__ = ["Raw", "RawCompletion", "dump_raw", "is_sdk_class", "is_sdk_model", "load_raw"]
 
@@ -160,7 +161,9 @@ def _plain_of(cls: Any) -> Plain | None:
         return None
 
 
-def _dump_content(value: BaseModel) -> Raw:
+def _dump_content(value: BaseModel) -> Raw | None:
+    if holds_one_shot(value):
+        return None
     content = value.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
     return Raw(_head(value) | {"constructed": True}, _to_json(content))
 
@@ -182,7 +185,7 @@ def _request_id(value: Any) -> dict[str, str | None]:
 
 def _dump_loosely(value: Any) -> Raw:
     dump = getattr(value, "model_dump", None)
-    if callable(dump):
+    if callable(dump) and not holds_one_shot(value):
         try:
             content = dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
             return Raw(_request_id(value), _to_json(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -13,7 +14,7 @@ from typing_extensions import get_type_hints
 from ..identity import module_name
 from ..schema import classes_in
 
-__all__ = ["Reach", "name_of", "named_classes", "own_classes_in"]
+__all__ = ["Reach", "is_fresh", "name_of", "named_classes", "own_classes_in"]
 
 # Their instances have tags of their own, or none at all.
 _NATIVE_MODULES = frozenset({"abc", "builtins", "collections", "collections.abc", "typing"})
@@ -37,6 +38,10 @@ class Reach:
     def __iter__(self) -> Iterator[type]:
         return iter(self._named)
 
+    def leads_to(self, cls: type) -> bool:
+        """Whether it is one of the named classes, or a subclass of one."""
+        return any(base in self._named for base in cls.__mro__)
+
     def name(self, cls: type) -> str | None:
         """The name that `find` answers with this very class, or None if there is none."""
         name = name_of(cls)
@@ -48,6 +53,10 @@ class Reach:
         if found is None:
             raise LookupError(f"no class {name!r} is reachable from the annotation")
         return found
+
+    def is_ambiguous(self, cls: type) -> bool:
+        """Whether several classes in reach have the name of this one."""
+        return self._names().get(name_of(cls), cls) is None
 
     def _lookup(self, name: str, wanted: type | None = None) -> type | None:
         found = self._by_name.get(name)
@@ -74,10 +83,66 @@ def _subclasses(classes: Iterable[type]) -> set[type]:
     while pending:
         subclasses: list[type[Any]] = type.__subclasses__(pending.pop())
         for cls in subclasses:
-            if cls not in found:
+            if cls not in found and not is_fresh(cls):
                 found.add(cls)
                 pending.append(cls)
     return found
+
+
+def is_fresh(cls: type) -> bool:
+    """Whether instructor made the class for one call: a namesake of its base with nothing new.
+
+    A class that someone wrote is none, even if it has the same bases.
+    """
+    own, *others = cls.__bases__
+    if not others or cls.__name__ != own.__name__ or not all(map(_is_schema_mixin, others)):
+        return False
+    names = {name for name in vars(cls) if not name.startswith("__pydantic_")}
+    return names <= _MADE_ANEW and _adds_nothing(cls, own) and not _is_at_home(cls)
+
+
+def _is_schema_mixin(cls: type) -> bool:
+    in_instructor = cls.__module__.partition(".")[0] == "instructor"
+    return in_instructor and cls.__name__ in ("ResponseSchema", "OpenAISchema")
+
+
+def _adds_nothing(cls: Any, own: Any) -> bool:
+    if not issubclass(own, BaseModel):
+        return False
+    if not all(_is_derived(cls, own, hook) for hook in ("model_post_init", "__hash__")):
+        return False
+    mine, theirs = cls.__pydantic_fields__, own.__pydantic_fields__
+    return mine.keys() == theirs.keys() and all(
+        mine[name].annotation == theirs[name].annotation for name in mine
+    )
+
+
+def _is_derived(cls: Any, own: Any, hook: str) -> bool:
+    """Whether it is Pydantic that wrote the hook, around that of the base if there is one."""
+    function: Any = cls.__dict__.get(hook)
+    if function is None:
+        return True
+    namespace: Any = getattr(function, "__globals__", {})
+    inner = getattr(function, "__wrapped__", None)
+    by_pydantic = str(namespace.get("__name__")).startswith("pydantic.")
+    return by_pydantic and inner in (None, getattr(own, hook))
+
+
+def _is_at_home(cls: type) -> bool:
+    """Whether its module has it under its name: a user of `@openai_schema` goes by that class."""
+    home = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None)
+    return home is cls
+
+
+# What `create_model` and `functools.wraps` put into a class; all else someone wrote there.
+_MADE_ANEW = frozenset(
+    {
+        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
+        *("__module__", "__doc__", "__parameters__", "__type_params__", "__wrapped__"),
+        *("__abstractmethods__", "__class_vars__", "__private_attributes__", "__signature__"),
+        *("__hash__", "_abc_impl", "model_config", "model_post_init"),
+    }
+)
 
 
 def named_classes(annotation: Any) -> list[type]:

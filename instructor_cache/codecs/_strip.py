@@ -7,14 +7,18 @@ own stay where they are what turns text into a value (paths, addresses, URLs).
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from types import NoneType
+from operator import attrgetter
+from types import FunctionType, MethodType, NoneType
 from typing import Any
 
-from ._kinds import is_dict, is_list, is_tuple
+from pydantic._internal import _generate_schema
+
+from ._kinds import WRITTEN_AS_TEXT, is_dict, is_list, is_tuple
 
 __all__ = ["CONFIG", "Node", "NotPlain", "is_kept", "strip"]
 
@@ -75,20 +79,28 @@ def _function(node: Node) -> Node:
 
 def is_kept(function: Any) -> bool:
     """Whether the function is Pydantic's own, and one that makes a value out of text."""
-    while isinstance(function, partial):
+    while type(function) is partial:
         function = function.func
-    if function in _KEPT_CLASSES:
+    if type(function) is attrgetter or any(function is cls for cls in _KEPT_CLASSES):
         return True
-    function = getattr(function, "__func__", function)
-    module = getattr(function, "__module__", None) or type(function).__module__
-    name = getattr(function, "__name__", type(function).__name__)
-    return name in _KEPT_NAMES.get(module, ()) or module in _KEPT_MODULES
+    if type(function) is MethodType:
+        function = function.__func__
+    return type(function) is FunctionType and _is_kept_function(function)
+
+
+def _is_kept_function(function: FunctionType) -> bool:
+    """By what it sees as its globals: its name and module are whatever `wraps` copied there."""
+    if function.__globals__ is _generate_schema.__dict__:
+        return True
+    return any(
+        function.__globals__ is sys.modules[module].__dict__ and function.__code__.co_name in names
+        for module, names in _KEPT_NAMES.items()
+        if module in sys.modules
+    )
 
 
 # Not kept: import_string, which would import what a payload says, and checks of constraints.
-_KEPT_MODULES = frozenset({"ipaddress", "pydantic._internal._generate_schema"})
 _KEPT_NAMES: dict[str, frozenset[str]] = {
-    "operator": frozenset({"attrgetter"}),
     "pydantic.networks": frozenset({"wrap_val", "serialize_url", "_serialize_url"}),
     "pydantic._internal._serializers": frozenset({"serialize_sequence_via_list"}),
     "pydantic._internal._validators": frozenset(
@@ -101,7 +113,7 @@ _KEPT_NAMES: dict[str, frozenset[str]] = {
         }
     ),
 }
-_KEPT_CLASSES = frozenset({OrderedDict, Counter, deque, defaultdict})
+_KEPT_CLASSES = (OrderedDict, Counter, deque, defaultdict, *WRITTEN_AS_TEXT)
 
 
 def _default(node: Node) -> Node:

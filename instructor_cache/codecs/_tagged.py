@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 from ..errors import Unstorable
 from . import _objects
 from ._atoms import ATOMS, Atom
+from ._compare import difference
 from ._kinds import class_of, is_dict, is_list
 from ._reach import Reach
+from ._state import attributes, cached_names, place_of
 
 __all__ = ["Tagged"]
 
@@ -71,9 +73,29 @@ class Tagged:
             return {key: self.dump(value, place) for (key, value), place in entries}
         return [[self.dump(key, place), self.dump(value, place)] for (key, value), place in entries]
 
-    def dump_fields(self, held: dict[str, Any], where: str) -> dict[str, Any]:
-        """Named attributes as a JSON object."""
-        return {name: self.dump(value, f"{where}.{name}") for name, value in held.items()}
+    def dump_attributes(self, value: Any, where: str) -> dict[str, Any]:
+        """What an object holds as a JSON object, less the cached values that can't be stored."""
+        cls, held = class_of(value), attributes(value)
+        cached = cached_names(cls) & held.keys()
+        kept = {name: item for name, item in held.items() if name not in cached}
+        dumped = self.dump_fields(cls, kept, where)
+        for name in held.keys() & cached:
+            dumped |= self._dump_cached(name, held[name])
+        return dumped
+
+    def _dump_cached(self, name: str, value: Any) -> dict[str, Any]:
+        try:
+            data = self.dump(value, name)
+            return {name: data} if difference(self.load(data), value) is None else {}
+        except Exception:  # its class makes it again when it is asked for
+            return {}
+
+    def dump_fields(self, cls: type[Any], held: dict[str, Any], where: str) -> dict[str, Any]:
+        """Named attributes of that class as a JSON object."""
+        return {
+            name: self.dump(value, where + place_of(cls, held, name))
+            for name, value in held.items()
+        }
 
     def load(self, data: Any) -> Any:
         """The value that `dump` made the data of."""
@@ -93,6 +115,12 @@ class Tagged:
         if is_dict(data):
             return {key: self.load(value) for key, value in data.items()}
         return {self.load(key): self.load(value) for key, value in data}
+
+    def load_fields(self, data: Any) -> dict[str, Any]:
+        """The attributes that `dump_fields` made the data of."""
+        if not is_dict(data):
+            raise TypeError("attributes are a JSON object")
+        return {name: self.load(value) for name, value in data.items()}
 
 
 def _is_itself(value: Any, cls: type[Any]) -> bool:
@@ -160,8 +188,9 @@ def _dump_defaultdict(tagged: Tagged, value: defaultdict[Any, Any], where: str) 
         if factory is value.default_factory:
             return [name, tagged.dump_dict(value, where)]
     raise Unstorable(
-        f"{where}: found a defaultdict whose factory is {value.default_factory!r}, wanted a"
-        " builtin type or None; make it a dict, or set default_factory to None when it is full"
+        f"{where}: found a defaultdict whose factory is a {type(value.default_factory).__name__},"
+        " wanted a builtin type or None; make it a dict, or set default_factory to None when it is"
+        " full"
     )
 
 
