@@ -11,6 +11,7 @@ import pathlib
 import re
 import typing as t
 import uuid
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -1640,6 +1641,104 @@ field("new_type", UserName, UserName("x"))
 field("recursive_alias", Alias, 1, {"a": [1, {"b": []}]})
 
 
+# --- subclasses that tell another story than they hold ---
+
+
+class Visible(list):  # type: ignore[type-arg]
+    def __iter__(self) -> t.Any:
+        return (item for item in list.__iter__(self) if not item.startswith("_"))
+
+
+class Sorted(tuple):  # type: ignore[type-arg]
+    __slots__ = ()
+
+    def __iter__(self) -> t.Any:
+        return iter(sorted(tuple.__iter__(self)))
+
+
+class Public(dict):  # type: ignore[type-arg]
+    def items(self) -> t.Any:
+        return [(key, item) for key, item in dict.items(self) if not key.startswith("_")]
+
+
+class Without(set):  # type: ignore[type-arg]
+    def __iter__(self) -> t.Any:
+        return (item for item in set.__iter__(self) if item != 1)
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Rounded(float):
+    def __float__(self) -> float:
+        return 9.0
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = float.__hash__
+
+
+class Masked(bytes):
+    def __bytes__(self) -> bytes:
+        return b"***"
+
+
+class Spoken(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "spoken"
+
+
+class Early:
+    @cached_property
+    def total(self) -> int:
+        return 1
+
+
+@dataclasses.dataclass
+class Late(Early):
+    total: t.Any = 0  # type: ignore[assignment]
+
+
+class EarlyModel(BaseModel):
+    @cached_property
+    def total(self) -> int:
+        return 1
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the field hides a property, which is the point
+
+    class LateModel(EarlyModel):
+        total: t.Any = 0  # type: ignore[assignment]
+
+
+class Used(BaseModel):
+    n: int
+
+    @cached_property
+    def token(self) -> tuple[str, int]:
+        return uuid.uuid4().hex, self.n
+
+    def model_post_init(self, _: t.Any) -> None:
+        self.token  # noqa: B018
+
+
+field("list_that_hides", Visible, Visible(["a", "_b"]))
+field("tuple_that_sorts", Sorted, Sorted((3, 1)))
+field("dict_that_hides", Public, Public(a=1, _b=2))
+field("set_that_hides", Without, Without({1, 2}))
+field("float_that_rounds", Rounded, Rounded(1.5))
+field("bytes_that_mask", Masked, Masked(b"abc"))
+field("text_that_speaks", Spoken, Spoken("raw"))
+field("field_over_cached_property", Late, Late((5,)))
+field("model_field_over_cached_property", LateModel, LateModel(total=(5,)))
+field("cached_property_of_model_in_use", Used, Used(n=1))
+field("uuid_of_known_safety", uuid.UUID, uuid.UUID(int=5, is_safe=uuid.SafeUUID.safe))
+
+
 # --- what can't be stored ---
 
 field("secret_str", pydantic.SecretStr, pydantic.SecretStr("s"), pydantic.SecretStr("**********"))
@@ -1647,5 +1746,6 @@ field("secret_bytes", pydantic.SecretBytes, pydantic.SecretBytes(b"s"))
 field("secret_date", pydantic.Secret[dt.date], pydantic.Secret[dt.date](dt.date(2024, 1, 1)))
 field("generator", t.Iterable[int], (n for n in (1, 2)))
 field("function", Callable[[], int], lambda: 1)
+field("zip_in_any", t.Any, zip((1,), (2,), strict=True))
 field("stranger_in_any", t.Any, User(name="a", age=1))
 field("factory_of_the_user", t.Any, defaultdict(lambda: 1, a=2))

@@ -6,7 +6,6 @@ Every value is drawn as nested tuples of text that name its type; equal portrait
 from __future__ import annotations
 
 import enum
-import functools
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -39,11 +38,11 @@ def _inside(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return _model(value)
     if isinstance(value, (SecretStr, SecretBytes, Secret)):
-        return portrait(value.get_secret_value())
+        return _rest(value)
     if isinstance(value, (str, int, bytes, bytearray)):
         return _scalar(value), _rest(value)
     if isinstance(value, float):
-        return value.hex(), _rest(value)
+        return float.hex(value), _rest(value)
     if isinstance(value, (datetime, time)):
         zone = value.tzinfo
         return value.isoformat(), value.fold, zone and (type(zone).__name__, str(zone), repr(zone))
@@ -55,20 +54,23 @@ def _inside(value: Any) -> Any:
 def _scalar(value: Any) -> Any:
     for base in (str, int, bytes, bytearray):
         if isinstance(value, base):
-            return hex(int(value)) if base is int else base.__repr__(value)
+            return hex(int.__int__(value)) if base is int else base.__repr__(value)
     raise AssertionError(value)
 
 
 def _container(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
-        return sorted(repr(portrait(item)) for item in value)
+        base: Any = set if isinstance(value, set) else frozenset
+        return sorted(repr(portrait(item)) for item in base.__iter__(value)), _rest(value)
     if isinstance(value, (dict, OrderedDict, Counter)):
-        pairs = [(portrait(key), portrait(item)) for key, item in value.items()]
+        base = OrderedDict if isinstance(value, OrderedDict) else dict
+        pairs = [(portrait(key), portrait(item)) for key, item in base.items(value)]
         factory = value.default_factory if isinstance(value, defaultdict) else None
         return pairs, repr(factory), _rest(value)
     if isinstance(value, (list, tuple, deque)):
         limit = getattr(value, "maxlen", None)
-        return [portrait(item) for item in value], limit, _rest(value)
+        base = next(kind for kind in (list, tuple, deque) if isinstance(value, kind))
+        return [portrait(item) for item in base.__iter__(value)], limit, _rest(value)
     made_in_python = type(value).__module__.partition(".")[0] not in sys.stdlib_module_names
     return _rest(value) if made_in_python and not isinstance(value, BUILT_IN_RUST) else str(value)
 
@@ -83,7 +85,7 @@ def _model(value: BaseModel) -> Any:
 
 
 def _rest(value: Any) -> Any:
-    """Attributes, less those that a cached property would make again."""
+    """Attributes, the values of cached properties among them."""
     cls = type(value)
     found = dict(getattr(value, "__dict__", {}))
     for base in cls.__mro__:
@@ -91,8 +93,7 @@ def _rest(value: Any) -> Any:
         for name in (slots,) if isinstance(slots, str) else slots:
             if not name.startswith("__") and hasattr(value, name):
                 found[name] = getattr(value, name)
-    cached = [n for n in found if isinstance(getattr(cls, n, None), functools.cached_property)]
-    return _named({name: found[name] for name in found if name not in cached})
+    return _named(found)
 
 
 def _named(held: dict[str, Any] | None) -> Any:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import io
+import ipaddress
 import json
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
+import warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import InitVar, dataclass
 from dataclasses import field as dataclass_field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar, Union
-from uuid import UUID
+from functools import cached_property, partial
+from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar, Union, cast
+from uuid import UUID, uuid4
 
 import pytest
 from corpus import SHAPES, Hidden, Shape, User
@@ -44,6 +49,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import core_schema
 from sameness import same
 
 from instructor_cache.codecs import RawCompletion, codec_for, lint
@@ -57,6 +63,7 @@ REFUSED = {
     "secret_date",
     "secret_str",
     "stranger_in_any",
+    "zip_in_any",
 }
 
 by_name = pytest.mark.parametrize("shape", SHAPES, ids=[shape.name for shape in SHAPES])
@@ -936,3 +943,481 @@ def test_lint_tells_troublesome_shapes() -> None:
     told = "\n".join(lint(list[Odd]))
     assert all(f"Odd.{name} " in told for name in ("secret", "anything", "stream", "number"))
     assert "Odd.names" not in told
+
+
+# --- nothing is used up ---
+
+
+def one_shots() -> list[Any]:
+    """Fresh values that reading would use up, and each holds one and two."""
+    made = [(n for n in (1, 2)), iter([1, 2]), reversed([2, 1]), map(int, "12"), zip((1, 2))]
+    return [*made, io.BytesIO(b"1\n2"), iter({1: 1, 2: 2})]
+
+
+@pytest.mark.parametrize("place", range(len(one_shots())))
+def test_what_can_be_read_once_is_left_unread(place: int) -> None:
+    """An iterator anywhere in a result keeps it out of the store, and is as new afterwards."""
+
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        it: Any = None
+        n: int = 0
+        _held: Any = None
+
+    wholes = [
+        lambda it: Open(it=it),
+        lambda it: Open(it=[{"a": it}]),
+        lambda it: Open.model_construct(n=it),
+        lambda it: Open(extra=it),
+        lambda it: with_private(Open(), it),
+    ]
+    for whole in wholes:
+        it = one_shots()[place]
+        with pytest.raises(Unstorable, match="read only once"):
+            codec_for(Open).encode(whole(it))
+        assert len(list(it)) == 2
+
+
+def with_private(model: Any, held: Any) -> Any:
+    model._held = held
+    return model
+
+
+def test_iterable_field_is_left_unread() -> None:
+    """What Pydantic makes of an `Iterable` field can still be read after a refusal."""
+
+    class Stream(BaseModel):
+        items: Iterable[int]
+
+    stream = Stream(items=[1, 2, 3])
+    with pytest.raises(Unstorable, match=r"Stream\.items.*read only once"):
+        codec_for(Stream).encode(stream)
+    assert list(stream.items) == [1, 2, 3]
+
+
+def test_raw_response_is_left_unread() -> None:
+    """A raw response that holds a stream keeps it whole; the result is stored all the same."""
+
+    class Completion(BaseModel):
+        stream: Any
+
+    user = User(name="x", age=1)
+    object.__setattr__(user, "_raw_response", Completion(stream=iter([1, 2])))
+    assert round_trip(User, user).name == "x"
+    assert list(cast(Any, user)._raw_response.stream) == [1, 2]
+
+
+# --- secrets have one way out ---
+
+
+class Unmasked:
+    """Annotates a field whose secret is written in full."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(
+            lambda value: value,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value.get_secret_value()
+            ),
+        )
+
+
+class ApiKey(SecretStr):
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value.get_secret_value()
+            ),
+        )
+
+
+class Credentials:
+    """Keeps a secret in an attribute, and would write it in full."""
+
+    def __init__(self, key: str) -> None:
+        self.key = SecretStr(key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Credentials) and self.key == other.key
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return Credentials, (self.key.get_secret_value(),)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value.key.get_secret_value()
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[SecretStr, Unmasked], SecretStr("sk-1")),
+        (ApiKey, ApiKey("sk-1")),
+        (Credentials, Credentials("sk-1")),
+    ],
+    ids=["annotated", "subclass", "attribute"],
+)
+def test_secrets_find_no_way_around(annotation: Any, value: Any) -> None:
+    """A type that writes its secret in full is not asked to, unless secrets may be stored."""
+    model = create_model("Holder", value=(annotation, ...), __module__=__name__)
+    with pytest.raises(Unstorable):
+        codec_for(model).encode(model(value=value))
+
+
+class Token(SecretStr):
+    def __init__(self, value: str) -> None:
+        super().__init__(value)
+        self.prefix = value[:3]
+
+    def get_secret_value(self) -> str:
+        return "another"
+
+
+def test_attributes_of_secrets_come_back() -> None:
+    """A secret's subclass keeps what it holds besides, and what it hides behind its method."""
+    holder = create_model("Holder", token=(Token, ...), __module__=__name__)
+    token = round_trip(holder, holder.model_construct(token=Token("sk-1")), secrets=True).token
+    assert type(token) is Token
+    assert vars(token) == {"_secret_value": "sk-1", "prefix": "sk-"}
+
+
+# --- what the comparer does not believe ---
+
+
+class Money:
+    """Equal by amount alone."""
+
+    def __init__(self, amount: int, currency: str = "EUR") -> None:
+        self.amount, self.currency = amount, currency
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and self.amount == other.amount
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return Money, (self.amount, self.currency)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda v: v.amount),
+        )
+
+
+class Vague(Money):
+    """Answers a comparison with something that is merely true."""
+
+    def __eq__(self, other: object) -> Any:
+        return [True]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return Vague, (self.amount,)
+
+
+class Due(date):
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls.fromisoformat(value),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+def due() -> Due:
+    found: Any = Due(2024, 1, 2)
+    found.label = "rent"
+    return cast(Due, found)
+
+
+@pytest.mark.parametrize(
+    "value", [Money(5, "USD"), Vague(5), due()], ids=lambda v: type(v).__name__
+)
+def test_equality_of_the_user_is_no_proof(value: Any) -> None:
+    """Values that only call themselves equal to what would come back are refused."""
+    model = create_model("Holder", value=(type(value), ...), __module__=__name__)
+    with pytest.raises(Unstorable):
+        codec_for(model).encode(model(value=value))
+
+
+# --- names are data too ---
+
+
+class Bag:
+    pass
+
+
+def test_names_that_came_with_a_value_are_not_told() -> None:
+    """Attributes that no class declares go by their place, a factory by its type."""
+    bag = Bag()
+    vars(bag)["sk-secret"] = open
+    model = create_model("Holder", it=(Any, ...), bag=(Any, ...), __module__=__name__)
+    annotation = tuple[model, Bag]  # type: ignore[valid-type]
+    values = [
+        (model(it=1, bag=1), bag),
+        (model(it=defaultdict(partial(str, "sk-secret")), bag=1), Bag()),
+    ]
+    for value in values:
+        with pytest.raises(Unstorable) as caught:
+            codec_for(annotation).encode(value)
+        assert "sk-secret" not in str(caught.value)
+        assert "attribute 0" in str(caught.value) or "is a partial" in str(caught.value)
+
+
+def test_public_form_does_not_warn() -> None:
+    """A value of another type than its field's is not told in a warning of Pydantic's."""
+
+    class Reply(BaseModel):
+        it: Hidden
+        n: int
+
+    codec, reply = codec_for(Reply), Reply.model_construct(it=Hidden(5), n=cast(Any, "private"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(Unstorable):
+            codec.encode(reply)
+    assert not told
+
+
+# --- more of the user's code that is not run ---
+
+
+class Lower(dict[str, int]):
+    def __setitem__(self, key: str, value: int) -> None:
+        super().__setitem__(count("dict.__setitem__", key), value)
+
+    def update(self, *args: Any, **more: Any) -> None:
+        count("dict.update")
+
+
+class Ordered(OrderedDict[str, int]):
+    def __setitem__(self, key: str, value: int) -> None:
+        super().__setitem__(count("OrderedDict.__setitem__", key), value)
+
+
+class Tally(Counter[str]):
+    def update(self, *args: Any, **more: Any) -> None:
+        count("Counter.update")
+        super().update(*args, **more)
+
+
+class Noted(list[int]):
+    def extend(self, items: Iterable[int]) -> None:
+        super().extend(count("list.extend", items))
+
+
+class Marked(set[int]):
+    def update(self, *items: Iterable[int]) -> None:
+        super().update(*count("set.update", items))
+
+
+class Queue(deque[int]):
+    def extend(self, items: Iterable[int]) -> None:
+        super().extend(count("deque.extend", items))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Lower(a=1), Ordered(a=1, b=2), Tally("aab"), Noted([1]), Marked([1]), Queue([1, 2], 3)],
+    ids=lambda value: type(value).__name__,
+)
+def test_containers_are_filled_behind_their_back(value: Any) -> None:
+    """A subclass of a container is filled as the builtin fills itself."""
+    config = ConfigDict(arbitrary_types_allowed=True)
+    holder = create_model("Holder", __config__=config, it=(type(value), ...), __module__=__name__)
+    codec = codec_for(holder)
+    result = holder.model_construct(it=value)
+    payload = codec.encode(result)
+    RUNS.clear()
+    hit = codec.decode(payload)
+    assert not RUNS
+    assert same(hit, result)
+
+
+@functools.wraps(ipaddress.ip_address)
+def disguised(value: Any) -> Any:
+    return count("disguised", value)
+
+
+def test_a_borrowed_name_is_not_believed() -> None:
+    """A user's function that looks like one of the standard library's does not run on a hit."""
+
+    class Reply(BaseModel):
+        address: Annotated[str, AfterValidator(disguised)]
+
+    codec = codec_for(Reply)
+    payload = codec.encode(Reply(address="::1"))
+    RUNS.clear()
+    assert codec.decode(payload).address == "::1"
+    assert not RUNS
+
+
+# --- what a model holds besides its fields ---
+
+
+class Ticket(BaseModel):
+    n: int
+
+    @cached_property
+    def token(self) -> str:
+        return count("token", uuid4().hex)
+
+    @cached_property
+    def teller(self) -> Any:
+        return lambda: self.n
+
+    def model_post_init(self, _: Any) -> None:
+        self.token, self.teller  # noqa: B018
+
+
+def test_cached_values_come_back_where_they_can() -> None:
+    """A cached property that was used keeps its value; one that can't be stored is made again."""
+    ticket = Ticket(n=1)
+    payload = codec_for(Ticket).encode(ticket)
+    RUNS.clear()
+    hit = codec_for(Ticket).decode(payload)
+    assert hit.token == ticket.token and not RUNS
+    assert "teller" not in vars(hit) and hit.teller() == 1
+
+
+def test_private_attributes_of_the_users_own_stay() -> None:
+    """A private attribute that merely has the name of instructor's is exact, or refused."""
+
+    class Own(BaseModel):
+        n: int
+        _total_usage: Any = PrivateAttr(default=(1, 2))
+        _raw_response: Any = PrivateAttr(default={1, 2})
+
+    for raw_response in (True, False):
+        assert same(round_trip(Own, Own(n=1), raw_response=raw_response), Own(n=1))
+    own = Own(n=1)
+    own._raw_response = Stranger()
+    with pytest.raises(Unstorable):
+        codec_for(Own).encode(own)
+
+
+# --- fresh classes, once more ---
+
+
+def test_own_subclass_with_the_mixin_is_left_alone() -> None:
+    """A class that someone wrote keeps its instances, whatever its bases."""
+
+    class Admin(User, ResponseSchema):  # type: ignore[misc, valid-type]
+        level: int = 1
+
+    class Renamed(User, ResponseSchema):  # type: ignore[misc, valid-type]
+        pass
+
+    methods = {"__module__": __name__, "shout": lambda self: self.name.upper()}
+    namesake = type("User", (User, ResponseSchema), methods)
+    for cls in (Admin, Renamed, namesake):
+        made: Any = cls
+        one = made(name="x", age=1)
+        assert codec_for(User).settle(one) is one
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Dog(Animal):
+    breed: str = "pug"
+
+
+Bound = TypeVar("Bound", bound=BaseModel)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "result"),
+    [
+        (Animal, Dog(name="x")),
+        (BaseModel, Dog(name="x")),
+        (Bound, Dog(name="x")),
+        (Box, Box[int](content=1)),
+    ],
+    ids=["base", "BaseModel", "TypeVar", "generic"],
+)
+def test_fresh_classes_of_subclasses_are_settled(annotation: Any, result: Any) -> None:
+    """An annotation that names a base has room for fresh instances of its subclasses."""
+    codec = codec_for(annotation)
+    other = fresh(result)
+    miss = codec.settle(fresh(result))
+    hit = codec.decode(codec.encode(miss))
+    assert type(miss) is type(hit) is type(result)
+    assert miss == hit and other is not miss
+
+
+def test_a_fresh_instance_stays_one() -> None:
+    """What occurs twice is settled to one object, wherever it is found."""
+
+    class Pair(NamedTuple):
+        left: Any
+        right: Any
+
+    @dataclass
+    class Two:
+        left: Any
+        right: Any
+
+    one = fresh(User(name="x", age=1))
+    for twice in ([one, one], (one, one), Pair(one, one)):
+        settled: Any = codec_for(list[User]).settle(twice)
+        assert type(settled) is type(twice)
+        assert type(settled[0]) is User and settled[0] is settled[1]
+    two = codec_for(User).settle(Two(one, one))
+    assert type(two.left) is User and two.left is two.right
+
+
+# --- payloads that someone made up ---
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [[["n", 1]], [], None, None],
+        [{"n": 1}, "n", None, None],
+        [{"n": 1}, [1], None, None],
+        [{"n": 1}, [], [], None],
+        [{"n": 1}, [], None, 5],
+    ],
+    ids=repr,
+)
+def test_state_of_the_wrong_form_is_a_value_error(body: list[Any]) -> None:
+    """A model's state is names and values, and its set fields are names."""
+    name = codec_for(Private).encode(Private(n=1))[len('!{"model":["') :].partition(b'"')[0]
+    payload = b"!" + json.dumps({"model": [name.decode(), *body]}).encode()
+    with pytest.raises(ValueError):
+        codec_for(Private).decode(payload)
+
+
+@pytest.mark.parametrize("place", [[[], "_raw_response", -1], [["name"], None, 0], [[], None, 0]])
+def test_places_that_were_not_left_are_refused(place: list[Any]) -> None:
+    """A raw answer is only put where one was taken off."""
+    index = {"raw": [{"is_data": True}], "at": [place], "lists": []}
+    payload = b"\n".join([b'{"name":"x","age":1}', json.dumps(index).encode(), b"1"])
+    with pytest.raises(ValueError):
+        codec_for(User).decode(payload)
+
+
+def test_lint_takes_any_metadata() -> None:
+    """Metadata that can't be hashed, or that is a class, is no type and no trouble."""
+
+    class Noted(BaseModel):
+        a: list[Annotated[int, ["meta"]]]
+        b: dict[str, Annotated[int, {"k": Any}, Any]]
+
+    assert lint(Noted) == []

@@ -6,17 +6,20 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Optional, TypeVar
+from typing import Any, Generic, NamedTuple, Optional, TypeVar, Union
 
 import instructor
 import openai
 import pytest
+from instructor.processing.function_calls import openai_schema
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 from sameness import same
 
 from instructor_cache.codecs import RawCompletion, codec_for
+from instructor_cache.errors import Unstorable
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from local_llm import LocalLLM
@@ -44,6 +47,9 @@ class OwnRaw(UserDetail):
 
 class Box(BaseModel, Generic[T]):
     content: T
+
+
+PARTIAL: Any = instructor.Partial[UserDetail]
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +175,110 @@ def test_left_out(client: Any) -> None:
     )
     hit = pair.decode(pair.encode(answer))
     assert type(hit[1]) is ChatCompletion and not hasattr(hit[0], "_raw_response")
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Dog(Animal):
+    age: int
+
+
+class Aged(BaseModel, Generic[T]):
+    age: T
+
+
+@openai_schema
+class Decorated(Animal):
+    age: int
+
+
+Bound = TypeVar("Bound", bound=BaseModel)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "model"),
+    [
+        (Animal, Dog),
+        (Bound, UserDetail),
+        (BaseModel, UserDetail),
+        (list[Animal], list[Dog]),
+        (Aged, Aged[int]),
+        (UserDetail, PARTIAL),
+    ],
+    ids=["base", "TypeVar", "BaseModel", "list", "generic", "Partial"],
+)
+def test_annotation_may_name_a_base(client: Any, annotation: Any, model: Any) -> None:
+    """A function that is annotated with a base of what it asked for has hits like any other."""
+    codec = codec_for(annotation)
+    first, second = (codec.settle(ask(client, model)) for _ in range(2))
+    hit = codec.decode(codec.encode(second))
+    assert type(first) is type(second) is type(hit)
+    assert hit == second and same(hit, second)
+
+
+def test_subclass_with_the_mixin_of_instructor_is_the_users_own() -> None:
+    """A class that someone derived from OpenAISchema is not demoted to its base."""
+
+    class Cat(Animal, instructor.OpenAISchema):
+        lives: int
+
+    cat: Any = Cat(name="x", lives=9)
+    assert codec_for(Animal).settle(cat) is cat
+
+
+def test_decorated_class_is_the_users_own(client: Any) -> None:
+    """A class made by `@openai_schema` keeps its instances: it is known under its name."""
+    assert type(codec_for(Animal).settle(Decorated(name="x", age=1))) is Decorated
+
+
+def test_parallel_answers_are_left_unread() -> None:
+    """The iterator that PARALLEL_TOOLS answers is refused, and whole afterwards."""
+    annotation = Iterable[Union[UserDetail, Animal]]
+    with LocalLLM(delay=0) as server:
+        parallel = instructor.from_openai(
+            openai.OpenAI(base_url=server.url, api_key="x"), mode=instructor.Mode.PARALLEL_TOOLS
+        )
+        answer = ask(parallel, annotation)
+    with pytest.raises(Unstorable, match="read only once"):
+        codec_for(annotation).encode(answer)
+    assert len(list(answer)) == 1
+
+
+class Holder(NamedTuple):
+    user: UserDetail
+    cost: float
+
+
+@dataclass
+class Held:
+    user: UserDetail
+
+
+class Keeper(BaseModel):
+    n: int = 1
+    _user: Any = PrivateAttr(None)
+
+
+def keeper(user: Any) -> Keeper:
+    kept = Keeper()
+    kept._user = user
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("make", "get"),
+    [
+        (lambda user: Holder(user, 0.1), lambda made: made.user),
+        (Held, lambda made: made.user),
+        (keeper, lambda made: made._user),
+    ],
+    ids=["NamedTuple", "dataclass", "private attribute"],
+)
+def test_answers_in_other_places_are_settled(client: Any, make: Any, get: Any) -> None:
+    """Answers in named tuples, dataclasses and private attributes are of the user's class."""
+    codec = codec_for(tuple[Union[Holder, Held, Keeper], UserDetail])
+    answer = ask(client, UserDetail)
+    settled = codec.settle((make(answer), answer))
+    assert type(get(settled[0])) is UserDetail and get(settled[0]) is settled[1]

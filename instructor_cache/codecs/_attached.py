@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ._kinds import is_dict, is_list, is_plain_list, is_tuple
-from ._raw import Raw, dump_raw, is_sdk_model, load_raw
+from ._kinds import is_dict, is_list, is_plain_list, is_tuple, items_of
+from ._raw import Raw, RawCompletion, dump_raw, is_sdk_model, load_raw
 from ._state import ModelState, build_model, model_state
 
 __all__ = ["Attached", "attach"]
@@ -70,11 +70,11 @@ class Attached:
 
     def _from_list(self, value: list[Any], path: Path) -> list[Any]:
         name = f"{type(value).__module__}:{type(value).__qualname__}"
-        items = self._from_items(dict(enumerate(iter(value))), path)
+        items = self._from_items(dict(enumerate(items_of(list)(value))), path)
         if name in _LISTS:
             self._lists.append((path, name))
             self._note_all(vars(value), path)
-            return list(value) if items is None else list(items.values())
+            return list(items_of(list)(value)) if items is None else list(items.values())
         return value if items is None or type(value) is not list else list(items.values())
 
     def _from_model(self, model: BaseModel, path: Path) -> BaseModel | None:
@@ -82,13 +82,15 @@ class Attached:
             self._note(model, path, None)
             return None
         held, extra, fields_set, private = model_state(model)
-        here = self._note_all(held, path) | self._note_all(private or {}, path)
+        own = {name: item for name, item in (private or {}).items() if is_sdk_model(item)}
+        taken = self._note_all(own, path)
+        here = self._note_all(held, path) | taken
         kept = {name: item for name, item in held.items() if name not in here}
         bare = self._from_items(kept, path)
         if bare is None and not here:
             return model
         if private is not None:
-            private = {name: None if name in here else item for name, item in private.items()}
+            private = {name: None if name in taken else item for name, item in private.items()}
         return build_model(type(model), ModelState(bare or kept, extra, fields_set, private))
 
     def _note_all(self, held: dict[str, Any], path: Path) -> set[str]:
@@ -116,8 +118,14 @@ def attach(value: Any, lines: bytes) -> Any:
     for path, name in index["lists"]:
         value = _at(value, path, partial(_as_list, name))
     for path, name, place in index["at"]:
-        value = _at(value, path, partial(_put, name, raws[place]))
+        value = _at(value, path, partial(_put, name, raws[_checked(place)]))
     return value
+
+
+def _checked(place: int) -> int:
+    if place < 0:
+        raise IndexError("a place before the first")
+    return place
 
 
 def _at(value: Any, path: list[Any], change: Callable[[Any], Any]) -> Any:
@@ -149,6 +157,8 @@ def _as_list(name: str, items: list[Any]) -> list[Any]:
 
 def _put(name: str | None, raw: Any, owner: Any) -> Any:
     if name is None:
+        if owner is not None or not isinstance(raw, (BaseModel, RawCompletion)):
+            raise ValueError("only where an answer of an SDK was taken off is one put back")
         return raw
     if name not in _NAMES:
         raise ValueError(f"nothing is attached as {name!r}")
