@@ -278,7 +278,9 @@ def keeper(user: Any) -> Keeper:
 )
 def test_answers_in_other_places_are_settled(client: Any, make: Any, get: Any) -> None:
     """Answers in named tuples, dataclasses and private attributes are of the user's class."""
-    codec = codec_for(tuple[Union[Holder, Held, Keeper], UserDetail])
+    codec = codec_for(tuple[Union[Holder, Held, Keeper, UserDetail], UserDetail])
     answer = ask(client, UserDetail)
     settled = codec.settle((make(answer), answer))
     assert type(get(settled[0])) is UserDetail and get(settled[0]) is settled[1]
+    hit = codec.decode(codec.encode(settled))
+    assert same(hit, settled) and type(get(hit[0])._raw_response) is ChatCompletion

@@ -15,9 +15,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ._kinds import is_dict, is_list, is_plain_list, is_tuple, items_of
+from ._kinds import (
+    class_of,
+    is_dataclass_instance,
+    is_dict,
+    is_list,
+    is_named_tuple,
+    is_plain_list,
+    is_tuple,
+    items_of,
+    rebuilt,
+)
 from ._raw import Raw, RawCompletion, dump_raw, is_sdk_model, load_raw
-from ._state import ModelState, build_model, model_state
+from ._state import ModelState, attributes, build, build_model, model_state
 
 __all__ = ["Attached", "attach"]
 
@@ -55,12 +65,15 @@ class Attached:
             return self._from_model(value, path)
         if is_list(value):
             return self._from_list(value, path)
-        if is_tuple(value):
-            items = self._from_items(dict(enumerate(value)), path)
-            return value if items is None else tuple(items.values())
+        if is_tuple(value) or is_named_tuple(value):
+            items = self._from_items(dict(enumerate(items_of(tuple)(value))), path)
+            return value if items is None else rebuilt(value, items.values())
         if is_dict(value) and type(value) is dict:
             bare = self._from_items(dict(enumerate(value.values())), path)
             return value if bare is None else dict(zip(value, bare.values(), strict=True))
+        if is_dataclass_instance(value):
+            held = self._from_items(attributes(value), path)
+            return value if held is None else build(class_of(value), held)
         return value
 
     def _from_items(self, items: dict[Any, Any], path: Path) -> dict[Any, Any] | None:
@@ -86,11 +99,12 @@ class Attached:
         taken = self._note_all(own, path)
         here = self._note_all(held, path) | taken
         kept = {name: item for name, item in held.items() if name not in here}
-        bare = self._from_items(kept, path)
-        if bare is None and not here:
+        hidden = {name: item for name, item in (private or {}).items() if name not in taken}
+        bare, bare_hidden = self._from_items(kept, path), self._from_items(hidden, path)
+        if bare is None and bare_hidden is None and not here:
             return model
         if private is not None:
-            private = {name: None if name in taken else item for name, item in private.items()}
+            private = private | dict.fromkeys(taken) | (bare_hidden or {})
         return build_model(type(model), ModelState(bare or kept, extra, fields_set, private))
 
     def _note_all(self, held: dict[str, Any], path: Path) -> set[str]:
@@ -133,7 +147,11 @@ def _at(value: Any, path: list[Any], change: Callable[[Any], Any]) -> Any:
     if not path:
         return change(value)
     if isinstance(value, BaseModel):
-        _change_item(vars(value), path[0], path[1:], change)
+        private = value.__pydantic_private__ or {}
+        held = private if path[0] in private else vars(value)
+        _change_item(held, path[0], path[1:], change)
+    elif is_dataclass_instance(value):
+        object.__setattr__(value, path[0], _at(attributes(value)[path[0]], path[1:], change))
     elif is_list(value):
         _change_item(value, path[0], path[1:], change)
     elif is_dict(value):
@@ -141,7 +159,7 @@ def _at(value: Any, path: list[Any], change: Callable[[Any], Any]) -> Any:
     else:
         items: list[Any] = list(value)
         _change_item(items, path[0], path[1:], change)
-        return tuple(items)
+        return rebuilt(value, items)
     return value
 
 

@@ -7,12 +7,20 @@ answers never have one class, and neither can be pickled.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import is_dataclass
 from typing import Any, cast
 
 from pydantic import BaseModel
 
-from ._kinds import class_of, is_dict, is_list, is_tuple, items_of
+from ._kinds import (
+    class_of,
+    is_dataclass_instance,
+    is_dict,
+    is_list,
+    is_named_tuple,
+    is_tuple,
+    items_of,
+    rebuilt,
+)
 from ._reach import Reach, is_fresh
 from ._state import attributes, build_model, model_state
 
@@ -29,7 +37,7 @@ def settle(value: Any, reach: Reach) -> Any:
 
 
 # Through these, nothing that a subclass redefined runs.
-_DICT, _LIST, _TUPLE = cast("tuple[Any, Any, Any]", (dict, list, tuple))
+_DICT, _LIST = cast("tuple[Any, Any]", (dict, list))
 
 
 class _Settling:
@@ -48,13 +56,13 @@ class _Settling:
     def _settle(self, value: Any) -> Any:
         if isinstance(value, BaseModel):
             return self._settle_model(value)
-        if isinstance(value, tuple):
+        if is_tuple(value) or is_named_tuple(value):
             return self._settle_tuple(value)
         if is_dict(value):
             self._settle_items(value, _DICT.__setitem__, items_of(dict)(value))
         elif is_list(value):
             self._settle_items(value, _LIST.__setitem__, enumerate(items_of(list)(value)))
-        elif is_dataclass(value):
+        elif is_dataclass_instance(value):
             self._settle_items(value, object.__setattr__, attributes(value).items())
         return value
 
@@ -69,10 +77,7 @@ class _Settling:
         settled = tuple(map(self.settle, items))
         if all(new is old for new, old in zip(settled, items, strict=True)):
             return value
-        if is_tuple(value):
-            return settled
-        is_named = class_of(value).__bases__ == (tuple,) and not attributes(value)
-        return _TUPLE.__new__(class_of(value), settled) if is_named else value
+        return rebuilt(value, settled)
 
     def _settle_model(self, model: BaseModel) -> BaseModel:
         held, extra, _, private = model_state(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from dataclasses import is_dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -13,17 +14,20 @@ from ipaddress import (
     IPv6Network,
 )
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 __all__ = [
     "WRITTEN_AS_TEXT",
     "class_of",
     "is_class",
+    "is_dataclass_instance",
     "is_dict",
     "is_list",
+    "is_named_tuple",
     "is_plain_list",
     "is_tuple",
     "items_of",
+    "rebuilt",
 ]
 
 # Their text tells all of them, and what else they hold are shortcuts to it.
@@ -54,6 +58,21 @@ def is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
     return type(value) is tuple
 
 
+def is_named_tuple(value: Any) -> bool:
+    """Whether it is a named tuple, or another that has nothing but its items."""
+    return class_of(value).__bases__ == (tuple,) and not hasattr(value, "__dict__")
+
+
+def rebuilt(value: Any, items: Iterable[Any]) -> Any:
+    """A tuple of the same class with other items; no code of the class runs."""
+    return _TUPLE.__new__(class_of(value), items)
+
+
+def is_dataclass_instance(value: Any) -> bool:
+    """Whether it is an instance of a dataclass, rather than the class."""
+    return is_dataclass(value) and not is_class(value)
+
+
 def is_dict(value: Any) -> TypeGuard[dict[Any, Any]]:
     """Whether it is a dictionary, or of a subclass."""
     return isinstance(value, dict)
@@ -72,6 +91,7 @@ def items_of(base: Any) -> Callable[[Any], Iterable[Any]]:
     return _ITEMS[base]
 
 
+_TUPLE = cast(Any, tuple)
 _ITERABLES: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
 _MAPPINGS: tuple[Any, ...] = (dict, OrderedDict)
 _ITEMS: dict[Any, Callable[[Any], Iterable[Any]]] = {
