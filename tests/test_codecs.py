@@ -1324,7 +1324,8 @@ def test_own_subclass_with_the_mixin_is_left_alone() -> None:
 
     methods = {"__module__": __name__, "shout": lambda self: self.name.upper()}
     namesake = type("User", (User, ResponseSchema), methods)
-    for cls in (Admin, Renamed, namesake):
+    private = type("User", (User, ResponseSchema), {"__module__": __name__, "_seen": 1})
+    for cls in (Admin, Renamed, namesake, private):
         made: Any = cls
         one = made(name="x", age=1)
         assert codec_for(User).settle(one) is one

@@ -111,6 +111,8 @@ def _adds_nothing(cls: Any, own: Any) -> bool:
         return False
     if not all(_is_derived(cls, own, hook) for hook in ("model_post_init", "__hash__")):
         return False
+    if cls.__private_attributes__.keys() != own.__private_attributes__.keys():
+        return False
     mine, theirs = cls.__pydantic_fields__, own.__pydantic_fields__
     return mine.keys() == theirs.keys() and all(
         mine[name].annotation == theirs[name].annotation for name in mine
