@@ -63,7 +63,6 @@ REFUSED = {
     "secret_date",
     "secret_str",
     "stranger_in_any",
-    "zip_in_any",
 }
 
 by_name = pytest.mark.parametrize("shape", SHAPES, ids=[shape.name for shape in SHAPES])
