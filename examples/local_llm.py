@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import re
+import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--delay", type=float, default=0.5, help="seconds to an answer")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start us deaf to it
     with LocalLLM(options.delay, options.port) as llm, suppress(KeyboardInterrupt):
         print(f"base_url: {llm.url}", flush=True)
         Event().wait()

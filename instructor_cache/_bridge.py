@@ -49,10 +49,16 @@ def inline(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     """Give a blocking function an async face by running it in a worker thread."""
 
+    def work(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return func(*args, **kwargs)
+        except StopIteration as error:  # which no future could hold
+            raise _Stopped(error) from error
+
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         import asyncio
 
-        return await asyncio.to_thread(func, *args, **kwargs)
+        return await asyncio.to_thread(work, *args, **kwargs)
 
     return call
 

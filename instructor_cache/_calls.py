@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,16 +19,24 @@ Kwargs = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Beneath:
+    """What is passed on to the cache of a function further in, where decorators are stacked."""
+
+    invalidate: Callable[..., Awaitable[None]]
+    clear: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
     """What can be asked about the calls of one function.
 
     Attributes:
         produce: Makes a call.
-        inner: Where the function is itself a cached one, the methods of its cache, by name.
+        beneath: The cache of a cached function that this one wraps.
     """
 
     produce: Callable[..., Awaitable[Any]]
-    inner: Mapping[str, Callable[..., Awaitable[Any]]]
+    beneath: Beneath | None
     keys: Keys
     returns: ReturnType
     engine: Engine
@@ -41,8 +50,10 @@ class Calls:
         except UnkeyableArgument as error:
             self._uncached(error)
             return await self.produce(*args, **kwargs)
-        except TypeError:  # not the function's arguments: let it say so itself
-            return await self.produce(*args, **kwargs)
+        except TypeError as error:  # not the function's arguments: let it say so itself
+            answer = await self.produce(*args, **kwargs)
+            self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
+            return answer
         return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -55,18 +66,19 @@ class Calls:
         return await self.engine.stack.get(self.key(*args, **kwargs), fill=False) is not None
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> None:
-        if "invalidate" in self.inner:  # farthest first, or it would refill this one
-            await self.inner["invalidate"](*args, **kwargs)
+        if self.beneath is not None:  # farthest first, or it would refill this one
+            await self.beneath.invalidate(*args, **kwargs)
         await self.engine.invalidate(self.key(*args, **kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key = self.key(*args, **kwargs)
-        produce = self.inner.get("refresh", self.produce)
-        return await self.engine.refresh(key, partial(produce, *args, **kwargs))
+        if self.beneath is not None:
+            await self.beneath.invalidate(*args, **kwargs)
+        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
 
     async def clear(self) -> None:
-        if "clear" in self.inner:
-            await self.inner["clear"]()
+        if self.beneath is not None:
+            await self.beneath.clear()
         await self.engine.clear(self.keys.namespace)
         self.engine.announce.reset()
 
@@ -105,7 +117,11 @@ def map_in_threads(
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_at_least_one(concurrency)) as pool:
-        jobs = [pool.submit(call, *args, **kwargs) for args, kwargs in map(_arguments, calls)]
+        jobs = [
+            # in the caller's context: a call that leads to itself is seen there
+            pool.submit(copy_context().run, call, *args, **kwargs)
+            for args, kwargs in map(_arguments, calls)
+        ]
     return [_outcome(job, return_exceptions) for job in jobs]
 
 

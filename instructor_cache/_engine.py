@@ -80,11 +80,19 @@ class Engine:
 
     async def look(self, key: str) -> Any:
         """Give the cached answer, or `MISS`; counts as neither hit nor miss."""
-        found = await self.stack.get(key)
+        found = await self._find(key)
         return MISS if found is None else await self._decode(key, found)
 
-    async def _hit(self, key: str) -> Any:
+    async def _find(self, key: str) -> Found | None:
+        forgotten = self.flights.forgotten
         found = await self.stack.get(key)
+        if found is None or not found.copied or forgotten == self.flights.forgotten:
+            return found
+        await self.stack.delete(key)  # it may be this that was forgotten while we copied it
+        return None
+
+    async def _hit(self, key: str) -> Any:
+        found = await self._find(key)
         if found is None:
             return MISS
         answer = await self._decode(key, found)
@@ -106,7 +114,11 @@ class Engine:
 
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
-        return (await self._call_and_keep(key, produce, Flight())).result
+        with self.flights.aside(key) as flight:
+            outcome = await self._call_and_keep(key, produce, flight)
+            if outcome.payload is None:  # the new answer is not kept, and the old one outdated
+                await self.stack.delete(key)
+        return outcome.result
 
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
@@ -143,8 +155,8 @@ class Engine:
             return
         now = self.policy.clock()
         until = inf if lifetime is None else now + lifetime
-        await self.stack.set(key, Entry(payload, now, until, until, seconds))
-        self.announce("stored", key, seconds=seconds)
+        if await self.stack.set(key, Entry(payload, now, until, until, seconds)):
+            self.announce("stored", key, seconds=seconds)
 
     def _wanted(self, key: str, result: Any) -> bool:
         cache_if = self.policy.cache_if

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
 from types import TracebackType
@@ -39,12 +40,13 @@ class Flights(Generic[T]):
 
     Attributes:
         landed: How many have ended so far.
+        forgotten: How many times some were forgotten.
     """
 
     def __init__(self, wait: Wait, timeout: float = 60.0) -> None:
         self._wait = wait
         self._timeout = timeout
-        self.landed = 0
+        self.landed = self.forgotten = 0
         self.renew()
         renew_after_fork(self, Flights[T].renew)
 
@@ -81,14 +83,29 @@ class Flights(Generic[T]):
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""
         with self._lock:
-            for key in [key for key in self._open if key.startswith(prefix)]:
-                self._open.pop(key).obsolete = True
+            self.forgotten += 1
+            for flight, key in self._under_way.items():
+                if key.startswith(prefix):
+                    flight.obsolete = True
+                    self._open.pop(key, None)
+
+    @contextmanager
+    def aside(self, key: str) -> Generator[Flight[T]]:
+        """Give a flight that nobody joins, but that can be forgotten."""
+        flight = Flight[T]()
+        with self._lock:
+            self._under_way[flight] = key
+        try:
+            yield flight
+        finally:
+            self._land(key, flight)
 
     def _board(self, key: str) -> tuple[Flight[T], bool]:
         with self._lock:
             if (flight := self._open.get(key)) is not None:
                 return flight, False
             flight = self._open[key] = Flight()
+            self._under_way[flight] = key
             return flight, True
 
     async def _lead(
@@ -103,7 +120,8 @@ class Flights(Generic[T]):
             flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
             raise
         finally:
-            _led.reset(token)
+            with suppress(ValueError):  # a task destroyed with its loop has lost its context
+                _led.reset(token)
         self._land(key, flight)
         flight.set_result(outcome)
         return outcome
@@ -111,6 +129,7 @@ class Flights(Generic[T]):
     def _land(self, key: str, flight: Flight[T]) -> None:
         with self._lock:
             self.landed += 1
+            self._under_way.pop(flight, None)
             if self._open.get(key) is flight:
                 del self._open[key]
 
@@ -118,6 +137,7 @@ class Flights(Generic[T]):
         """Begin with no flight: in a forked child their leaders do not exist."""
         self._lock = Lock()
         self._open: dict[str, Flight[T]] = {}
+        self._under_way: dict[Flight[T], str] = {}
 
 
 class _Waits:

@@ -7,7 +7,6 @@ sets and dicts does not, every NaN equals every other, -0.0 differs from 0.0.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import functools
 import re
@@ -16,7 +15,7 @@ import sys
 import types
 import typing
 import uuid
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum, Flag
@@ -175,7 +174,7 @@ def _object(value: Any, content: Any) -> bytes:
 def _derived(value: Any, encode: Encode) -> bytes:
     """An instance of a user's subclass of a builtin type: class, content, attributes."""
     body = _text(b"", identity(type(value))) + encode(value)
-    return _frame(b"X", body + canonical(getattr(value, "__dict__", {})))
+    return _frame(b"X", body + canonical(_attributes(value)))
 
 
 def _enum(value: Enum) -> bytes:
@@ -193,12 +192,33 @@ def _model(value: BaseModel) -> bytes:
     return _object(value, (fields, extra or None, private or None))
 
 
-def _dataclass(value: Any) -> bytes:
-    return _object(value, {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)})
+def _fields(value: Any) -> bytes:
+    """A dataclass or attrs object, with what else its class may have put into it."""
+    return _object(value, _attributes(value))
 
 
-def _attrs(value: Any) -> bytes:
-    return _object(value, {a.name: getattr(value, a.name) for a in value.__attrs_attrs__})
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an object holds, whether it was ever asked for a cached property or not."""
+    members = {name: member for cls in type(value).__mro__ for name, member in vars(cls).items()}
+    slots = [name for name in members if isinstance(members[name], types.MemberDescriptorType)]
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    held.update(getattr(value, "__dict__", {}))
+    return {n: held[n] for n in held if not isinstance(members.get(n), functools.cached_property)}
+
+
+def _default_dict(value: defaultdict[Any, Any]) -> bytes:
+    return _object(value, (value.default_factory, dict(value)))
+
+
+def _alias(value: Any) -> bytes:
+    """A named alias of a type: two modules may have two of one name."""
+    name = f"{value.__module__}.{value.__name__}"
+    return _frame(b"A", _text(b"", name) + canonical(value.__value__))
+
+
+def _type_variable(value: typing.TypeVar) -> bytes:
+    bounds = (value.__name__, value.__bound__, value.__constraints__)
+    return _frame(b"y", canonical(bounds))
 
 
 def _ordered_dict(value: OrderedDict[Any, Any]) -> bytes:
@@ -259,6 +279,11 @@ def _is(*kinds: Any) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
 
+def _has(name: str) -> Callable[[Any], bool]:
+    """Asks the class: an instance may answer yes to everything, as a mock does."""
+    return lambda value: hasattr(type(value), name)  # pyright: ignore[reportUnknownArgumentType]
+
+
 def _is_model_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
 
@@ -273,19 +298,22 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (_is(Enum), _enum),
     (_is(BaseModel), _model),
     (lambda value: typing.get_origin(value) is not None, _generic),
+    (lambda value: hasattr(value, "__value__"), _alias),
+    (_is(typing.TypeVar), _type_variable),
     (lambda value: type(value).__module__ == "typing", lambda value: _text(b"Y", str(value))),
     (_is_model_class, _model_class),
     (_is(type, types.FunctionType, types.BuiltinFunctionType), _by_name),
     (_is(types.MethodType), _method),
     (_is(types.ModuleType), lambda value: _text(b"u", value.__name__)),
     (_is(functools.partial), _partial),
-    (dataclasses.is_dataclass, _dataclass),
-    (lambda value: hasattr(value, "__attrs_attrs__"), _attrs),
+    (_has("__dataclass_fields__"), _fields),
+    (_has("__attrs_attrs__"), _fields),
     (_is(OrderedDict), _ordered_dict),
+    (_is(defaultdict), _default_dict),
     (_is(PurePath), _path),
     (_is(re.Pattern), _pattern),
     (_is(dt.tzinfo), _zone),
-    (lambda value: hasattr(value, "get_secret_value"), _secret),
+    (_has("get_secret_value"), _secret),
     (_is(pydantic_core.Url, pydantic_core.MultiHostUrl), lambda value: _object(value, str(value))),
     (_is_textual, lambda value: _object(value, str(value))),
 )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Coroutine
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from ._bridge import drive, inline, wait_async, wait_blocking
-from ._calls import Calls, map_in_tasks, map_in_threads
+from ._bridge import drive, inline, threaded, wait_async, wait_blocking
+from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
 from ._flights import Flights
 from .annotations import callers_names
@@ -29,8 +29,6 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 # What a cached function carries beside its call, by the method of Calls behind it.
 _ASKED = ("get", "set", "contains", "invalidate", "refresh", "clear", "explain")
-# What is passed on to a cached function beneath, where decorators are stacked.
-_PASSED_ON = ("invalidate", "refresh", "clear")
 
 
 @overload
@@ -111,6 +109,8 @@ def instructor_cache(
     """
     function, backend = (backend, None) if _is_function(backend) else (None, backend)
     tiers = tiers_of(_default_url() if backend is None else backend)
+    if observer is not None and (not callable(observer) or inspect.iscoroutinefunction(observer)):
+        raise TypeError(f"observer is {observer!r}; it must be a plain callable of an Event")
     policy = Policy(ttl, cache_if, fail_open, flight_timeout, clock)
     keys_of = partial(
         Keys,
@@ -167,13 +167,12 @@ def _wrap(
     flights = Flights[Any](wait_async if is_async else wait_blocking, policy.flight_timeout)
     engine = Engine(lambda: returned.codec, stack, flights, announce, policy)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
-    methods = {name: getattr(func, f"cache_{name}", None) for name in _PASSED_ON}
-    inner = {name: colour(method) for name, method in methods.items() if method is not None}
-    calls = Calls(colour(func), inner, keys, returned, engine)
+    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, engine)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
         setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
+    wrapper.__cached__ = wrapper  # a wrapper around it gets a copy: only here it is itself
     wrapper.cache_key = calls.key
     wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, wrapper)
     wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
@@ -195,6 +194,18 @@ def _async_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
         return await calls.call(*args, **kwargs)
 
     return wrapper
+
+
+def _beneath(func: Any, is_async: bool) -> Beneath | None:
+    """The nearest cached function inside *func*, its methods in the colour of the outer one."""
+    inner: Any = inspect.unwrap(func, stop=lambda f: getattr(f, "__cached__", None) is f)
+    if not hasattr(inner, "__cached__") or inner.__cached__ is not inner:
+        return None
+    invalidate, clear = inner.cache_invalidate, inner.cache_clear
+    if inspect.iscoroutinefunction(inner):
+        return Beneath(invalidate, clear) if is_async else None
+    face: Callable[..., Any] = threaded if is_async else inline
+    return Beneath(face(invalidate), face(clear))
 
 
 def _driven(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
@@ -251,8 +262,8 @@ def _key_function(
     if key is not None and cache_key_fn is not None:
         raise ValueError("found both key= and cache_key_fn=, which mean the same; give one")
     for chosen in (key, cache_key_fn):
-        if chosen is not None and not callable(chosen):
-            raise TypeError(f"found the key function {chosen!r}; it must be callable")
+        if chosen is not None and (not callable(chosen) or inspect.iscoroutinefunction(chosen)):
+            raise TypeError(f"found the key function {chosen!r}; it must be a plain callable")
     if cache_key_fn is None:
         return key
     return lambda *args, **kwargs: cache_key_fn((args, kwargs))

@@ -100,7 +100,10 @@ class Announcer:
         if subject not in self._warned:
             self._warned.add(subject)
             _, depth = callers_frame()
-            warnings.warn(message, category, stacklevel=depth)
+            try:
+                warnings.warn(message, category, stacklevel=depth)
+            except category:  # warnings are errors here; the answer is paid for all the same
+                logger.warning("%s: %s", category.__name__, message)
 
     def reset(self) -> None:
         """Start counting anew."""

@@ -19,13 +19,14 @@ def identity(thing: Any) -> str:
 def module_name(thing: Any) -> str:
     """Give the name of the module where a class or function was defined."""
     module: str = getattr(thing, "__module__", None) or "builtins"
-    return _main_name() if module in ("__main__", "__mp_main__") else module
+    return _main_name(module) if module in ("__main__", "__mp_main__") else module
 
 
-def _main_name() -> str:
-    main = sys.modules["__main__"]
+def _main_name(module: str) -> str:
+    # A spawned process runs the script as __mp_main__, while __main__ is still multiprocessing's.
+    main = sys.modules.get(module)
     spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
+    if spec is not None and spec.name not in ("__main__", "__mp_main__"):
         return str(spec.name)
     file = getattr(main, "__file__", None)
     return Path(file).stem if file else "__main__"

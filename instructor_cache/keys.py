@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Collection
+from enum import Enum
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
+from .annotations import closure_of
 from .canonical import NoForm, canonical
 from .errors import UnkeyableArgument
 from .identity import identity
+from .source import source_version
 
 Version = str | int | Callable[[Callable[..., Any]], str]
 
@@ -38,8 +41,11 @@ class Keys:
         key: Callable[..., Any] | None = None,
     ) -> None:
         self.function = identity(func)
+        if not isinstance(cast("object", prefix), str):
+            raise TypeError(f"prefix is {prefix!r}; it must be text")
         self.prefix = prefix
         self._func, self._version = func, version
+        self._captured = _captured(func)
         self.ignore = _checked(func, ignore)
         self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
         self._key = key
@@ -63,7 +69,7 @@ class Keys:
 
     @cached_property
     def _edition(self) -> str:
-        return f"{_escape(self.version)}~" if self.version else ""
+        return "".join(f"{_escape(part)}~" for part in (self.version, self._captured) if part)
 
     def _body(self, values: tuple[Any, ...]) -> bytes:
         try:
@@ -85,6 +91,24 @@ class Keys:
                 "key",
             ) from error
         return b"key" + _encode(chosen, self.function, "key")
+
+
+def _captured(func: Callable[..., Any]) -> str:
+    """A digest of what tells apart functions of one name: a lambda's code, a factory's constants.
+
+    What a closure captured counts if it is a constant by nature. A list or a client may be what
+    the function works with rather than what it is.
+    """
+    inner: Any = inspect.unwrap(func)
+    constants = [f"{n}={canonical(v).hex()}" for n, v in closure_of(inner).items() if _is_plain(v)]
+    if getattr(inner, "__name__", "") == "<lambda>":
+        constants.append(source_version(inner))
+    text = "\n".join(sorted(constants))
+    return hashlib.sha256(text.encode()).hexdigest()[:8] if constants else ""
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Enum) or type(value) in (str, bytes, int, float, bool)
 
 
 def _encode(value: Any, function: str, name: str) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from inspect import iscoroutinefunction
 from typing import Any
 
 Lifetime = float | int | timedelta | str | None
@@ -44,6 +45,9 @@ class Policy:
             object.__setattr__(self, "ttl", seconds(self.ttl))
         if self.cache_if is not None and not callable(self.cache_if):
             raise TypeError(f"cache_if is {self.cache_if!r}; it must be a callable of the result")
+        for name in ("ttl", "cache_if", "clock"):
+            if iscoroutinefunction(getattr(self, name)):
+                raise TypeError(f"{name} is a coroutine function; it must be a plain one")
         if not self.flight_timeout >= 0:
             raise ValueError(
                 f"flight_timeout is {self.flight_timeout!r}; it must be seconds, 0 or more"

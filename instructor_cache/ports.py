@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any
 
 from ._bridge import inline, threaded
@@ -58,6 +59,8 @@ def adapt(backend: object) -> AnyBackend:
         from .backends.diskcache import DiskcacheBackend
 
         return DiskcacheBackend(backend)
+    if iscoroutinefunction(getattr(backend, "get", None)):
+        raise TypeError(f"{type(backend).__name__} has an async get; name it aget, aset, adelete")
     if isinstance(backend, (Backend, AsyncBackend)):
         return backend
     raise TypeError(f"found a {type(backend).__name__}, which can't keep answers: {_WANTED}")

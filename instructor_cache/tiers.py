@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .backends import open_url
 from .entry import Entry
@@ -16,8 +16,6 @@ from .protocols import AnyBackend, ReadyClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-T = TypeVar("T")
 
 # A backend, its URL, a tier, several tiers, or a ready client of redis, valkey or diskcache.
 BackendLike = Union[AnyBackend, str, "Tier", "TieredCache", ReadyClient]
@@ -87,10 +85,11 @@ def tiers_of(given: BackendLike) -> tuple[Tier, ...]:
 
 
 class Found(NamedTuple):
-    """An entry and the tier that had it."""
+    """An entry, the tier that had it, and whether it was copied to nearer ones."""
 
     entry: Entry
     tier: str
+    copied: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +121,13 @@ class Stack:
         for depth, (tier, port) in enumerate(self.tiers):
             entry = await self._read(tier, port, key)
             if entry is not None:
-                if depth and fill:
-                    await self._write(self.tiers[:depth], key, entry)
-                return Found(entry, tier.name)
+                copied = fill and await self._write(self.tiers[:depth], key, entry)
+                return Found(entry, tier.name, copied)
         return None
 
-    async def set(self, key: str, entry: Entry) -> None:
-        """Write to every tier, the farthest first."""
-        await self._write(self.tiers, key, entry)
+    async def set(self, key: str, entry: Entry) -> bool:
+        """Write to every tier, the farthest first; tell whether any took it."""
+        return await self._write(self.tiers, key, entry)
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
@@ -161,19 +159,25 @@ class Stack:
             return None
         return entry if self.clock() < entry.fresh_until else None
 
-    async def _write(self, tiers: tuple[tuple[Tier, Port], ...], key: str, entry: Entry) -> None:
-        raw = entry.pack(key)
+    async def _write(self, tiers: tuple[tuple[Tier, Port], ...], key: str, entry: Entry) -> bool:
+        if not tiers:
+            return False
+        raw, written = entry.pack(key), False
         for tier, port in reversed(tiers):
             left = _shorter(tier.ttl, entry.ttl(self.clock()))
             if left is None or left > 0:
-                await self._guard(tier, "set", key, port.set(key, raw, left))
+                try:
+                    await port.set(key, raw, left)
+                    written = True
+                except Exception as error:
+                    self._survive(tier, "set", key, error)
+        return written
 
-    async def _guard(self, tier: Tier, operation: str, key: str, outcome: Awaitable[T]) -> T | None:
+    async def _guard(self, tier: Tier, operation: str, key: str, outcome: Awaitable[Any]) -> None:
         try:
-            return await outcome
+            await outcome
         except Exception as error:
             self._survive(tier, operation, key, error)
-            return None
 
     def _survive(self, tier: Tier, operation: str, key: str, error: Exception) -> None:
         """The one place where a backend's failure becomes an event, or the caller's error."""

@@ -737,6 +737,161 @@ async def test_the_log_holds_no_prompt(colour: Colour, caplog: pytest.LogCapture
     ]  # three operations failed at first: one line
 
 
+# -- races and odd backends --------------------------------------------------------------------
+
+
+async def test_a_stop_iteration_of_a_backend_is_a_failure(colour: Colour):
+    """Even the error that no future can hold is survived."""
+
+    class Stopping(Spy):
+        def get(self, key: str, /) -> bytes | None:
+            raise StopIteration
+
+    events: list[Event] = []
+    f = instructor_cache(Stopping(), observer=events.append)(maker(colour, []))
+    assert (await asyncio.wait_for(colour.call(f, "ada"), 5)).name == "ada"
+    assert "failure" in [event.kind for event in events]
+
+
+async def test_stored_means_that_a_tier_took_it(colour: Colour):
+    """Where every write fails there is no *stored* event."""
+    spy, events = Spy(), []
+    spy.broken = True
+    f = instructor_cache(spy, observer=events.append)(maker(colour, []))
+    await colour.call(f, "ada")
+    assert [event.kind for event in events] == ["failure", "miss", "failure"]
+
+
+async def test_an_invalidation_wins_over_a_refresh_and_a_copy(colour: Colour):
+    """What is forgotten while it is made anew, or copied to a nearer tier, stays forgotten."""
+
+    class Far(Spy):
+        meanwhile: Any = None
+
+        def get(self, key: str, /) -> bytes | None:
+            found = super().get(key)
+            if self.meanwhile is not None:
+                self.meanwhile()
+            return found
+
+    near, far = MemoryCache(), Far()
+    engine: list[Any] = []
+
+    def body(text: str) -> User:
+        engine[0].flights.forget("instructor:")
+        return User(name=text)
+
+    f = instructor_cache(TieredCache(near, far))(colour.function(body))
+    engine.append(f.cache_get.__self__.engine if colour.is_async else _engine_of(f))
+    await colour.call(f.cache_refresh, "ada")
+    assert not await colour.call(f.cache_contains, "ada")
+
+    g = instructor_cache(TieredCache(near, far))(maker(colour, []))
+    await colour.call(g, "ada")
+    near.clear()
+    owner = g.cache_get.__self__.engine if colour.is_async else _engine_of(g)
+
+    def forget() -> None:
+        far.meanwhile = None
+        owner.flights.forget(g.cache_key("ada"))
+        far.data.clear()
+
+    far.meanwhile = forget
+    await colour.call(g, "ada")
+    assert far.meanwhile is None
+    assert near.get(g.cache_key("ada")) == far.data.get(g.cache_key("ada"))
+
+
+def _engine_of(f: Any) -> Any:
+    return f.cache_get.__wrapped__.__self__.engine
+
+
+async def test_a_call_that_leads_to_itself_through_map(colour: Colour):
+    """`cache_map` inside the function sees the call that it is part of."""
+    if colour.is_async:
+
+        @instructor_cache(MemoryCache())
+        async def extract(text: str) -> User:
+            if text == "a" and len(seen) < 1:
+                seen.append(text)
+                return (await extract.cache_map(["a", "b"]))[0]
+            return User(name=text)
+
+    else:
+
+        @instructor_cache(MemoryCache())
+        def extract(text: str) -> User:
+            if text == "a" and len(seen) < 1:
+                seen.append(text)
+                return extract.cache_map(["a", "b"])[0]
+            return User(name=text)
+
+    seen: list[str] = []
+    assert (await asyncio.wait_for(asyncio.to_thread(_run, colour, extract), 5)).name == "a"
+
+
+def _run(colour: Colour, extract: Any) -> User:
+    return asyncio.run(colour.call(extract, "a"))
+
+
+async def test_a_decorator_between_two_caches(colour: Colour):
+    """A plain wrapper between stacked caches keeps its part in what is refreshed."""
+
+    def shout(func: Any) -> Any:
+        if colour.is_async:
+
+            @functools.wraps(func)
+            async def wrapper(text: str, **options: Any) -> User:
+                return User(name=(await func(text, **options)).name.upper())
+
+        else:
+
+            @functools.wraps(func)
+            def wrapper(text: str, **options: Any) -> User:
+                return User(name=func(text, **options).name.upper())
+
+        return wrapper
+
+    calls: list[str] = []
+    f = lru(shout(lru(maker(colour, calls))))
+    assert (await colour.call(f, "ada")).name == "ADA"
+    assert (await colour.call(f.cache_refresh, "ada")).name == "ADA"
+    assert (await colour.call(f, "ada")).name == "ADA"
+    assert calls == ["ada", "ada"]
+    await colour.call(f.cache_clear)
+    assert (await colour.call(f, "ada")).name == "ADA"
+    assert len(calls) == 3
+
+
+def test_a_backend_with_async_names_is_refused():
+    """Coroutine methods called get, set and delete are told what their names should be."""
+
+    class Misnamed:
+        async def get(self, key: str, /) -> bytes | None: ...
+        async def set(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
+        async def delete(self, key: str, /) -> None: ...
+
+    with pytest.raises(TypeError, match="name it aget"):
+        instructor_cache(Misnamed())
+
+
+@pytest.mark.parametrize("option", ["cache_if", "ttl", "key", "observer", "clock"])
+def test_a_coroutine_function_as_an_option_is_refused(option: str):
+    """Nobody would await it."""
+
+    async def wrong(*_: Any) -> Any: ...
+
+    options: dict[str, Any] = {option: wrong}
+    with pytest.raises(TypeError, match="plain"):
+        instructor_cache(MemoryCache(), **options)
+
+
+def test_a_prefix_must_be_text():
+    """Anything else is told at decoration."""
+    with pytest.raises(TypeError, match="prefix is None"):
+        instructor_cache(MemoryCache(), prefix=None)(at_module_level.__wrapped__)  # type: ignore[arg-type]
+
+
 # -- both colours agree ----------------------------------------------------------------------------
 
 

@@ -255,7 +255,10 @@ def test_the_local_model_is_a_program(runner: Runner) -> None:
                 response_model=Person,
                 messages=[{"role": "user", "content": "Jason is 25 years old"}],
             )
-        program.send_signal(signal.SIGINT)
-        out, err = program.communicate(timeout=30)
+        try:
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=30)
+        finally:
+            program.kill()  # or the end of the block would wait for it for ever
     assert (person.name, person.age) == ("Jason", 25)
     assert (program.returncode, out, err) == (0, "calls answered: 1\n", "")

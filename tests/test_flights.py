@@ -106,7 +106,7 @@ def test_a_failure_is_shared_and_not_kept():
     @instructor_cache(MemoryCache())
     def extract(text: str) -> User:
         calls.append(text)
-        time.sleep(0.05)
+        time.sleep(0.3)
         raise LookupError("rate limited")
 
     def attempt() -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
 import threading
+import unittest.mock
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import golden
@@ -19,6 +23,7 @@ from conftest import Colour
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from typing_extensions import TypeAliasType
 
 from instructor_cache import (
     Event,
@@ -345,7 +350,7 @@ def test_both_key_functions_are_refused():
     """`key` and `cache_key_fn` together, or one that isn't callable, are told at decoration."""
     with pytest.raises(ValueError, match="give one"):
         instructor_cache(MemoryCache(), key=str, cache_key_fn=str)
-    with pytest.raises(TypeError, match="must be callable"):
+    with pytest.raises(TypeError, match="must be a plain callable"):
         instructor_cache(MemoryCache(), key="text")
 
 
@@ -453,3 +458,126 @@ def test_sync_and_async_functions_of_one_name_agree_on_keys():
     async_f = instructor_cache(MemoryCache())(twin)
     assert async_f.cache_key(1) == instructor_cache(MemoryCache())(golden_body).cache_key(1)
     assert asyncio.run(async_f(1)).name == "x"
+
+
+SCRIPT = """
+import multiprocessing, sys
+from pydantic import BaseModel
+from instructor_cache import MemoryCache, instructor_cache
+
+class User(BaseModel):
+    name: str
+
+@instructor_cache(MemoryCache())
+def extract(text: str) -> User:
+    return User(name=text)
+
+def tell(queue):
+    queue.put(extract.cache_key("a"))
+
+if __name__ == "__main__":
+    keys = {extract.cache_key("a")}
+    for method in ("spawn", "forkserver", "fork"):
+        context = multiprocessing.get_context(method)
+        queue = context.Queue()
+        process = context.Process(target=tell, args=(queue,))
+        process.start()
+        keys.add(queue.get(timeout=60))
+        process.join()
+    print(*keys)
+"""
+
+
+def test_worker_processes_and_importers_agree(tmp_path: Path):
+    """A script, its spawned and forked workers, ``python -m`` and an import make one key."""
+    package = tmp_path / "app"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "job.py").write_text(SCRIPT)
+    (tmp_path / "job.py").write_text(SCRIPT)
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    by_import = "-c", "import {0}; print({0}.extract.cache_key('a'))"
+    assert run("job.py") == run(by_import[0], by_import[1].format("job"))
+    assert run("-m", "app.job") == run(by_import[0], by_import[1].format("app.job"))
+
+
+def test_functions_of_one_name_do_not_mix():
+    """Lambdas, and closures of one factory that captured different constants, have own answers."""
+    memory = MemoryCache()
+    one = instructor_cache(memory, returns=int)(lambda x: x + 1)
+    two = instructor_cache(memory, returns=int)(lambda x: x + 2)
+    assert (one(1), two(1), one(1)) == (2, 3, 2)
+
+    def make(model: str, calls: list[str]) -> Any:
+        @instructor_cache(memory)
+        def extract(text: str) -> User:
+            calls.append(text)
+            return User(name=model)
+
+        return extract
+
+    calls: list[str] = []
+    assert make("a", calls)("x").name == "a"
+    assert make("b", calls)("x").name == "b"
+    assert make("a", [])("x").name == "a"
+    assert calls == ["x", "x"]
+
+
+def test_what_a_subclass_adds_counts():
+    """Attributes beyond the declared fields make another argument; a cached property does not."""
+
+    @dataclasses.dataclass
+    class Base:
+        x: int
+
+        @functools.cached_property
+        def double(self) -> int:
+            return 2 * self.x
+
+    class Sub(Base):
+        def __init__(self, x: int, y: int) -> None:
+            super().__init__(x)
+            self.y = y
+
+    assert canonical(Sub(1, 2)) == canonical(Sub(1, 2)) != canonical(Sub(1, 3))
+    asked, fresh = Base(1), Base(1)
+    assert asked.double == 2
+    assert canonical(asked) == canonical(fresh)
+    assert canonical(defaultdict(int)) != canonical(defaultdict(list)) != canonical({})
+    bound, other = TypeVar("T", bound=int), TypeVar("T", bound=str)
+    assert canonical(bound) != canonical(other)
+    alias = [TypeAliasType("Answer", inner) for inner in (int, str)]
+    assert canonical(alias[0]) != canonical(alias[1])
+
+
+def test_mocks_are_opaque():
+    """A mock, which answers yes to every question, is refused at once and not called."""
+    with pytest.raises(NoForm, match="MagicMock"):
+        canonical(unittest.mock.MagicMock())
+
+
+def test_a_hidden_signature_is_told():
+    """A decorator that changes the arguments but shows the old signature is named, once."""
+    events: list[Event] = []
+
+    def with_client(func: Any) -> Any:
+        @functools.wraps(func)
+        def wrapper(text: str) -> User:
+            return func("client", text)
+
+        return wrapper
+
+    @instructor_cache(MemoryCache(), observer=events.append)
+    @with_client
+    def extract(client: str, text: str) -> User:
+        return User(name=text)
+
+    with pytest.warns(UnkeyableArgumentWarning, match="hides its signature"):
+        assert extract("ada").name == "ada"
+    assert [event.kind for event in events] == ["unkeyable"]

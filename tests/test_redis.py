@@ -474,3 +474,16 @@ def test_a_forked_child_has_connections_of_its_own(cache: RedisCache, prefix: st
     for _ in range(200):
         assert cache.get(f"{prefix}:none") is None
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("wrong", [5, None, object(), redis.ConnectionPool()])
+def test_what_is_no_client_is_refused(wrong: Any) -> None:
+    """A number, a pool or nothing in the place of a URL or client is told at once."""
+    with pytest.raises(TypeError, match="wanted a Redis URL, or a client"):
+        RedisCache(wrong)
+
+
+def test_a_pipeline_is_refused(redis_url: str) -> None:
+    """A pipeline, which would only collect commands, is no client."""
+    with redis.Redis.from_url(redis_url) as client, pytest.raises(TypeError, match="Pipeline"):
+        RedisCache(client.pipeline())

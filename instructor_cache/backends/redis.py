@@ -57,6 +57,11 @@ class RedisCache:
         if isinstance(url_or_client, str):
             self._url = url_or_client
             self._sync = self._connect(redis)
+        elif not hasattr(url_or_client, "execute_command") or hasattr(url_or_client, "execute"):
+            raise TypeError(
+                f"found a {type(url_or_client).__name__}; wanted a Redis URL, or a client of "
+                f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
+            )
         elif _is_async(url_or_client):
             self._ready = url_or_client
         else:
