@@ -22,8 +22,9 @@ test-slow: $(VENV)/.test
 	$(RUN) -m pytest -m slow
 
 # The quick suite on every supported Python that is installed.
+VERSIONS ?= 3.10 3.11 3.12 3.13
 test-all:
-	@for v in 3.10 3.11 3.12 3.13; do \
+	@for v in $(VERSIONS); do \
 		if python$$v -c '' 2>/dev/null; then \
 			echo "== Python $$v"; \
 			$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venv-$$v || exit 1; \
