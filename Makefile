@@ -25,9 +25,11 @@ test-slow: $(VENV)/.test
 VERSIONS ?= 3.10 3.11 3.12 3.13
 test-all:
 	@for v in $(VERSIONS); do \
-		if python$$v -c '' 2>/dev/null; then \
+		p=$$(python$$v -c 'import sys; print(sys.executable)' 2>/dev/null) || \
+		p=$$(ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$v.*/bin/python 2>/dev/null | tail -n 1); \
+		if [ -n "$$p" ]; then \
 			echo "== Python $$v"; \
-			$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venv-$$v || exit 1; \
+			$(MAKE) --no-print-directory test PYTHON=$$p VENV=.venv-$$v || exit 1; \
 		else echo "== Python $$v is not installed"; fi; done
 
 # What depends on Pydantic's inner life, on every minor version that is supported.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, wait
+from threading import TIMEOUT_MAX
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -65,7 +66,7 @@ def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 
 async def wait_blocking(future: Future[T], seconds: float) -> bool:
     """Wait for *future* on the caller's thread; tell whether it was done in time."""
-    return bool(wait({future}, seconds).done)
+    return bool(wait({future}, min(seconds, TIMEOUT_MAX)).done)
 
 
 async def wait_async(future: Future[T], seconds: float) -> bool:

@@ -66,14 +66,12 @@ class Calls:
         return await self.engine.stack.get(self.key(*args, **kwargs), fill=False) is not None
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> None:
-        if self.beneath is not None:  # farthest first, or it would refill this one
-            await self.beneath.invalidate(*args, **kwargs)
+        await self._forget_beneath(args, kwargs)  # first, or it would refill this one
         await self.engine.invalidate(self.key(*args, **kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key = self.key(*args, **kwargs)
-        if self.beneath is not None:
-            await self.beneath.invalidate(*args, **kwargs)
+        await self._forget_beneath(args, kwargs)
         return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
 
     async def clear(self) -> None:
@@ -97,6 +95,16 @@ class Calls:
         except Exception as error:
             return Explanation("unreadable", f"{error}", key, found.tier, age, left)
         return Explanation("hit", f"stored {age:.0f} s ago", key, found.tier, age, left)
+
+    async def _forget_beneath(self, args: Args, kwargs: Kwargs) -> None:
+        if self.beneath is None:
+            return
+        try:
+            await self.beneath.invalidate(*args, **kwargs)
+        except TypeError as error:  # there the call has other arguments, or no key
+            if not self.engine.policy.fail_open:
+                raise
+            self.engine.announce("failure", error=error)
 
     def _uncached(self, error: UnkeyableArgument) -> None:
         if not self.engine.policy.fail_open:

@@ -44,6 +44,7 @@ class Outcome:
 
     result: Any
     payload: bytes | None
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +115,18 @@ class Engine:
 
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
+        self.flights.forget(key)  # what is under way began before this, and must not overwrite it
         with self.flights.aside(key) as flight:
             outcome = await self._call_and_keep(key, produce, flight)
-            if outcome.payload is None:  # the new answer is not kept, and the old one outdated
+            if not outcome.is_kept:  # and the old answer is outdated
                 await self.stack.delete(key)
         return outcome.result
 
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
-        await self._store(key, result, self.codec().encode(self.codec().settle(result)), 0.0)
+        payload = self.codec().encode(self.codec().settle(result))
+        self.flights.forget(key)  # as above
+        await self._store(key, result, payload, 0.0)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""
@@ -143,20 +147,22 @@ class Engine:
         if flight.obsolete or not self._wanted(key, result):
             return Outcome(result, None)
         payload = self._encode(key, result)
-        if payload is not None:
-            await self._store(key, result, payload, seconds)
+        is_kept = payload is not None and await self._store(key, result, payload, seconds)
         if flight.obsolete:  # invalidated while we wrote
             await self.stack.delete(key)
-        return Outcome(result, payload)
+        return Outcome(result, payload, is_kept)
 
-    async def _store(self, key: str, result: Any, payload: bytes, seconds: float) -> None:
+    async def _store(self, key: str, result: Any, payload: bytes, seconds: float) -> bool:
+        """Write the answer to the tiers; tell whether any of them has it."""
         lifetime = self._survive(key, lambda: self.policy.lifetime(result), 0.0)
         if lifetime == 0:
-            return
+            return False
         now = self.policy.clock()
         until = inf if lifetime is None else now + lifetime
-        if await self.stack.set(key, Entry(payload, now, until, until, seconds)):
+        is_kept = await self.stack.set(key, Entry(payload, now, until, until, seconds))
+        if is_kept:
             self.announce("stored", key, seconds=seconds)
+        return is_kept
 
     def _wanted(self, key: str, result: Any) -> bool:
         cache_if = self.policy.cache_if

@@ -26,7 +26,7 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel
 
-from .identity import identity
+from .identity import identity, module_name
 
 Encode = Callable[[Any], bytes]
 
@@ -174,7 +174,7 @@ def _object(value: Any, content: Any) -> bytes:
 def _derived(value: Any, encode: Encode) -> bytes:
     """An instance of a user's subclass of a builtin type: class, content, attributes."""
     body = _text(b"", identity(type(value))) + encode(value)
-    return _frame(b"X", body + canonical(_attributes(value)))
+    return _frame(b"X", body + canonical(attributes(value)))
 
 
 def _enum(value: Enum) -> bytes:
@@ -194,11 +194,11 @@ def _model(value: BaseModel) -> bytes:
 
 def _fields(value: Any) -> bytes:
     """A dataclass or attrs object, with what else its class may have put into it."""
-    return _object(value, _attributes(value))
+    return _object(value, attributes(value))
 
 
-def _attributes(value: Any) -> dict[str, Any]:
-    """What an object holds, whether it was ever asked for a cached property or not."""
+def attributes(value: Any) -> dict[str, Any]:
+    """Give what an object holds, whether it was ever asked for a cached property or not."""
     members = {name: member for cls in type(value).__mro__ for name, member in vars(cls).items()}
     slots = [name for name in members if isinstance(members[name], types.MemberDescriptorType)]
     held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
@@ -207,13 +207,17 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _default_dict(value: defaultdict[Any, Any]) -> bytes:
-    return _object(value, (value.default_factory, dict(value)))
+    return _object(value, (value.default_factory, dict(value), attributes(value)))
 
 
 def _alias(value: Any) -> bytes:
     """A named alias of a type: two modules may have two of one name."""
-    name = f"{value.__module__}.{value.__name__}"
+    name = f"{module_name(value)}.{value.__name__}"
     return _frame(b"A", _text(b"", name) + canonical(value.__value__))
+
+
+def _new_type(value: Any) -> bytes:
+    return _frame(b"w", _text(b"", identity(value)) + canonical(value.__supertype__))
 
 
 def _type_variable(value: typing.TypeVar) -> bytes:
@@ -222,7 +226,7 @@ def _type_variable(value: typing.TypeVar) -> bytes:
 
 
 def _ordered_dict(value: OrderedDict[Any, Any]) -> bytes:
-    return _object(value, list(value.items()))
+    return _object(value, (list(value.items()), attributes(value)))
 
 
 def _secret(value: Any) -> bytes:
@@ -298,7 +302,8 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (_is(Enum), _enum),
     (_is(BaseModel), _model),
     (lambda value: typing.get_origin(value) is not None, _generic),
-    (lambda value: hasattr(value, "__value__"), _alias),
+    (lambda value: type(value).__name__ == "TypeAliasType", _alias),
+    (lambda value: type(value).__name__ == "NewType", _new_type),
     (_is(typing.TypeVar), _type_variable),
     (lambda value: type(value).__module__ == "typing", lambda value: _text(b"Y", str(value))),
     (_is_model_class, _model_class),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +20,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .canonical import canonical
-from .identity import identity
+from .canonical import attributes, canonical
+from .identity import identity, module_name
 
 # Of a field: what a value, its stored form, or a prompt made of the schema may depend on.
 _FIELD_FACTS = (
@@ -73,9 +74,11 @@ class _Describer:
     def _special(self, part: Any) -> Any:
         if part is typing.Union:
             return "union"
-        for name in ("__value__", "__supertype__"):  # an alias of a type, a NewType
-            if (inner := getattr(part, name, None)) is not None:
-                return [str(part), self._once(part, partial(self.part, inner))]
+        if type(part).__name__ == "TypeAliasType":
+            name = f"{module_name(part)}.{part.__name__}"
+            return [name, self._once(part, lambda: self.part(part.__value__))]
+        if type(part).__name__ == "NewType":
+            return [identity(part), self.part(part.__supertype__)]
         if isinstance(part, typing.TypeVar):
             return [str(part), self.part(part.__bound__), *map(self.part, part.__constraints__)]
         return str(part)
@@ -91,11 +94,16 @@ class _Describer:
             return [self.value(item) for item in items]
         if isinstance(value, dict):
             return [[self.value(name), self.value(item)] for name, item in items.items()]
-        return self._mapping(_attributes(value))
+        if isinstance(value, (set, frozenset)):
+            return sorted((self.value(item) for item in items), key=json.dumps)
+        if isinstance(value, partial):
+            return [self.value(value.func), self.value(value.args), self.value(value.keywords)]
+        shown = attributes(value)  # the private ones differ from version to version
+        return self._mapping({name: shown[name] for name in shown if not name.startswith("_")})
 
     def _once(self, thing: Any, describe: Callable[[], Any]) -> Any:
         if id(thing) in self._seen:
-            return "as above"
+            return f"as number {list(self._seen).index(id(thing))}"
         self._seen[id(thing)] = thing
         return describe()
 
@@ -152,7 +160,6 @@ class _Describer:
         facts: dict[str, Any] = {
             "required": getattr(cls, "__required_keys__", None),
             "defaults": getattr(cls, "_field_defaults", None),
-            "attrs": [repr(a.type) for a in getattr(cls, "__attrs_attrs__", ())],
         }
         return [*self._hints(cls, _hints(cls)), self._mapping(facts)]
 
@@ -170,13 +177,6 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def _facts(field: dataclasses.Field[Any]) -> list[Any]:
     return [field.default, field.default_factory, field.init, field.kw_only]
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """What an object shows: its private attributes differ from version to version."""
-    slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
-    names = [*slots, *getattr(value, "__dict__", ())]
-    return {n: getattr(value, n) for n in names if not n.startswith("_") and hasattr(value, n)}
 
 
 def _documentation(cls: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from functools import cached_property, partial
 from typing import Any, cast
@@ -99,16 +99,30 @@ def _captured(func: Callable[..., Any]) -> str:
     What a closure captured counts if it is a constant by nature. A list or a client may be what
     the function works with rather than what it is.
     """
-    inner: Any = inspect.unwrap(func)
-    constants = [f"{n}={canonical(v).hex()}" for n, v in closure_of(inner).items() if _is_plain(v)]
-    if getattr(inner, "__name__", "") == "<lambda>":
-        constants.append(source_version(inner))
-    text = "\n".join(sorted(constants))
-    return hashlib.sha256(text.encode()).hexdigest()[:8] if constants else ""
+    facts: list[str] = []
+    for layer in _layers(func):
+        captured = closure_of(layer).items()
+        facts += sorted(f"{n}={canonical(v).hex()}" for n, v in captured if _is_constant(v))
+        if getattr(layer, "__name__", "") == "<lambda>":
+            facts.append(source_version(layer))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8] if facts else ""
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, Enum) or type(value) in (str, bytes, int, float, bool)
+def _layers(func: Any) -> Iterator[Any]:
+    """The function and those that it wraps, one in the other; our own wrappers are none of it."""
+    while func is not None:
+        if not hasattr(func, "__cached__") or func.__cached__ is not func:
+            yield func
+        func = getattr(func, "__wrapped__", None)
+
+
+def _is_constant(value: Any) -> bool:
+    kind: Any = value.__class__
+    if kind in (tuple, frozenset):
+        return all(map(_is_constant, value))
+    if isinstance(value, Enum):
+        return _is_constant(value.value)
+    return kind in (str, bytes, int, float, bool, type(None))
 
 
 def _encode(value: Any, function: str, name: str) -> bytes:

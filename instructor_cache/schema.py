@@ -22,7 +22,10 @@ def fingerprint(annotation: Any) -> str:
 def model_fingerprint(model: type[BaseModel]) -> str:
     """Give the fingerprint of a model class, computed once for each class."""
     if (found := _of_models.get(model)) is None:
-        found = _of_models[model] = fingerprint(model)
+        model.model_rebuild(raise_errors=False)  # its forward references may be defined by now
+        found = fingerprint(model)
+        if model.__pydantic_complete__:
+            _of_models[model] = found
     return found
 
 

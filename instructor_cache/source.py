@@ -29,6 +29,8 @@ def source_version(func: Callable[..., Any]) -> str:
 def _source(func: Any) -> str:
     """The function as Python would write it; its compiled form where there is no source."""
     try:
+        if func.__name__ == "<lambda>":  # its source is the whole line, others on it included
+            raise OSError
         text = inspect.getsource(func)
         tree = ast.parse(
             f"if True:\n{text}" if text[0].isspace() else text
@@ -40,7 +42,7 @@ def _source(func: Any) -> str:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == func.__name__:
             node.decorator_list = []
             return ast.unparse(node)
-    return ast.unparse(tree)  # a lambda, and what stands on its line
+    return ast.unparse(tree)
 
 
 def _compiled(code: CodeType) -> Iterator[str]:

@@ -27,6 +27,7 @@ from instructor_cache import (
     RedisCache,
     Tier,
     TieredCache,
+    UnkeyableArgumentWarning,
     Unstorable,
     UnstorableResultWarning,
     instructor_cache,
@@ -832,6 +833,33 @@ async def test_a_call_that_leads_to_itself_through_map(colour: Colour):
 
 def _run(colour: Colour, extract: Any) -> User:
     return asyncio.run(colour.call(extract, "a"))
+
+
+async def test_a_refresh_that_is_not_stored_forgets_the_old_answer(colour: Colour):
+    """What was outdated enough to ask again is not served again."""
+    calls: list[str] = []
+    f = instructor_cache(MemoryCache(), ttl=lambda _: None if len(calls) == 1 else 0)(
+        maker(colour, calls)
+    )
+    await colour.call(f, "ada")
+    assert await colour.call(f.cache_contains, "ada")
+    await colour.call(f.cache_refresh, "ada")
+    assert not await colour.call(f.cache_contains, "ada")
+
+
+async def test_a_cache_beneath_with_other_arguments_is_survived(colour: Colour):
+    """Where the inner cache has no key for a call, the outer one goes on."""
+
+    def body(client: Any, text: str) -> User:
+        return User(name=text)
+
+    inner = lru(colour.function(body))
+    f = instructor_cache(MemoryCache(), ignore=("client",))(inner)
+    with pytest.warns(UnkeyableArgumentWarning):
+        await colour.call(f, object(), "ada")
+    assert (await colour.call(f.cache_refresh, object(), "ada")).name == "ada"
+    await colour.call(f.cache_invalidate, object(), "ada")
+    assert not await colour.call(f.cache_contains, object(), "ada")
 
 
 async def test_a_decorator_between_two_caches(colour: Colour):

@@ -265,6 +265,17 @@ def in_a_new_context(work: Any) -> Any:
         return pool.submit(contextvars.Context().run, work).result()
 
 
+def test_an_endless_flight_timeout():
+    """Infinity waits as long as it takes."""
+
+    @instructor_cache(MemoryCache(), flight_timeout=float("inf"))
+    def extract(text: str) -> User:
+        time.sleep(0.2)
+        return User(name=text)
+
+    assert {user.name for user in together(3, lambda: extract("ada"))} == {"ada"}
+
+
 def test_a_negative_flight_timeout_is_refused():
     """It is told at decoration."""
     with pytest.raises(ValueError, match="flight_timeout is -1"):
@@ -314,6 +325,19 @@ async def test_unstorable_answers_are_shared_as_copies():
     with pytest.warns(UnstorableResultWarning):
         locks = await asyncio.gather(*(opaque("ada") for _ in range(5)))
     assert len({id(lock) for lock in locks}) == 1  # what can't be copied is shared
+
+
+def test_a_set_during_a_call_wins():
+    """An answer whose call began before `cache_set` does not overwrite what was set."""
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        if text == "ada":
+            extract.cache_set(User(name="set by hand"), "ada")
+        return User(name=text)
+
+    assert extract("ada").name == "ada"
+    assert extract("ada").name == "set by hand"
 
 
 async def test_an_invalidation_during_a_call_wins(colour: Colour):

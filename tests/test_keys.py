@@ -14,7 +14,7 @@ import threading
 import unittest.mock
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 import attrs
 import golden
@@ -581,3 +581,42 @@ def test_a_hidden_signature_is_told():
     with pytest.warns(UnkeyableArgumentWarning, match="hides its signature"):
         assert extract("ada").name == "ada"
     assert [event.kind for event in events] == ["unkeyable"]
+
+
+def test_functions_of_one_name_are_told_apart_by_all_they_captured():
+    """Tuples, a wrapper's own constants, and lambdas that share a line count as well."""
+    memory = MemoryCache()
+
+    def times(factor: int, pair: tuple[int, str]) -> Any:
+        def multiply(func: Any) -> Any:
+            @functools.wraps(func)
+            def wrapper(n: int) -> int:
+                return factor * func(n)
+
+            return wrapper
+
+        @instructor_cache(memory, returns=int)
+        @multiply
+        def extract(n: int) -> int:
+            return n + pair[0]
+
+        return extract
+
+    assert [times(k, (0, "a"))(1) for k in (1, 2, 1)] == [1, 2, 1]
+    assert [times(1, (n, "a"))(1) for n in (1, 2)] == [2, 3]
+    one, two = (instructor_cache(memory, returns=int)(f) for f in (lambda: 1, lambda: 2))
+    assert (one(), two()) == (1, 2)
+
+
+def test_a_class_that_answers_everything_is_read_as_what_it_is():
+    """A dict with attribute access is a dict; a NewType counts with what it stands for."""
+
+    class AttrDict(dict[str, int]):
+        __getattr__ = dict.get
+
+    assert canonical(AttrDict(x=1)) != canonical(AttrDict(x=2))
+    assert canonical(NewType("Id", int)) != canonical(NewType("Id", str))
+    special = type("Special", (defaultdict,), {})
+    one, two = special(list), special(list)
+    two.mark = 3
+    assert canonical(one) != canonical(two)

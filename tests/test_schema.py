@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import json
 import os
 import subprocess
@@ -98,6 +99,10 @@ CHANGES: dict[str, tuple[Before, After]] = {
     "in a list": (list[one(int)], list[one(str)]),  # type: ignore[misc]
     "examples": (one(int), one(int, Field(examples=[1]))),
     "extra": (one(int), one(int, __config__={"extra": "allow"})),
+    "bound function": (
+        one(Annotated[int, PlainValidator(functools.partial(max, 1))]),
+        one(Annotated[int, PlainValidator(functools.partial(max, 2))]),
+    ),
     "container": (list[one(int)], tuple[one(int), ...]),  # type: ignore[misc]
 }
 
@@ -119,9 +124,21 @@ def test_an_equal_type_has_an_equal_fingerprint():
         assert fingerprint(make()) == fingerprint(make())
 
 
+class Early(BaseModel):
+    inner: Late  # noqa: F821
+
+
+def test_forward_references_are_resolved_first(monkeypatch: pytest.MonkeyPatch):
+    """A model class that was not complete yet gets another fingerprint when it is."""
+    before = model_fingerprint(Early)
+    monkeypatch.setitem(globals(), "Late", create_model("Late", x=(int, ...)))
+    assert model_fingerprint(Early) != before
+    assert model_fingerprint(Early) == model_fingerprint(Early) == fingerprint(Early)
+
+
 SHARED = """
-import dataclasses, json, typing
-from pydantic import BaseModel, Field
+import attrs, dataclasses, json, typing
+from pydantic import AfterValidator, BaseModel, Field
 from instructor_cache.schema import fingerprint
 
 class Inner(BaseModel):
@@ -131,13 +148,21 @@ class Inner(BaseModel):
 class Plain:
     tags: frozenset[str] = frozenset({"x", "y", "z"})
 
-class Outer(BaseModel):
+Number = typing.NewType("Number", int)
+
+@attrs.define
+class Attrs:
+    x: typing.Annotated[int, AfterValidator(lambda x: x)] = 1
+
+class Outer(BaseModel, arbitrary_types_allowed=True):
     inner: Inner = Inner()
     several: list[set[str]] = [{"a", "b", "c"}]
     named: dict[str, set[str]] = {"k": {"a", "b", "c"}}
     plain: Plain = Plain()
     shown: typing.Any = Field(None, examples=[{"a", "b", "c"}])
     lit: typing.Literal["p", "q"] = "p"
+    attrs: Attrs | None = None
+    number: Number = 1
 
 print(fingerprint(Outer))
 """
