@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import logging
 import pickle
 import sys
@@ -58,6 +59,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> I
     yield made
     if hasattr(made, "close"):
         made.close()
+    gc.collect()  # here, where what diskcache left open is expected
 
 
 def answering(value: Any, annotation: Any, backend: Any, prefix: str, **options: Any) -> Any:

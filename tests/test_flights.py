@@ -282,6 +282,7 @@ def test_a_negative_flight_timeout_is_refused():
         instructor_cache(MemoryCache(), flight_timeout=-1)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # other tests' garbage
 async def test_a_cancelled_follower_of_a_failing_call_leaves_no_noise():
     """An error that a cancelled follower never saw is not reported as unretrieved."""
     problems: list[Any] = []
