@@ -32,9 +32,8 @@ def _source(func: Any) -> str:
         if func.__name__ == "<lambda>":  # its source is the whole line, others on it included
             raise OSError
         text = inspect.getsource(func)
-        tree = ast.parse(
-            f"if True:\n{text}" if text[0].isspace() else text
-        )  # a method's is indented
+        is_method = text[0].isspace()  # indented: it needs something to stand in
+        tree = ast.parse(f"if True:\n{text}" if is_method else text)
     except (OSError, TypeError, SyntaxError):
         defaults = _written((func.__defaults__, func.__kwdefaults__))
         return "\n".join([defaults, *_compiled(func.__code__)])
