@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ._bridge import drive
+from .errors import BackendClosed
 from .ports import Port, adapt, open_port
 from .protocols import AnyBackend, Scannable
 
@@ -262,7 +263,8 @@ def _passes(contract: BackendContract, check: Check, *, is_async: bool) -> bool:
         try:
             await check(contract, store)
             if store.port.clear is not None:
-                await store.port.clear(store.namespace)
+                with suppress(BackendClosed):
+                    await store.port.clear(store.namespace)
         finally:
             await _close(store)
 
