@@ -10,6 +10,7 @@ import asyncio
 import functools
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -17,7 +18,7 @@ import redis
 import redis.asyncio
 
 from ._daemon import off_loop
-from ._redis_commands import AsyncCommands
+from ._redis_commands import AsyncCommands, checked
 from ._redis_settings import ANSWERS, Settings
 from ._redis_turns import Turns, await_turn
 
@@ -39,7 +40,7 @@ class Watch:
     def start(self, expire: Callable[[], None]) -> int:
         """Call *expire* when the time is over, unless `stop` is called with the number given."""
         number = next(self._numbers)
-        self._due[number] = self._now + self._ticks, expire
+        self._due[number] = self._now + self._ticks - 1, expire  # rather early than late
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick, self._on_tick)
         return number
@@ -157,7 +158,7 @@ class Link:
 
     async def _exchange(self, args: tuple[Any, ...]) -> Any:
         await self._conn.send_command(*args)
-        return await self._conn.read_response(disable_decoding=True)
+        return checked(args, await self._conn.read_response(disable_decoding=True))
 
     async def _open(self) -> None:
         # In a task of its own, so that neither a name that is not found nor a handshake that is
@@ -191,7 +192,8 @@ class _InTime:
         writer, self._reader, self._writer = self._writer, None, None
         self._parser.on_disconnect()
         if writer is not None:
-            writer.transport.abort()
+            with suppress(RuntimeError):  # its loop was closed by hand
+                writer.transport.abort()
 
     def stirs(self: Any) -> bool:
         """Whether something came that nobody asked for: the connection's end, or bytes."""

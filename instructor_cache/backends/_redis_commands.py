@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from redis.exceptions import InvalidResponse
+
 _BATCH = 500  # keys to a SCAN or an UNLINK
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
@@ -16,6 +18,28 @@ else redis.call('SET', KEYS[1], ARGV[3]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
+
+
+_REPLIES: dict[str, tuple[type, ...]] = {
+    "GET": (bytes, type(None)),
+    "SET": (bytes, type(None)),
+    "UNLINK": (int,),
+    "EXISTS": (int,),
+    "EVALSHA": (int,),
+    "EVAL": (int,),
+    "SCAN": (list,),
+}
+
+
+def checked(args: tuple[Any, ...], reply: Any) -> Any:
+    """Give *reply*, if it may be one to the command *args*; else raise InvalidResponse.
+
+    On a connection that is out of step each reply belongs to the command before. That shows as
+    soon as two commands differ in kind, and the connection is given up.
+    """
+    if type(reply) not in _REPLIES[args[0]] or (args[0] == "SET" and reply not in (b"OK", None)):
+        raise InvalidResponse(f"Protocol Error: found a {type(reply).__name__} after {args[0]}")
+    return reply
 
 
 class Commands:

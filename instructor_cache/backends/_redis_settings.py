@@ -44,7 +44,7 @@ class Settings:
             raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
         return settings
 
-    def options(self, colour: Any) -> tuple[type[Any], dict[str, Any]]:
+    def options(self, colour: Any) -> tuple[Any, dict[str, Any]]:
         """Give a connection class and its arguments; *colour* is redis or redis.asyncio."""
         options = _parse(colour, self.url)
         for name in ("max_connections", "timeout"):

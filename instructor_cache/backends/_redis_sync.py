@@ -17,7 +17,7 @@ import redis
 
 from .._fork import renew_after_fork
 from ._daemon import in_daemon
-from ._redis_commands import Commands
+from ._redis_commands import Commands, checked
 from ._redis_settings import ANSWERS, Settings
 from ._redis_turns import Turns, wait_turn
 
@@ -81,7 +81,7 @@ class Links(Commands):
 
 def _exchange(link: Any, args: tuple[Any, ...]) -> Any:
     link.send_command(*args)
-    return link.read_response(disable_decoding=True)
+    return checked(args, link.read_response(disable_decoding=True))
 
 
 class Until:

@@ -158,7 +158,8 @@ class RedisCache:
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
         for ended in [known for known in list(self._by_loop) if known.is_closed()]:
-            self._by_loop.pop(ended, None)  # closed by hand, with its connections open
+            links, _ = self._by_loop.pop(ended)  # closed by hand, with its connections open
+            links.close()
         links = self._open_here(loop)
         closer = self._closes_with(loop, links)
         self._by_loop[loop] = links, closer
