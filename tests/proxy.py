@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 
@@ -141,22 +141,30 @@ class Proxy:
     def _pass_replies(self, client: socket.socket, server: socket.socket) -> None:
         before = b"+OK\r\n"
         while reply := server.recv(1 << 16):
-            if self._mode == "slow":
-                time.sleep(self.delay)
-            if self._mode == "drip":
-                for n in range(len(reply)):
-                    client.sendall(reply[n : n + 1])
+            for part in self._parts(reply, before):
+                client.sendall(part)
+                if self._mode in ("drip", "slow"):
                     time.sleep(self.delay)
-            elif self._mode == "garbage":
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + reply)
-            elif self._mode == "cut":
-                client.sendall(reply[: len(reply) // 2])
+            if self._mode == "cut":
                 break
-            elif self._mode == "stale":
-                for one in _replies(reply):
-                    client.sendall(before)
-                    before = one
-            elif self._mode != "blackhole":
-                client.sendall(self.words if self._mode == "say" else reply)
-                before = reply
+            before = list(_replies(reply))[-1] if self._mode == "stale" else reply
         client.shutdown(socket.SHUT_RDWR)
+
+    def _parts(self, reply: bytes, before: bytes) -> Iterable[bytes]:
+        match self._mode:
+            case "blackhole":
+                return []
+            case "slow":
+                return [b"", reply]
+            case "drip":
+                return [reply[n : n + 1] for n in range(len(reply))]
+            case "garbage":
+                return [b"HTTP/1.1 400 Bad Request\r\n\r\n" + reply]
+            case "cut":
+                return [reply[: len(reply) // 2]]
+            case "stale":
+                return [before, *list(_replies(reply))[:-1]]
+            case "say":
+                return [self.words]
+            case _:
+                return [reply]

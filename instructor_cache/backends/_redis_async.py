@@ -22,7 +22,7 @@ from ._redis_commands import AsyncCommands, checked
 from ._redis_settings import ANSWERS, Settings
 from ._redis_turns import Turns, await_turn
 
-_STALL = 0.05  # seconds; a loop that comes back later than that was blocked
+_STALL = 0.03  # seconds; a loop that is late by more than that was blocked
 
 
 class Watch:
@@ -57,7 +57,7 @@ class Watch:
 
     def _look(self) -> None:
         passed = self._loop.time() - self._looked
-        self._now += min(passed, max(_STALL, 2 * self._tick))
+        self._now += passed if passed < self._tick + _STALL else self._tick
         while self._due:
             number, (moment, expire) = next(iter(self._due.items()))
             if moment > self._now:
