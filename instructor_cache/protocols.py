@@ -49,6 +49,29 @@ class AsyncClearable(Protocol):
     async def aclear(self, prefix: str, /) -> None: ...
 
 
+@runtime_checkable
+class Swappable(Protocol):
+    """Optional: changes a key only if it holds what is expected. Makes ``lock="backend"`` possible.
+
+    Atomically, for all threads, processes and hosts that use the store: if what is stored under
+    *key* is *old* (None: nothing live), store *new* with *ttl* (None: delete the key) and give
+    True; otherwise change nothing and give False.
+    """
+
+    def swap(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
+    ) -> bool: ...
+
+
+@runtime_checkable
+class AsyncSwappable(Protocol):
+    """Optional: ``swap`` for coroutines."""
+
+    async def aswap(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
+    ) -> bool: ...
+
+
 AnyBackend = Backend | AsyncBackend
 
 
