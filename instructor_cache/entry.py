@@ -11,7 +11,7 @@ from .errors import CorruptEntry
 
 FORMAT = 2
 
-_HEADER = struct.Struct(">BBI")  # format, flags, checksum of all the rest and the key
+_HEADER = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
 _TIMES = struct.Struct(">ddddf")  # created at, fresh until, kept until, seen at, seconds
 _PAYLOAD_AT = _HEADER.size + _TIMES.size
 _STALE = 1  # the other flags are there for entries that are compressed or encrypted
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
         times = (self.created_at, self.fresh_until, self.kept_until, self.seen_at, self.seconds)
         body = _TIMES.pack(*times) + self.payload
         flags = _STALE if self.is_stale else 0
-        return _HEADER.pack(FORMAT, flags, _checksum(key, body)) + body
+        return _HEADER.pack(FORMAT, flags, _checksum(flags, key, body)) + body
 
     @classmethod
     def unpack(cls, key: str, raw: bytes) -> Entry:
@@ -90,15 +90,15 @@ class Entry(NamedTuple):
             ) from error
         if version != FORMAT or flags > _STALE:
             raise CorruptEntry(f"found format {version} flags {flags}, wanted format {FORMAT}")
-        if checksum != _checksum(key, memoryview(raw)[_HEADER.size :]):
+        if checksum != _checksum(flags, key, memoryview(raw)[_HEADER.size :]):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
         return cls(raw[_PAYLOAD_AT:], created, fresh, kept, seconds, seen, flags == _STALE)
 
 
-def _checksum(key: str, body: bytes | memoryview) -> int:
+def _checksum(flags: int, key: str, body: bytes | memoryview) -> int:
     # Against accidents (a torn write, a reply that belongs to another request), not against
     # somebody who can write to the store.
-    return crc32(body, crc32(key.encode()))
+    return crc32(body, crc32(key.encode(), flags))
 
 
 def _shape(raw: object) -> str:

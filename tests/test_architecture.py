@@ -39,7 +39,8 @@ LEVELS = [
     {"_engine"},
     {"cached"},
     {"_calls"},
-    {"decorator"},
+    {"decorator", "testing._faults"},
+    {"testing.contract", "testing.faulty"},
     {"presets", "testing"},
     {""},
 ]
