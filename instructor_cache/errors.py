@@ -2,6 +2,8 @@
 
 InstructorCacheError
 ├── BackendError             a backend failed and the function says fail_open=False
+├── BackendBusy              all connections of this process are in use
+├── BackendClosed            a backend was used after its close()
 ├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
 ├── Unstorable               (ValueError) a result that its stored form would not restore exactly
 └── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
@@ -24,6 +26,14 @@ class InstructorCacheError(Exception):
 
 class BackendError(InstructorCacheError):
     """A backend failed while ``fail_open`` was False; ``__cause__`` is its own error."""
+
+
+class BackendBusy(InstructorCacheError):
+    """All connections of this process are in use, which says nothing about the server."""
+
+
+class BackendClosed(InstructorCacheError):
+    """A backend was used after its ``close()``."""
 
 
 class UnkeyableArgument(InstructorCacheError, TypeError):

@@ -12,6 +12,10 @@ class Backend(Protocol):
 
     A *ttl* is in seconds, greater than zero, or None for "until deleted". Keys are printable
     ASCII; values are opaque. Methods are called from many threads at once.
+
+    Every operation is watched, in a thread of its own for sync callers, and given up after the
+    tier's timeout. A class that says ``bounded = True`` in its own body promises that each ends or
+    raises within ``self.timeout`` seconds, and is called directly.
     """
 
     def get(self, key: str, /) -> bytes | None: ...
@@ -47,6 +51,31 @@ class AsyncClearable(Protocol):
     """Optional: ``clear`` for coroutines."""
 
     async def aclear(self, prefix: str, /) -> None: ...
+
+
+@runtime_checkable
+class Swappable(Protocol):
+    """Optional: changes a key only if it holds what the caller believes.
+
+    Makes ``lock="backend"`` possible, and lets the first of several answers win.
+    """
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
+
+        Atomically, for every thread, process and host that uses the store. An expired value
+        counts as nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncSwappable(Protocol):
+    """Optional: ``swap`` for coroutines."""
+
+    async def aswap(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
+    ) -> bool: ...
 
 
 AnyBackend = Backend | AsyncBackend
