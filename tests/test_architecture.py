@@ -20,7 +20,7 @@ LEVELS = [
     {"description"},
     {"schema"},
     {"metrics", "backends.memory", "backends._connection", "backends._pool"},
-    {"backends._file"},
+    {"backends._file", "backends._room"},
     {"codecs._kinds", "codecs._state", "codecs._reach"},
     {"codecs._strip"},
     {"codecs._atoms", "codecs._compare", "codecs._plain", "codecs._shape"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 _SETTINGS = (
@@ -33,9 +34,20 @@ class Connection(sqlite3.Connection):
     read_only = False
     trouble: Exception | None = None
 
+    patience = 0.0
+
     def wait(self, seconds: float) -> None:
         """Wait at most *seconds* for the locks of others, from now on."""
+        self.patience = seconds
         self.execute(f"PRAGMA busy_timeout = {int(min(max(seconds, 0), 1e6) * 1000)}")
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Generator[None]:
+        """Wait at most *seconds* in a block."""
+        before = self.patience
+        self.wait(seconds)
+        yield
+        self.wait(before)
 
 
 def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:

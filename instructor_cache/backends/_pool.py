@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from ..errors import BackendClosed
@@ -116,7 +116,7 @@ class _Gate:
         while True:
             for pool in (pools := list(_pools)):
                 pool.empty()
-            if not any(map(len, pools)) or time.monotonic() > deadline:
+            if not any(len(pool) for pool in pools) or time.monotonic() > deadline:
                 return
             time.sleep(0.0005)
 
@@ -132,11 +132,9 @@ class _Gate:
                 pool.abandon()
 
 
-_pools: WeakSet[Pool[_Closable]] = WeakSet()
+_pools: WeakSet[Pool[Any]] = WeakSet()
 _inherited: list[object] = []
 _gate = _Gate()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_gate.shut, after_in_parent=_gate.reopen, after_in_child=_gate.renew
-    )
+    os.register_at_fork(before=_gate.shut, after_in_parent=_gate.reopen, after_in_child=_gate.renew)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._file import Connection
+from ._connection import Connection
+from ._room import Room
 from ._sqlite import Database
 
 if TYPE_CHECKING:
@@ -37,15 +36,7 @@ _SCAN = (
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
 )
-_EXPIRED = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ? LIMIT ?)"
-_OLDEST = "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id LIMIT ?)"
-_USED = (
-    "SELECT (page_count - freelist_count) * page_size "
-    "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-)
-_ROW_OVERHEAD = 120  # bytes that a row needs beside its key and value, roughly
-_CULLING = 0.2  # of the timeout is for deleting what is too much, the rest for all other waits
-_CHECKS = 100  # looks at the size while as much as the limit is written: each process is 1 % off
+_CULLING = 0.2  # of the timeout, to delete what is too much; the rest is for all other waits
 
 
 class DiskCache:
@@ -85,7 +76,7 @@ class DiskCache:
         self.size_limit, self.timeout = size_limit, timeout
         self._clock = clock
         self._database = Database(self.directory / _FILE, timeout * (1 - _CULLING))
-        self._unchecked = size_limit  # bytes written since the size was last looked at
+        self._room = Room(size_limit, clock, timeout * _CULLING / 2)
 
     def get(self, key: str, /) -> bytes | None:
         arguments = (key, self._clock())
@@ -93,10 +84,11 @@ class DiskCache:
         return row[0] if row is not None and type(row[0]) is bytes else None
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        if self._is_too_large(key, value):
+        size = len(key) + len(value)
+        if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._write(lambda db: self._grow(db, _SET, (key, value, expires), key, value))
+        self._write(lambda db: self._grow(db, _SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
         self._write(lambda db: db.execute(_DELETE, (key,)).rowcount)
@@ -107,7 +99,7 @@ class DiskCache:
         Raises PermissionError for a read-only store: there nothing can be locked, so waiting for
         another turn would be in vain.
         """
-        if new is None or self._is_too_large(key, new):
+        if new is None or not self._room.is_enough(len(key) + len(new)):
             changed = self._remove(key, old)
         else:
             changed = self._put(key, old, new, ttl)
@@ -166,9 +158,10 @@ class DiskCache:
         now = self._clock()
         expires = None if ttl is None else now + ttl
         if old is None:
-            return self._write(lambda db: self._grow(db, _ADD, (key, new, expires, now), key, new))
+            addition = (key, new, expires, now)
+            return self._write(lambda db: self._grow(db, _ADD, addition, len(key) + len(new)))
         change = (new, expires, key, old, now)
-        return self._write(lambda db: self._grow(db, _CHANGE, change, key, new))
+        return self._write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
 
     def _remove(self, key: str, old: bytes | None) -> int:
         if old is None:  # what is there has expired at best, and may stay
@@ -176,46 +169,12 @@ class DiskCache:
         arguments = (key, old, self._clock())
         return self._write(lambda db: db.execute(_REMOVE, arguments).rowcount)
 
-    def _is_too_large(self, key: str, value: bytes) -> bool:
-        return len(key) + len(value) > self.size_limit
-
     def _grow(
-        self, db: Connection, statement: str, arguments: tuple[object, ...], key: str, value: bytes
+        self, db: Connection, statement: str, arguments: tuple[object, ...], size: int
     ) -> int:
         rows = db.execute(statement, arguments).rowcount
-        self._unchecked += len(key) + len(value) + _ROW_OVERHEAD
-        if self._unchecked * _CHECKS >= self.size_limit:
-            self._make_room(db)
+        self._room.fill(db, size)
         return rows
-
-    def _make_room(self, db: Connection) -> None:
-        """Cull for a moment; if that is not enough, the next writer goes on."""
-        patience = self.timeout * _CULLING / 2
-        self._unchecked, is_done = 0, False
-        db.wait(patience)
-        with suppress(sqlite3.OperationalError):  # locked: the entry is kept all the same
-            is_done = self._cull(db, time.monotonic() + patience)
-        db.wait(self.timeout * (1 - _CULLING))
-        if not is_done:
-            self._unchecked = self.size_limit
-
-    def _cull(self, db: Connection, deadline: float) -> bool:
-        """Delete expired entries, then the oldest, in small transactions; tell if they fit."""
-        if not self._excess(db):
-            return True
-        now, batch = self._clock(), 64
-        while db.execute(_EXPIRED, (now, batch)).rowcount == batch:
-            if time.monotonic() > deadline:
-                return False
-            batch = min(batch * 2, 1000)
-        batch = 8
-        while (is_excess := self._excess(db)) and time.monotonic() < deadline:
-            db.execute(_OLDEST, (batch,))
-            batch = min(batch * 2, 1000)
-        return not is_excess
-
-    def _excess(self, db: Connection) -> bool:
-        return bool(db.execute(_USED).fetchone()[0] > self.size_limit)
 
 
 def _after(prefix: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import get_ident
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import diskcache  # type: ignore[import-untyped]
 from diskcache.core import DBNAME, MODE_RAW  # type: ignore[import-untyped]
@@ -75,14 +75,14 @@ class DiskcacheBackend:
             raise TypeError(
                 f"found a diskcache {type(cache).__name__}; it must be a Cache or a FanoutCache"
             )
+        ready = cast("Any", cache)
         self.timeout = timeout
-        self._cache: Any = cache
-        shards: tuple[Any, ...] = getattr(cache, "_shards", (cache,))
-        self._shards = tuple(_Shard(shard, timeout) for shard in shards)
-        self._hash: Callable[[str], int] = cache.disk.hash
-        if not isinstance(cache.disk, SafeDisk):
+        self._cache = ready
+        self._shards = [_Shard(shard, timeout) for shard in getattr(ready, "_shards", [ready])]
+        self._hash: Callable[[str], int] = ready.disk.hash
+        if not isinstance(ready.disk, SafeDisk):
             warnings.warn(
-                f"the diskcache at {cache.directory} uses {type(cache.disk).__name__}, which runs "
+                f"the diskcache at {ready.directory} uses {type(ready.disk).__name__}, which runs "
                 f"code that a row brings (CVE-2025-69872); make it with disk=SafeDisk "
                 f"(instructor_cache.SafeDisk), or use DiskCache",
                 BackendWarning,
@@ -90,7 +90,7 @@ class DiskcacheBackend:
             )
 
     def get(self, key: str, /) -> bytes | None:
-        return self._shard(key).run(lambda cache: cache.get(key))
+        return self._shard(key).run(lambda cache: cast("bytes | None", cache.get(key)))
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self._shard(key).run(lambda cache: cache.set(key, value, expire=ttl))
@@ -103,9 +103,10 @@ class DiskcacheBackend:
 
         def work(cache: Any) -> bool:
             with cache.transact():
-                if is_so := cache.get(key) == old:
-                    cache.delete(key) if new is None else cache.set(key, new, expire=ttl)
-                return is_so
+                if cache.get(key) != old:
+                    return False
+                _ = cache.delete(key) if new is None else cache.set(key, new, expire=ttl)
+                return True
 
         return self._shard(key).run(work)
 
@@ -166,8 +167,9 @@ class _Shard:
         return result
 
     def _open(self) -> Any:
-        twin: Any = object.__new__(type(self._ready))
-        vars(twin).update(vars(self._ready))
+        kind: Any = type(self._ready)
+        twin = kind.__new__(kind)
+        twin.__dict__.update(self._ready.__dict__)
         connection = sqlite3.connect(
             Path(twin.directory, DBNAME),
             timeout=self._timeout,

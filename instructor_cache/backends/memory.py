@@ -89,8 +89,9 @@ class MemoryCache:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         with self._lock:
             slot = self._slots.get(key)
-            is_live = slot is not None and (slot.expires == math.inf or self._clock() < slot.expires)
-            if (slot.value if slot is not None and is_live else None) != old:
+            if slot is not None and self._clock() >= slot.expires:
+                slot = None
+            if (None if slot is None else slot.value) != old:
                 return False
             if new is None:
                 self._forget(key)
