@@ -167,7 +167,7 @@ class _Shard:
         return result
 
     def _open(self) -> Any:
-        kind: Any = type(self._ready)
+        kind = cast("Any", type(self._ready))
         twin = kind.__new__(kind)
         twin.__dict__.update(self._ready.__dict__)
         connection = sqlite3.connect(
