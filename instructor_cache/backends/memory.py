@@ -43,7 +43,7 @@ class MemoryCache:
         clock: Seconds from any start; for tests.
     """
 
-    bounded = True
+    bounded = is_local = True
     timeout = 0.0
 
     def __init__(
