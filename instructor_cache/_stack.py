@@ -114,11 +114,14 @@ class Stack:
         for guard, _ in reversed(self.shelves):
             await guard.ask("delete", key)
 
-    async def clear(self, prefix: str) -> None:
-        """Delete every key that begins with *prefix*, in every tier."""
+    def check_clearable(self) -> None:
+        """Raise TypeError if a tier has no way to delete what begins with a prefix."""
         for guard, _ in self.shelves:
             if guard.port.clear is None:
                 raise TypeError(f"{guard.name} can't be cleared: it has no method clear(prefix)")
+
+    async def clear(self, prefix: str) -> None:
+        """Delete every key that begins with *prefix*, in every tier."""
         for guard, _ in reversed(self.shelves):
             await guard.ask("clear", prefix)
 

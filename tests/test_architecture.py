@@ -36,7 +36,7 @@ LEVELS = [
     {"ports"},
     {"tiers", "_guard"},
     {"_stack"},
-    {"_keeper", "_lock"},
+    {"_keeper", "_lock", "_marks"},
     {"_engine"},
     {"cached"},
     {"_calls"},

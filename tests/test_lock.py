@@ -348,3 +348,47 @@ def test_a_stopped_leader_is_overtaken_and_its_answer_does_not_win(processes: Pr
     assert processes.answer(leader) == str(leader.pid)
     processes.ask(later)
     assert processes.answer(later) == str(follower.pid)
+
+
+# -- invalidations that other processes make ----------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["one answer", "all answers"])
+async def test_an_invalidation_by_another_process_wins(colour: Colour, place: str, whole: bool):
+    """An answer whose call began before it, anywhere, is not there after it; later ones are."""
+    backends = [DiskCache(place) if "://" not in place else RedisCache(place) for _ in range(2)]
+    meanwhile: list[Callable[[], Any]] = []
+
+    def body(text: str) -> User:
+        for do in meanwhile:
+            do()
+        return User(name=text)
+
+    here: Any = instructor_cache(backends[0], prefix="locks-i")(colour.function(body))
+    there: Any = instructor_cache(backends[1], prefix="locks-i")(body)  # as another process has it
+    assert here.cache_key("ada") == there.cache_key("ada")
+    forget = there.cache_clear if whole else lambda: there.cache_invalidate("ada")
+    for text, forgotten in (("ada", True), ("bob", whole)):
+        meanwhile[:] = [forget]
+        await colour.call(here, text)
+        assert await colour.call(here.cache_contains, text) is not forgotten, text
+        meanwhile.clear()
+        await colour.call(here, text)
+        assert await colour.call(here.cache_contains, text)
+    meanwhile[:] = [forget]
+    await colour.call(here.cache_refresh, "ada")
+    assert not await colour.call(here.cache_contains, "ada")
+
+
+async def test_an_invalidation_leaves_nothing_under_its_key(colour: Colour, tmp_path: Path):
+    """The mark that it was made is kept elsewhere, for an hour."""
+    disk = DiskCache(tmp_path)
+
+    def body(text: str) -> User:
+        return User(name=text)
+
+    f: Any = instructor_cache(disk)(colour.function(body))
+    await colour.call(f, "ada")
+    await colour.call(f.cache_invalidate, "ada")
+    assert disk.get(f.cache_key("ada")) is None
+    assert list(disk.scan("instructor:")) == []
