@@ -16,7 +16,8 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_workers", "_breaker", "_behind"},
+    {"_workers", "_behind", "_missed"},
+    {"_breaker"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
     {"description"},
     {"schema"},

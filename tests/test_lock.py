@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour
+from conftest import Colour, engine_of
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -329,8 +329,9 @@ def test_a_lock_is_in_the_farthest_tier_that_offers_one(tmp_path: Path, redis_ur
     def extract(text: str) -> User:
         return User(name=text)
 
-    lock = extract.cache_get.__wrapped__.__self__.engine.lock  # type: ignore[attr-defined]
-    assert lock.guard.name == ("redis" if hasattr(RedisCache, "swap") else "disk")
+    assert engine_of(extract).lock.guard.name == (
+        "redis" if hasattr(RedisCache, "swap") else "disk"
+    )
 
 
 def test_a_stopped_leader_is_overtaken_and_its_answer_does_not_win(processes: Processes):
