@@ -262,6 +262,11 @@ class AgreesRedis(Agreement):
     def make(self) -> Any:
         return RedisCache(self.url, timeout=10)
 
+    @rule()
+    def reopen(self) -> None:
+        self.backend.close()
+        self.backend = self.make()
+
 
 @pytest.mark.parametrize("machine", [AgreesMemory, AgreesDisk, AgreesDiskcache, AgreesRedis])
 def test_every_backend_agrees_with_a_dict(machine: type[Agreement], redis_url: str) -> None:
