@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -37,7 +36,7 @@ class Case:
     """A cached function over a store, what it called, and what it told."""
 
     def __init__(self, colour: Colour, backend: Any, **options: Any) -> None:
-        self.colour = colour
+        self.colour, self.backend = colour, backend
         self.calls: list[str] = []
         self.events: list[Event] = []
 
@@ -54,6 +53,13 @@ class Case:
         for text in texts:
             assert await self.colour.call(self.func, text) == User(name=text)
         return list(self.calls)
+
+    async def is_remembered(self, texts: list[str], deadline: float = 5.0) -> None:
+        """Ask until *texts* are all answered by the store, which must be so within *deadline*."""
+        end = time.monotonic() + deadline
+        while await self.ask(texts):
+            assert time.monotonic() < end, self.failures()
+            time.sleep(0.02)
 
     def failures(self) -> list[str]:
         return [str(event.error) for event in self.events if event.kind == "failure"]
@@ -169,6 +175,10 @@ JOURNAL = [
 ]
 
 
+def pass_a_second(cache: DiskCache) -> None:
+    cache._database._looked_at -= 1.0  # it looks at the files every second
+
+
 async def survives(case: Case, folder: Path, spoil: Callable[[Path], None]) -> list[str]:
     """Do it; check that all calls are answered, and soon from the store again; what was told."""
     assert await case.ask() == TEXTS
@@ -177,10 +187,12 @@ async def survives(case: Case, folder: Path, spoil: Callable[[Path], None]) -> l
         spoil(folder)
         await case.ask()
         await case.ask([f"{text}!" for text in TEXTS])
-        await case.ask()
-        assert await case.ask() == []
-    with DiskCache(folder, timeout=10) as other:  # as another process finds it
-        assert len(list(other.scan(""))) >= len(TEXTS)
+        for _ in range(2):
+            pass_a_second(case.backend)
+            await case.is_remembered(TEXTS)
+            with DiskCache(folder, timeout=10) as other:  # as another process finds it
+                found = len(list(other.scan("")))
+    assert found >= len(TEXTS)
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
     assert len(set_aside(folder)) == sum("was unusable" in each for each in said)
     return said
@@ -214,7 +226,7 @@ async def test_a_store_that_vanishes_while_open(
 
     def later(folder: Path) -> None:
         spoil(folder)
-        cache._database._looked_at = 0.0  # as if a second had passed
+        pass_a_second(cache)
 
     with DiskCache(folder, timeout=10) as cache:
         said = await survives(Case(colour, cache), folder, later)
@@ -242,8 +254,7 @@ async def test_a_store_that_broke_while_closed(
         for text in TEXTS:
             with suppress(sqlite3.Error):
                 cache.get(text)
-        await case.ask()
-        assert await case.ask() == []
+        await case.is_remembered(TEXTS)
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
     assert len(said) == len(set_aside(folder))
     if spoil in CORRUPT:
@@ -280,24 +291,21 @@ async def test_rows_swapped_between_keys_are_a_miss(colour: Colour, folder: Path
 
 
 async def test_an_index_that_lies_is_a_miss(colour: Colour, folder: Path) -> None:
-    """A damaged index that leads to other rows gives wrong answers to nobody."""
+    """An index that leads to the rows of other keys gives wrong answers to nobody."""
     with DiskCache(folder) as cache:
-        case = Case(colour, cache)
-        await case.ask()
-    rows = "(SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_entries_1')"
-    (page,) = sql(folder, f"SELECT {rows}")[0]
-    raw = bytearray((folder / FILE).read_bytes())
-    start = (page - 1) * 4096
-    leaves = raw[start : start + 4096]
-    for old, new in ((b"text", b"tEXT"), (b"test_disk", b"test_dusk")):
-        leaves = leaves.replace(old, new)
-    raw[start : start + 4096] = leaves[:2000] + leaves[1990:2990] + leaves[3000:]
-    (folder / FILE).write_bytes(raw[: len(raw) // 4096 * 4096])
+        await Case(colour, cache).ask(TEXTS[:10])
+    root = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_entries_1'"
+    start = (sql(folder, root)[0][0] - 1) * 4096
+    page = bytearray((folder / FILE).read_bytes()[start : start + 4096])
+    keys = [key.encode() for (key,) in sql(folder, "SELECT key FROM entries WHERE id IN (5, 6)")]
+    one, two = (page.index(key) + len(key) for key in keys)  # where the index keeps their rows
+    page[one], page[two] = page[two], page[one]
+    change(folder / FILE, start, bytes(page))
     with DiskCache(folder) as cache, told():
         case = Case(colour, cache)
-        await case.ask()
-        await case.ask()
-        assert await case.ask() == []
+        assert await case.ask(TEXTS[:10]) == TEXTS[4:6]
+        assert [event.kind for event in case.events].count("corrupt") == 2
+        await case.is_remembered(TEXTS[:10])
 
 
 # -- no room, no files -------------------------------------------------------------------------
@@ -344,8 +352,7 @@ async def test_a_full_disk(is_open: bool, colour: Colour, small_disk: Path) -> N
     assert any("full" in each or "disk I/O" in each for each in case.failures())
     assert await case.ask() == []
     (small_disk / "fill").unlink()
-    assert await case.ask(large) == large
-    assert await case.ask([*large, *TEXTS]) == []
+    await case.is_remembered([*large, *TEXTS])
     cache.close()
     assert sql(small_disk / "store", "PRAGMA integrity_check") == [("ok",)]
 
@@ -359,12 +366,12 @@ async def test_a_store_begun_on_a_full_disk(colour: Colour, small_disk: Path) ->
         assert case.failures()
         assert not list((small_disk / "store").glob("*new-*"))
         (small_disk / "fill").unlink()
-        await case.ask(TEXTS[:4])
-        assert await case.ask(TEXTS[:4]) == []
+        await case.is_remembered(TEXTS[:4])
 
 
 LIMITED = """
-import asyncio, resource, signal, warnings
+import asyncio, logging, resource, signal, warnings
+logging.disable()
 warnings.simplefilter("error")
 from pydantic import BaseModel
 from instructor_cache import DiskCache, instructor_cache
@@ -392,6 +399,12 @@ def ask(texts):
         assert answer.name == text
     return list(calls)
 
+def remembered(texts):
+    end = time.monotonic() + 5
+    while ask(texts):
+        assert time.monotonic() < end, events
+        time.sleep(0.02)
+
 held = [f"held {n}" for n in range(20)]
 new = [f"new {n} " + "y" * 5000 for n in range(4)]
 ask(held)
@@ -404,17 +417,14 @@ def test_a_file_that_may_not_grow(folder: Path, colour_name: str) -> None:
     """At the limit of file sizes what is held answers, the rest goes through, and is told."""
     program = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-size = max(os.path.getsize(os.path.join(sys.argv[1], name)) for name in os.listdir(sys.argv[1]))
 before = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
 assert ask(held) == []
 assert ask(new) == new
 assert any(event.kind == "failure" for event in events), events
 assert ask(held) == []
 resource.setrlimit(resource.RLIMIT_FSIZE, before)
-time.sleep(0.3)
-ask(new); ask(new)
-assert ask(new + held) == []
+remembered(new + held)
 """
     assert outcome(python(LIMITED + program, folder, colour_name)) == ""
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
@@ -447,9 +457,7 @@ if sys.argv[3] == "False":
     assert any(event.kind == "failure" for event in events), events
 for descriptor in taken:
     os.close(descriptor)
-time.sleep(0.3)
-ask(new); ask(held)
-assert ask(new + held) == []
+remembered(new + held)
 cache.close()
 if is_async:
     loop.close()
@@ -581,8 +589,7 @@ def _all_locked(paths: list[Path]) -> Iterator[None]:
             connection.close()
 
 
-@pytest.mark.parametrize("is_open", [True, False])
-def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path, is_open: bool) -> None:
+def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path) -> None:
     """With a lock that shuts out readers too, each operation raises in time, opening included."""
     with DiskCache(folder) as cache:
         cache.set("k", b"1", None)
@@ -629,7 +636,7 @@ def test_a_limit_that_was_lowered_is_reached_in_small_steps(folder: Path) -> Non
             "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count",
         )
         assert pages[0][0] * 4096 <= 550_000
-        assert len(list(cache.scan("new"))) == 300
+        assert len(list(cache.scan("new"))) > 250
 
 
 def test_a_transaction_of_the_callers_own_is_no_obstacle(folder: Path) -> None:
@@ -696,8 +703,11 @@ async def test_opened_used_and_closed_two_hundred_times(colour: Colour, folder: 
             await Case(colour, cache).ask([f"{number % 3}"])
         if number == 5:
             files, threads = open_files(), threading.active_count()
-    assert open_files() <= files
+    end = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < end:
+        time.sleep(0.05)
     assert threading.active_count() <= threads
+    assert open_files() <= files
 
 
 @posix
