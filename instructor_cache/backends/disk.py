@@ -36,7 +36,7 @@ _SCAN = (
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
 )
-_CULLING = 0.2  # of the timeout, to delete what is too much; the rest is for all other waits
+_CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
 
 
 class DiskCache:
