@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ._bridge import drive
-from .errors import BackendClosed
-from .ports import Port, adapt, open_port
-from .protocols import AnyBackend, Scannable
+from .._bridge import drive, inline, threaded
+from ..ports import Port, adapt, open_port
+from ..protocols import AnyBackend, AsyncBackend, Scannable
 
 _EVERY_BYTE = bytes(range(256))
 
@@ -39,6 +38,28 @@ class Subject:
 
     async def delete(self, name: str) -> None:
         await self.port.delete(self.key(name))
+
+    async def swap(
+        self, name: str, old: bytes | None, new: bytes | None, ttl: float | None = None
+    ) -> bool:
+        done = await self._swapper(self.key(name), old, new, ttl)
+        assert type(done) is bool, f"swap gave {done!r}, not a bool"
+        return done
+
+    @property
+    def can_swap(self) -> bool:
+        return hasattr(self.backend, "aswap" if self._is_native else "swap")
+
+    @property
+    def _swapper(self) -> Callable[..., Awaitable[bool]]:
+        backend: Any = self.backend
+        if self._is_native:
+            return backend.aswap  # type: ignore[no-any-return]
+        return (threaded if self.is_async else inline)(backend.swap)
+
+    @property
+    def _is_native(self) -> bool:
+        return self.is_async and isinstance(self.backend, AsyncBackend)
 
     def scan(self, prefix: str = "") -> list[str]:
         """The names that ``scan`` finds, sorted."""
@@ -229,6 +250,116 @@ class BackendContract:
         assert [n for n in range(1100) if await store.get(f"many:{n}") is not None] == []
 
     @_in_each_colour
+    async def test_swap_stores_where_nothing_is(self, store: Subject) -> None:
+        """If it can swap: what is expected to be absent is stored if it is, and only then."""
+        if not store.can_swap:
+            return
+        assert await store.swap("lock", None, b"mine") is True
+        assert await store.swap("lock", None, b"theirs") is False
+        assert await store.get("lock") == b"mine"
+        await store.delete("lock")
+        assert await store.swap("lock", None, b"") is True
+        assert await store.swap("lock", None, b"theirs") is False  # an empty value is one
+        assert await store.get("lock") == b""
+
+    @_in_each_colour
+    async def test_swap_replaces_what_is_expected_only(self, store: Subject) -> None:
+        """If it can swap: an equal old value is replaced; another one, or none, is left."""
+        if not store.can_swap:
+            return
+        assert await store.swap("lock", b"old", b"new") is False
+        assert await store.get("lock") is None
+        for old, new in ((None, b"old"), (b"old", _EVERY_BYTE), (_EVERY_BYTE, b"")):
+            assert await store.swap("lock", b"other", b"wrong") is False
+            assert await store.swap("lock", old, new) is True
+            assert await store.get("lock") == new
+        assert await store.swap("lock", b"other", b"wrong") is False
+        assert await store.get("lock") == b""
+
+    @_in_each_colour
+    async def test_swap_deletes_what_is_expected_only(self, store: Subject) -> None:
+        """If it can swap: the new value None deletes an equal old value, and no other."""
+        if not store.can_swap:
+            return
+        await store.set("lock", b"mine")
+        assert await store.swap("lock", b"theirs", None) is False
+        assert await store.get("lock") == b"mine"
+        assert await store.swap("lock", None, None) is False
+        assert await store.swap("lock", b"mine", None) is True
+        assert await store.get("lock") is None
+        assert await store.swap("lock", b"mine", None) is False
+        assert await store.swap("lock", None, None) is True
+        assert await store.get("lock") is None
+
+    @_in_each_colour
+    async def test_swap_gives_the_new_ttl(self, store: Subject) -> None:
+        """If it can swap: what it stores lives as long as that swap said; a refused one changes
+        no ttl."""
+        if not store.can_swap:
+            return
+        await store.set("kept", b"1", self.short_ttl)
+        assert await store.swap("kept", b"1", b"1", 1000.0)
+        await store.set("for ever", b"1", self.short_ttl)
+        assert await store.swap("for ever", b"1", b"2", None)
+        assert await store.swap("short", None, b"1", self.short_ttl)
+        await store.set("shortened", b"1")
+        assert await store.swap("shortened", b"1", b"2", self.short_ttl)
+        await store.set("refused", b"1")
+        assert not await store.swap("refused", b"other", b"2", self.short_ttl)
+        self.pass_time(2 * self.short_ttl)
+        names = ("kept", "for ever", "short", "shortened", "refused")
+        found = [await store.get(name) for name in names]
+        assert found == [b"1", b"2", None, None, b"1"]
+
+    @_in_each_colour
+    async def test_swap_takes_an_expired_value_for_nothing(self, store: Subject) -> None:
+        """If it can swap: where a value has expired nothing is, whatever it was."""
+        if not store.can_swap:
+            return
+        await store.set("lock", b"dead", self.short_ttl)
+        self.pass_time(2 * self.short_ttl)
+        assert await store.swap("lock", b"dead", b"back") is False
+        assert await store.swap("lock", b"dead", None) is False
+        assert await store.get("lock") is None
+        assert await store.swap("lock", None, b"new", 1000.0) is True
+        assert await store.get("lock") == b"new"
+
+    @_in_each_colour
+    async def test_one_of_many_swaps_wins(self, store: Subject) -> None:
+        """If it can swap: of many callers who want one key at once, one gets it."""
+        if not store.can_swap:
+            return
+        for turn in range(5):
+            winners: list[bytes] = []
+
+            async def take(number: int, turn: int = turn, winners: Any = winners) -> None:
+                token = b"%d" % number
+                if await store.swap(f"lock{turn}", None, token, 1000.0):
+                    winners.append(token)
+
+            await store.together(take(number) for number in range(24))
+            assert len(winners) == 1, f"{len(winners)} callers were told that they had it"
+            assert await store.get(f"lock{turn}") == winners[0]
+
+    @_in_each_colour
+    async def test_swap_loses_no_increment(self, store: Subject) -> None:
+        """If it can swap: a counter that many callers raise by it counts every one of them."""
+        if not store.can_swap:
+            return
+        await store.set("count", b"0")
+
+        async def add() -> None:
+            for _ in range(3):
+                done = False
+                while not done:
+                    old = await store.get("count")
+                    assert old is not None
+                    done = await store.swap("count", old, b"%d" % (int(old) + 1), 1000.0)
+
+        await store.together(add() for _ in range(16))
+        assert await store.get("count") == b"48"
+
+    @_in_each_colour
     async def test_a_closed_backend_works_or_raises(self, store: Subject) -> None:
         """After close it opens anew, forgets, or raises; it never gives anything else."""
         await store.set("closed", b"value")
@@ -262,9 +393,8 @@ def _passes(contract: BackendContract, check: Check, *, is_async: bool) -> bool:
     async def run() -> None:
         try:
             await check(contract, store)
-            if store.port.clear is not None:
-                with suppress(BackendClosed):
-                    await store.port.clear(store.namespace)
+            if store.port.clear is not None and not getattr(store.backend, "closed", False):
+                await store.port.clear(store.namespace)
         finally:
             await _close(store)
 
