@@ -16,7 +16,7 @@ from .policy import Policy
 from .ports import open_port
 from .tiers import Tier
 
-_ROUNDS = 3  # against others who write the same key: then we overwrite
+_ROUNDS = 3  # against others who write the same key: then we leave it to them
 
 
 class Found(NamedTuple):
@@ -103,14 +103,16 @@ class Stack:
         The farthest tier that can compare and swap decides: a fresh entry there, other than
         *instead_of*, stays, and is what the nearer tiers get.
         """
-        for depth in reversed(range(len(self.shelves))):
-            if self.shelves[depth].guard.port.swap is None:
+        others = self.shelves
+        for shelf in reversed(self.shelves):
+            if shelf.guard.port.swap is None:
                 continue
-            kept = await self._contend(self.shelves[depth], key, entry, instead_of)
+            others = tuple(other for other in others if other is not shelf)
+            kept = await self._contend(shelf, key, entry, instead_of)
             if kept is not None:
-                await self._put(self.shelves[:depth] + self.shelves[depth + 1 :], key, kept)
+                await self._put(others, key, kept)
                 return kept
-        return entry if await self._put(self.shelves, key, entry) else None
+        return entry if await self._put(others, key, entry) else None
 
     async def replace(self, key: str, old: Entry, new: Entry) -> None:
         """Write *new* to the tiers that hold *old*, the farthest first."""
