@@ -35,7 +35,7 @@ class Settings:
         """
         options = _parse(redis, url)
         timeout = options.get("socket_timeout", timeout)
-        patience = options.get("timeout", QUEUE * timeout)
+        patience = float(options.get("timeout", QUEUE * timeout))  # a str in redis-py 5.0
         settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
         try:
             kind, options = settings.options(redis)

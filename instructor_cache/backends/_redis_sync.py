@@ -24,8 +24,6 @@ from ._redis_commands import Commands, checked
 from ._redis_settings import ANSWERS, Settings
 from ._redis_turns import Turns, wait_turn
 
-_SLACK = 0.02  # of a timeout: how exactly it is kept; rather early than late
-
 
 class Links(Commands):
     """The connections of all threads to one server."""
@@ -43,7 +41,7 @@ class Links(Commands):
         link = wait_turn(self._turns, self._settings.patience)
         answers = self._turns.answers
         try:
-            link.until.moment = monotonic() + (1 - _SLACK) * self._settings.timeout
+            link.until.begin()
             reply = self._ask(link, args, again and self._settings.retries > 0)
             self._turns.answers += 1
             return reply
@@ -63,7 +61,7 @@ class Links(Commands):
 
     def _make(self) -> Any:
         link = self._kind(**self._options)
-        link.until = Until()
+        link.until = Until(self._settings.timeout)
         return link
 
     def _ask(self, link: Any, args: tuple[Any, ...], again: bool) -> Any:
@@ -90,16 +88,26 @@ def _exchange(link: Any, args: tuple[Any, ...]) -> Any:
 
 
 class Until:
-    """The moment at which the command of a connection has to end, by the monotonic clock."""
+    """The moment at which the command of a connection has to end, by the monotonic clock.
 
-    __slots__ = ("moment",)
+    Attributes:
+        slack: Seconds: how exactly it is kept.
+    """
 
-    def __init__(self) -> None:
-        self.moment = 0.0
+    __slots__ = ("_moment", "_seconds", "slack")
+
+    def __init__(self, seconds: float) -> None:
+        self.slack = seconds / 50
+        self._seconds = seconds - self.slack  # rather early than late
+        self._moment = 0.0
+
+    def begin(self) -> None:
+        """Give a command its time from now on."""
+        self._moment = monotonic() + self._seconds
 
     def left(self) -> float:
         """Give the seconds that are left; TimeoutError if none are."""
-        if (left := self.moment - monotonic()) > 0:
+        if (left := self._moment - monotonic()) > 0:
             return left
         raise TimeoutError("timed out")
 
@@ -130,7 +138,7 @@ class _InTime:
         connecting: Future[Any] = in_daemon(super()._connect)  # type: ignore[misc]
         try:
             sock = connecting.result(self.until.left())
-            return TimedSocket(sock, self.until, _SLACK * self.socket_timeout)
+            return TimedSocket(sock, self.until)
         except BaseException as error:
             connecting.add_done_callback(_close_late)
             if isinstance(error, FutureTimeout):  # which is no TimeoutError in Python 3.10
@@ -151,12 +159,12 @@ def _in_time(kind: Any) -> Any:
 class TimedSocket:
     """A socket whose every call gets the time that the command has left.
 
-    Telling a socket its time is a system call, so it is told again only when that would differ
-    from what it knows by more than *slack* seconds.
+    Telling a socket its time is a system call, so it is told again only when that differs from
+    what it knows by more than a little.
     """
 
-    def __init__(self, sock: Any, until: Until, slack: float) -> None:
-        self._sock, self._until, self._slack = sock, until, slack
+    def __init__(self, sock: Any, until: Until) -> None:
+        self._sock, self._until = sock, until
         self._known = -inf  # seconds
         self._at_once = False
         self._poll: Any = None
@@ -193,7 +201,7 @@ class TimedSocket:
             left = 0.0
         else:
             left = self._until.left()
-            if abs(left - self._known) < self._slack:
+            if abs(left - self._known) < self._until.slack:
                 return
         self._known = left
         self._sock.settimeout(left)
