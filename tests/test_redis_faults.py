@@ -28,6 +28,7 @@ from redis_server import RedisServer, free_port
 
 from instructor_cache import RedisCache, instructor_cache
 from instructor_cache.events import Event
+from instructor_cache.ports import is_bounded
 
 TIMEOUT = 0.15
 HIDES_TLS = redis.__version__ == "5.0.0"  # whose async errors end in "1."
@@ -112,6 +113,16 @@ async def test_every_operation_ends_in_time(
     await cache.do("set", "k", b"after", None)
     assert await cache.do("get", "k") == b"after"
     await cache.cache.aclose()
+
+
+def test_it_promises_what_it_keeps(server: RedisServer) -> None:
+    """Over a URL it is bounded by its timeout, which the URL may set; over a ready client, whose
+    settings are another's, it promises nothing."""
+    assert is_bounded(RedisCache(server.url))
+    assert RedisCache(server.url).timeout == 0.5
+    assert RedisCache(f"{server.url}?socket_timeout=2", timeout=1).timeout == 2
+    for ready in (redis.Redis, redis.asyncio.Redis):
+        assert not is_bounded(RedisCache(ready.from_url(server.url)))
 
 
 async def test_a_slow_server_is_waited_for(colour: Colour, proxy: Proxy) -> None:
