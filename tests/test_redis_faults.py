@@ -195,6 +195,26 @@ async def test_a_name_that_is_not_found_in_time(
     await cache.cache.aclose()
 
 
+async def test_a_connection_that_comes_late_is_closed(
+    colour: Colour, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is made after its command has failed is closed, not left to the garbage
+    collector, which would warn."""
+    look_up, before = socket.getaddrinfo, open_files()
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        time.sleep(2 * TIMEOUT)
+        return look_up(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    cache = Face(RedisCache(server.url, timeout=TIMEOUT), colour)
+    error, _ = await cache.fails("get", "k")
+    assert isinstance(error, redis.TimeoutError)
+    assert await settled(threads_of_ours, 0)
+    assert await settled(open_files, before)
+    await cache.cache.aclose()
+
+
 async def test_an_unknown_name_is_named(colour: Colour) -> None:
     """A host that does not exist is a ConnectionError that says so."""
     cache = Face(RedisCache("redis://no-such-host.invalid:6379", timeout=5), colour)
@@ -366,10 +386,12 @@ async def test_a_refusal_keeps_its_class(colour: Colour, proxy: Proxy) -> None:
     for words, kind in cases:
         proxy.mode = "pass"
         await cache.do("get", "k")
+        accepted = proxy.accepted
         proxy.words, proxy.mode = words + b"\r\n", "say"
         error, seconds = await cache.fails("get", "k")
         assert isinstance(error, kind) or is_named_in(error, words), (words, error)
         assert seconds < SLACK, words
+        assert proxy.accepted == accepted or kind is redis.ConnectionError, words
     proxy.mode = "pass"
     assert await cache.do("get", "none") is None
     await cache.cache.aclose()
