@@ -263,6 +263,43 @@ async def test_a_store_that_broke_while_closed(
         assert said == []
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_can_be_read_is_not_lost(is_open: bool, colour: Colour, folder: Path) -> None:
+    """When one page of many is damaged, all other answers are in the new store at once."""
+    texts = [f"paid {number}" for number in range(1000)]
+    cache = DiskCache(folder, timeout=20)
+    await Case(colour, cache).ask(texts)
+    if not is_open:
+        cache.close()
+        cache = DiskCache(folder, timeout=20)
+    settle(folder)
+    leaf = "SELECT pageno FROM dbstat WHERE name = 'entries' AND pagetype = 'leaf'"
+    try:
+        pages = [page for (page,) in sql(folder, leaf)]
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite has no dbstat")
+    change(folder / FILE, (pages[len(pages) // 2] - 1) * 4096, b"\xa5" * 4096)
+    with told() as said:
+        case = Case(colour, cache)
+        assert 0 < len(await case.ask(texts)) < 30
+        assert await case.ask(texts) == []
+    assert len(said) == len(set_aside(folder)) == 1
+    cache.close()
+    assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_damaged_index_loses_no_answer(colour: Colour, folder: Path) -> None:
+    """When only the index is unreadable, every answer is in the new store."""
+    with DiskCache(folder, timeout=20) as cache:
+        await Case(colour, cache).ask()
+    root = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_entries_1'"
+    change(folder / FILE, (sql(folder, root)[0][0] - 1) * 4096, b"\xa5" * 4096)
+    with DiskCache(folder, timeout=20) as cache, told() as said:
+        assert await Case(colour, cache).ask() == []
+    assert len(said) == 1
+    assert "begun with the 60 entries" in said[0]
+
+
 @posix
 async def test_a_symbolic_link_is_not_followed(
     colour: Colour, folder: Path, tmp_path: Path

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._frames import callers_frame
 from ..errors import BackendWarning
-from ._connection import Connection, connect, create
+from ._connection import Connection, Row, connect, create, salvage
 
 if sys.platform != "win32":
     import fcntl
@@ -74,7 +74,7 @@ class StoreFile:
         if _says(error, _BROKEN) and self._is_writable():
             with self._alone(deadline):
                 if self.inode() == inode:
-                    self._set_aside(error)
+                    self._begin_anew(error, deadline)
         return isinstance(error, FileNotFoundError) or self.inode() != inode
 
     # -- opening -------------------------------------------------------------------------
@@ -143,22 +143,34 @@ class StoreFile:
                 self._make(folder, deadline)
             return self.inode()
 
-    def _make(self, folder: Path, deadline: float) -> None:
+    def _make(self, folder: Path, deadline: float, rows: Iterable[Row] = ()) -> int:
         with tempfile.TemporaryDirectory(dir=folder, prefix=_DRAFTS) as workshop:
             draft = Path(workshop, self.path.name)
-            create(draft, deadline)
+            kept = create(draft, deadline, rows)
             draft.chmod(0o600)
             for orphan in ("-wal", "-shm"):  # SQLite would take them for the new file's
                 Path(f"{self.path}{orphan}").unlink(missing_ok=True)
             with suppress(FileExistsError):  # Windows, where nothing is locked
                 draft.rename(self.path)
+        return kept
 
-    def _set_aside(self, error: Exception) -> None:
-        stamp = f"corrupt-{time.time_ns() // 1_000_000}"
+    def _begin_anew(self, error: Exception, deadline: float) -> None:
+        """Set the file aside, and begin a new one with what can be read of it in the time left."""
+        remains = self._set_aside()
+        kept, now = 0, time.monotonic()
+        with suppress(OSError, sqlite3.Error):  # then the next connection begins it
+            kept = self._make(self.path.parent, deadline, salvage(remains, (now + deadline) / 2))
+        _warn(
+            f"{self.path} was unusable ({error}); it is kept as {remains.name}, "
+            f"and a new one begun with the {kept} entries that could be read"
+        )
+
+    def _set_aside(self) -> Path:
+        aside = f"{self.path}.corrupt-{time.time_ns() // 1_000_000}"
         for suffix in ("-wal", "-shm", ""):
             if os.path.lexists(f"{self.path}{suffix}"):
-                os.rename(f"{self.path}{suffix}", f"{self.path}.{stamp}{suffix}")
-        _warn(f"{self.path} was unusable ({error}); it is kept as *.{stamp}, and a new one begun")
+                os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")
+        return Path(aside)
 
     @contextmanager
     def _alone(self, deadline: float) -> Generator[bool]:
