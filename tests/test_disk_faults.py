@@ -604,7 +604,7 @@ def test_a_write_ends_within_its_timeout(
         start = time.monotonic()
         with pytest.raises((sqlite3.OperationalError, TimeoutError), match="locked"):
             write(backend)
-        assert 0.1 < time.monotonic() - start < 0.45
+        assert 0.1 < time.monotonic() - start < 0.7
         assert took(lambda: backend.get("k")) < 0.1
         assert backend.get("k") == b"1"
     write(backend)
@@ -636,7 +636,7 @@ def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path) -> 
             start = time.monotonic()
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 use()
-            assert time.monotonic() - start < 0.35
+            assert time.monotonic() - start < 0.7
     assert cache.get("k") == b"1"
     cache.close()
 
@@ -654,7 +654,7 @@ def test_a_stuck_beginner_keeps_nobody_waiting_longer(folder: Path) -> None:
                 start = time.monotonic()
                 with pytest.raises(sqlite3.OperationalError, match="locked by another"):
                     use()
-                assert 0.1 < time.monotonic() - start < 0.35
+                assert 0.1 < time.monotonic() - start < 0.7
             fcntl.flock(file, fcntl.LOCK_UN)
             cache.set("k", b"2", None)
             assert cache.get("k") == b"2"
