@@ -573,9 +573,32 @@ async def test_a_store_locked_by_another_process(colour: Colour, folder: Path) -
             assert await case.ask() == []
             assert time.monotonic() - start < 0.6
             start = time.monotonic()
-            assert await case.ask(["a", "b", "c"]) == ["a", "b", "c"]
+            new = [f"new {number}" for number in range(100)]
+            assert await case.ask(new) == new
             assert time.monotonic() - start < 1.2
             assert any("locked" in each for each in case.failures())
+        await case.is_remembered(new)
+
+
+def test_a_lock_is_waited_for_in_vain_only_once(folder: Path) -> None:
+    """After one writer has waited, others fail at once, until the lock is free: then they write."""
+    with DiskCache(folder, timeout=0.3) as cache:
+        cache.set("k", b"1", None)
+        with locked(folder / FILE):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                cache.set("k", b"2", None)
+            start = time.monotonic()
+            for _ in range(50):
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    cache.set("k", b"2", None)
+            assert time.monotonic() - start < 1.0  # of fifteen seconds
+        cache.set("k", b"3", None)
+        assert cache.get("k") == b"3"
+        with locked(folder / FILE):  # and it is waited for again
+            start = time.monotonic()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                cache.set("k", b"4", None)
+            assert time.monotonic() - start > 0.2
 
 
 WRITES: list[Callable[[Any], object]] = [

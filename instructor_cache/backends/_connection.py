@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Generator, Iterable
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _SETTINGS = (
@@ -49,8 +49,11 @@ class Connection(sqlite3.Connection):
         """Wait at most *seconds* in a block."""
         before = self.patience
         self.wait(seconds)
-        yield
-        self.wait(before)
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self.wait(before)
 
 
 def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:
