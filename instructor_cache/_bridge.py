@@ -9,10 +9,19 @@ asyncio is imported where it is used: whoever is async has it already, the other
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, wait
-from threading import TIMEOUT_MAX
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as TimedOut
+from contextvars import copy_context
+from dataclasses import dataclass
+from threading import TIMEOUT_MAX, Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+_HELD_UP = 0.01  # seconds that a timer may be late on a loop that is not blocked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,32 +56,99 @@ def inline(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return call
 
 
-def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """Give a blocking function an async face by running it in a worker thread."""
+def carried(func: Callable[P, T]) -> Callable[P, T]:
+    """Give *func* in a form whose StopIteration a future can hold."""
 
     def work(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return func(*args, **kwargs)
-        except StopIteration as error:  # which no future could hold
+        except StopIteration as error:
             raise _Stopped(error) from error
+
+    return work
+
+
+def threaded(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """Give a blocking function an async face by running it in a worker thread."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         import asyncio
 
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await asyncio.to_thread(carried(func), *args, **kwargs)
 
     return call
 
 
-async def wait_blocking(future: Future[T], seconds: float) -> bool:
+Wait = Callable[[Any, float], Awaitable[bool]]
+
+
+async def wait_blocking(future: Future[Any], seconds: float) -> bool:
     """Wait for *future* on the caller's thread; tell whether it was done in time."""
-    return bool(wait({future}, min(seconds, TIMEOUT_MAX)).done)
+    try:
+        future.exception(min(seconds, TIMEOUT_MAX))
+    except TimedOut:
+        return future.done()
+    except CancelledError:
+        return True
+    return True
 
 
-async def wait_async(future: Future[T], seconds: float) -> bool:
-    """Wait for *future* on the running loop; being cancelled leaves it untouched."""
+async def wait_async(future: Future[Any] | asyncio.Future[Any], seconds: float) -> bool:
+    """Wait for *future* on the running loop; being cancelled leaves it untouched.
+
+    The time that the loop itself was held up is given back: it is not the future's fault.
+    """
     import asyncio
 
     waiting = asyncio.wrap_future(future)
-    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # told elsewhere
-    return bool((await asyncio.wait({waiting}, timeout=seconds))[0])
+    if waiting is not future:
+        waiting.add_done_callback(_look_at)  # its outcome is told elsewhere
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    done, _ = await asyncio.wait({waiting}, timeout=seconds)
+    if not done and (held_up := loop.time() - deadline) > _HELD_UP:
+        done, _ = await asyncio.wait({waiting}, timeout=held_up)
+    return bool(done)
+
+
+def _look_at(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()
+
+
+Spawn = Callable[[Callable[[], Coroutine[Any, Any, Any]]], None]
+
+
+def spawn_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Have *work* done in a thread that nobody waits for."""
+    run = copy_context().run
+    Thread(target=run, args=(lambda: drive(work()),), name="instructor_cache", daemon=True).start()
+
+
+def spawn_task(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Have *work* done in a task that nobody waits for; it ends with the loop."""
+    import asyncio
+
+    task = asyncio.ensure_future(work())
+    _tasks.add(task)  # the loop itself keeps only weak references
+    task.add_done_callback(_tasks.discard)
+
+
+async def sleep_async(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """What waiting means for callers of one colour."""
+
+    wait: Wait
+    sleep: Callable[[float], Awaitable[None]]
+    spawn: Spawn
+
+
+_tasks: set[Any] = set()
+SYNC = Colour(wait_blocking, inline(time.sleep), spawn_thread)
+ASYNC = Colour(wait_async, sleep_async, spawn_task)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from math import inf
 from time import perf_counter
 from typing import Any
 
+from ._behind import Behind
 from ._flights import Flight, Flights
+from ._keeper import Keeper, Outcome
+from ._lock import SharedLock
+from ._stack import Found, Stack
 from .entry import Entry
-from .errors import CorruptEntry, UnstorableResultWarning
+from .errors import CorruptEntry
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
-from .tiers import Found, Stack
 
 Produce = Callable[[], Awaitable[Any]]
 
@@ -39,50 +41,95 @@ MISS = Miss()
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one flight brings home: the leader's result, and its payload for the followers."""
-
-    result: Any
-    payload: bytes | None
-    is_kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Engine:
-    """Answers from the stack, else from a flight, else by calling."""
+    """Answers from the stack, else from a flight, else by calling.
+
+    Attributes:
+        lock: What keeps other processes from making the same call; None for nothing.
+    """
 
     codec: Callable[[], Codec]
     stack: Stack
+    keeper: Keeper
     flights: Flights[Outcome]
+    behind: Behind
+    lock: SharedLock | None
     announce: Announcer
     policy: Policy
 
     async def recall(self, key: str, produce: Produce) -> Any:
         """Give the cached answer for *key*, or call *produce* and keep what it answers."""
         landed = self.flights.landed
-        if (answer := await self._hit(key)) is not MISS:
+        if (answer := await self._hit(key, produce)) is not MISS:
             return answer
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
             # Another flight may have landed between our look and our take-off.
-            if landed != self.flights.landed and (answer := await self._hit(key)) is not MISS:
-                return Outcome(answer, self._encode(key, answer))
-            return await self._call_and_keep(key, produce, flight)
+            if landed != self.flights.landed and (outcome := await self._found(key)) is not None:
+                return outcome
+            return await self._answer(key, produce, flight)
 
         async def alone() -> Outcome:
             self.announce("miss", key)
-            return Outcome(self._settled(key, await produce()), None)
+            return Outcome(self.keeper.settled(key, await produce()), None)
 
         outcome, led = await self.flights.share(key, lead, alone)
         if led:
             return outcome.result
         self.announce("shared", key)
-        return self._copy_of(outcome)
+        return self.keeper.copy_of(outcome)
 
     async def look(self, key: str) -> Any:
         """Give the cached answer, or `MISS`; counts as neither hit nor miss."""
         found = await self._find(key)
         return MISS if found is None else await self._decode(key, found)
+
+    async def refresh(self, key: str, produce: Produce) -> Any:
+        """Call *produce* whatever is cached, and keep what it answers."""
+        self.flights.forget(key)  # what is under way began before this, and must not overwrite it
+        with self.flights.aside(key) as flight:
+            result, payload, seconds = await self._call(key, produce, flight)
+            is_kept = payload is not None and await self.keeper.put(key, result, payload, seconds)
+            if not is_kept or flight.obsolete:  # then the old answer is outdated, or this one
+                await self.stack.delete(key)
+        return result
+
+    async def put(self, key: str, result: Any) -> None:
+        """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
+        payload = self.codec().encode(self.codec().settle(result))
+        self.flights.forget(key)  # as above
+        await self.keeper.put(key, result, payload)
+
+    async def invalidate(self, key: str) -> None:
+        """Forget the answer for *key*, and any that is being produced."""
+        self.flights.forget(key)
+        await self.stack.delete(key)
+
+    async def clear(self, namespace: str) -> None:
+        """Forget every answer whose key begins with *namespace*."""
+        self.flights.forget(namespace)
+        await self.stack.clear(namespace)
+
+    # -- answers that are there ----------------------------------------------------------
+
+    async def _hit(self, key: str, produce: Produce | None = None) -> Any:
+        found = await self._find(key)
+        if found is None:
+            return MISS
+        answer = await self._decode(key, found)
+        if answer is not MISS:
+            entry = found.entry
+            self.announce(
+                "stale" if entry.is_stale else "hit", key, found.tier, seconds=entry.seconds
+            )
+            if produce is not None and self.policy.refresh_ahead is not None:
+                self._refresh_if_due(key, produce, entry)
+        return answer
+
+    async def _found(self, key: str) -> Outcome | None:
+        """The answer that another one has brought home in the meantime."""
+        answer = await self._hit(key)
+        return None if answer is MISS else Outcome(answer, self.keeper.encode(key, answer))
 
     async def _find(self, key: str) -> Found | None:
         forgotten = self.flights.forgotten
@@ -91,15 +138,6 @@ class Engine:
             return found
         await self.stack.delete(key)  # it may be this that was forgotten while we copied it
         return None
-
-    async def _hit(self, key: str) -> Any:
-        found = await self._find(key)
-        if found is None:
-            return MISS
-        answer = await self._decode(key, found)
-        if answer is not MISS:
-            self.announce("hit", key, found.tier, seconds=found.entry.seconds)
-        return answer
 
     async def _decode(self, key: str, found: Found) -> Any:
         try:
@@ -113,87 +151,87 @@ class Engine:
             await self.stack.delete(key)
             return MISS
 
-    async def refresh(self, key: str, produce: Produce) -> Any:
-        """Call *produce* whatever is cached, and keep what it answers."""
-        self.flights.forget(key)  # what is under way began before this, and must not overwrite it
-        with self.flights.aside(key) as flight:
-            outcome = await self._call_and_keep(key, produce, flight)
-            if not outcome.is_kept:  # and the old answer is outdated
+    # -- answers that are made -----------------------------------------------------------
+
+    async def _answer(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
+        if self.lock is None:
+            return await self._call_or_fall_back(key, produce, flight)
+        async with self.lock.hold(key):
+            if (outcome := await self._found(key)) is not None:  # by another process
+                return outcome
+            return await self._call_or_fall_back(key, produce, flight)
+
+    async def _call_or_fall_back(
+        self,
+        key: str,
+        produce: Produce,
+        flight: Flight[Outcome],
+        instead_of: Entry | None = None,
+    ) -> Outcome:
+        try:
+            result, payload, seconds = await self._call(key, produce, flight)
+        except Exception as error:
+            if (outcome := await self._fall_back(key, error)) is None:
+                raise
+            if flight.obsolete:  # what we fell back on was forgotten, too
                 await self.stack.delete(key)
-        return outcome.result
-
-    async def put(self, key: str, result: Any) -> None:
-        """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
-        payload = self.codec().encode(self.codec().settle(result))
-        self.flights.forget(key)  # as above
-        await self._store(key, result, payload, 0.0)
-
-    async def invalidate(self, key: str) -> None:
-        """Forget the answer for *key*, and any that is being produced."""
-        self.flights.forget(key)
-        await self.stack.delete(key)
-
-    async def clear(self, namespace: str) -> None:
-        """Forget every answer whose key begins with *namespace*."""
-        self.flights.forget(namespace)
-        await self.stack.clear(namespace)
-
-    async def _call_and_keep(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
-        self.announce("miss", key)
-        start = perf_counter()
-        answer = await produce()
-        seconds = perf_counter() - start
-        result = self._settled(key, answer)
-        if flight.obsolete or not self._wanted(key, result):
-            return Outcome(result, None)
-        payload = self._encode(key, result)
-        is_kept = payload is not None and await self._store(key, result, payload, seconds)
+                raise
+            return outcome
+        if payload is None or flight.obsolete:
+            return Outcome(result, payload)
+        is_kept = await self.keeper.keep(key, result, payload, seconds, instead_of)
         if flight.obsolete:  # invalidated while we wrote
             await self.stack.delete(key)
         return Outcome(result, payload, is_kept)
 
-    async def _store(self, key: str, result: Any, payload: bytes, seconds: float) -> bool:
-        """Write the answer to the tiers; tell whether any of them has it."""
-        lifetime = self._survive(key, lambda: self.policy.lifetime(result), 0.0)
-        if lifetime == 0:
-            return False
-        now = self.policy.clock()
-        until = inf if lifetime is None else now + lifetime
-        is_kept = await self.stack.set(key, Entry(payload, now, until, until, seconds))
-        if is_kept:
-            self.announce("stored", key, seconds=seconds)
-        return is_kept
+    async def _call(
+        self, key: str, produce: Produce, flight: Flight[Outcome]
+    ) -> tuple[Any, bytes | None, float]:
+        """The result, the form to store it in, and the seconds it took."""
+        self.announce("miss", key)
+        start = perf_counter()
+        answer = await produce()
+        seconds = perf_counter() - start
+        result = self.keeper.settled(key, answer)
+        return result, None if flight.obsolete else self.keeper.payload(key, result), seconds
 
-    def _wanted(self, key: str, result: Any) -> bool:
-        cache_if = self.policy.cache_if
-        return cache_if is None or self._survive(key, lambda: bool(cache_if(result)), False)
-
-    def _settled(self, key: str, answer: Any) -> Any:
-        return self._survive(key, lambda: self.codec().settle(answer), answer)
-
-    def _survive(self, key: str, ask: Callable[[], Any], otherwise: Any) -> Any:
-        """What the user's own callable says; if it raises, *otherwise*: the answer is paid for."""
-        try:
-            return ask()
-        except Exception as error:
-            if not self.policy.fail_open:
-                raise
-            self.announce("failure", key, error=error)
-            return otherwise
-
-    def _encode(self, key: str, result: Any) -> bytes | None:
-        try:
-            return self.codec().encode(result)
-        except Exception as error:
-            self.announce("unstorable", key, error=error)
-            self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
+    async def _fall_back(self, key: str, error: Exception) -> Outcome | None:
+        """The expired answer, which serves for a while from now on: the provider needs a rest."""
+        if self.policy.stale_ttl is None:
             return None
+        if (found := await self.stack.get_kept(key)) is None:
+            return None
+        if (answer := await self._decode(key, found)) is MISS:
+            return None
+        entry, now = found.entry, self.policy.clock()
+        if entry.is_fresh(now):
+            self.announce("failure", key, error=error)
+        else:
+            self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
+            await self.stack.keep(key, entry.again(now, self.policy.rest))
+        return Outcome(answer, entry.payload)
 
-    def _copy_of(self, outcome: Outcome) -> Any:
-        """An independent copy: results are mutable, and each caller owns one."""
-        if outcome.payload is not None:
-            return self.codec().decode(outcome.payload)
+    # -- answers that are made ahead of time ---------------------------------------------
+
+    def _refresh_if_due(self, key: str, produce: Produce, entry: Entry) -> None:
+        """Have an ageing answer made anew in the background; it serves until then."""
+        part, life = self.policy.refresh_ahead or 1.0, entry.fresh_until - entry.created_at
+        if not entry.is_stale and entry.age(self.policy.clock()) >= part * life:
+            self.behind.start(key, lambda: self._refresh_behind(key, produce, entry))
+
+    async def _refresh_behind(self, key: str, produce: Produce, entry: Entry) -> bool:
+        """Call in place of whoever would be next to; tell whether all is well."""
+
+        async def lead(flight: Flight[Outcome]) -> Outcome:
+            return await self._call_or_fall_back(key, produce, flight, instead_of=entry)
+
+        lock = nullcontext(True) if self.lock is None else self.lock.hold(key, waiting=False)
         try:
-            return copy.deepcopy(outcome.result)
-        except Exception:
-            return outcome.result
+            async with lock as is_ours:
+                outcome = await self.flights.lead(key, lead) if is_ours else None
+        except Exception as error:
+            self.announce("failure", key, error=error)
+            return False
+        if outcome is not None and outcome.is_kept:
+            self.announce("refreshed", key)
+        return outcome is None or outcome.is_kept

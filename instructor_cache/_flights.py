@@ -10,6 +10,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from ._bridge import Wait
 from ._fork import renew_after_fork
 
 T = TypeVar("T")
@@ -24,8 +25,6 @@ class Flight(Future[T]):
         self.waits_for: list[Flight[Any]] = []
         self.failed_at: TracebackType | None = None
 
-
-Wait = Callable[[Future[Any], float], Awaitable[bool]]
 
 # The flights that the current call leads, itself or through its callers.
 _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
@@ -65,7 +64,7 @@ class Flights(Generic[T]):
         while True:
             flight, leading = self._board(key)
             if leading:
-                return await self._lead(key, flight, lead), True
+                return await self._lead(key, flight, lead, _led.get()), True
             led = _led.get()
             if not _waits.begin(led, flight):
                 return await alone(), True
@@ -79,6 +78,11 @@ class Flights(Generic[T]):
                 return flight.result(), False
             if not isinstance(error, LeaderGone):
                 raise error.with_traceback(flight.failed_at)  # it is everybody's: start anew
+
+    async def lead(self, key: str, lead: Callable[[Flight[T]], Awaitable[T]]) -> T | None:
+        """Give the outcome for *key*, produced on nobody's behalf; None if somebody is at it."""
+        flight, leading = self._board(key)
+        return await self._lead(key, flight, lead, ()) if leading else None
 
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""
@@ -109,9 +113,13 @@ class Flights(Generic[T]):
             return flight, True
 
     async def _lead(
-        self, key: str, flight: Flight[T], lead: Callable[[Flight[T]], Awaitable[T]]
+        self,
+        key: str,
+        flight: Flight[T],
+        lead: Callable[[Flight[T]], Awaitable[T]],
+        others: tuple[Flight[Any], ...],
     ) -> T:
-        token = _led.set((*_led.get(), flight))
+        token = _led.set((*others, flight))
         try:
             outcome = await lead(flight)
         except BaseException as error:

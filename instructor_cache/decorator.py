@@ -7,21 +7,26 @@ import os
 import time
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from ._bridge import drive, inline, threaded, wait_async, wait_blocking
+from ._behind import Behind
+from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
 from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
 from ._flights import Flights
+from ._keeper import Keeper
+from ._lock import SharedLock
+from ._stack import Stack
 from .annotations import callers_names
 from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Decorator
 from .events import Announcer, Observer
 from .keys import Keys, Version
-from .policy import TTL, Policy
+from .policy import TTL, Lifetime, Policy
+from .protocols import Codec
 from .returns import ReturnType
-from .tiers import BackendLike, Stack, Tier, tiers_of
+from .tiers import BackendLike, Tier, tiers_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +48,9 @@ def instructor_cache(
     /,
     *,
     ttl: TTL = None,
+    stale_ttl: Lifetime = None,
+    refresh_ahead: float | None = None,
+    jitter: float = 0.0,
     prefix: str = "instructor",
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
@@ -52,7 +60,10 @@ def instructor_cache(
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
     fail_open: bool = True,
+    timeout: float | None = None,
     flight_timeout: float = 60.0,
+    lock: Literal["backend"] | None = None,
+    lock_lease: float = 10.0,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Decorator: ...
@@ -63,6 +74,9 @@ def instructor_cache(
     /,
     *,
     ttl: TTL = None,
+    stale_ttl: Lifetime = None,
+    refresh_ahead: float | None = None,
+    jitter: float = 0.0,
     prefix: str = "instructor",
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
@@ -72,7 +86,10 @@ def instructor_cache(
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
     fail_open: bool = True,
+    timeout: float | None = None,
     flight_timeout: float = 60.0,
+    lock: Literal["backend"] | None = None,
+    lock_lease: float = 10.0,
     observer: Observer | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Any:
@@ -86,6 +103,12 @@ def instructor_cache(
             ``.instructor_cache``.
         ttl: How long an answer is fresh: seconds, a `timedelta`, text such as "1h30m", or a
             callable of the result. None is for ever, 0 does not store.
+        stale_ttl: How much longer than *ttl* an answer is kept for the case that the function
+            fails: then the old answer is given instead of the error. None is not at all.
+        refresh_ahead: The part of its life, such as 0.8, after which a hit has the answer made
+            anew in the background, and returns at once. None is never.
+        jitter: The part of its life, such as 0.1, by which an answer expires early at random, so
+            that answers of one moment do not all expire in one moment.
         prefix: First part of every key: a namespace in a backend that others use too.
         key: Called with the call's own arguments; what it returns stands for them in the key.
         cache_key_fn: The same with one argument, the pair ``(args, kwargs)``.
@@ -98,8 +121,13 @@ def instructor_cache(
         raw_response: Keep the provider's own answer, which instructor attaches to a result.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
+        timeout: Seconds that one operation of a backend may take. None leaves it to the tier, and
+            that to the backend, which says 0.5.
         flight_timeout: Seconds that a call waits for an equal one that is under way, before it
             calls the function itself.
+        lock: "backend" also makes one call at a time across processes and hosts, by a lock in the
+            farthest tier that offers one. It saves calls, and is no mutual exclusion.
+        lock_lease: Seconds after which others go on when the process that calls has died.
         observer: Called with every `Event`.
         clock: Seconds since the epoch; for tests.
 
@@ -111,7 +139,19 @@ def instructor_cache(
     tiers = tiers_of(_default_url() if backend is None else backend)
     if observer is not None and (not callable(observer) or inspect.iscoroutinefunction(observer)):
         raise TypeError(f"observer is {observer!r}; it must be a plain callable of an Event")
-    policy = Policy(ttl, cache_if, fail_open, flight_timeout, clock)
+    policy = Policy(
+        ttl=ttl,
+        stale_ttl=stale_ttl,
+        refresh_ahead=refresh_ahead,
+        jitter=jitter,
+        cache_if=cache_if,
+        fail_open=fail_open,
+        timeout=timeout,
+        flight_timeout=flight_timeout,
+        lock=lock,
+        lock_lease=lock_lease,
+        clock=clock,
+    )
     keys_of = partial(
         Keys,
         prefix=prefix,
@@ -163,9 +203,7 @@ def _wrap(
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = inspect.iscoroutinefunction(func)
-    stack = Stack.open(tiers, is_async, announce, policy)
-    flights = Flights[Any](wait_async if is_async else wait_blocking, policy.flight_timeout)
-    engine = Engine(lambda: returned.codec, stack, flights, announce, policy)
+    engine = _engine(returned, tiers, policy, announce, ASYNC if is_async else SYNC)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
     calls = Calls(colour(func), _beneath(func, is_async), keys, returned, engine)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
@@ -178,6 +216,30 @@ def _wrap(
     wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
     wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy)
     return wrapper
+
+
+def _engine(
+    returned: ReturnType,
+    tiers: tuple[Tier, ...],
+    policy: Policy,
+    announce: Announcer,
+    colour: Colour,
+) -> Engine:
+    stack = Stack.open(tiers, colour, announce, policy)
+
+    def codec() -> Codec:
+        return returned.codec
+
+    return Engine(
+        codec=codec,
+        stack=stack,
+        keeper=Keeper(codec, stack, announce, policy),
+        flights=Flights(colour.wait, policy.flight_timeout),
+        behind=Behind(colour.spawn),
+        lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
+        announce=announce,
+        policy=policy,
+    )
 
 
 def _sync_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
@@ -228,10 +290,15 @@ def _size(tier: Tier) -> tuple[int | None, int | None]:
 def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str, Any]:
     return {
         "ttl": policy.ttl,
+        "stale_ttl": policy.stale_ttl,
+        "refresh_ahead": policy.refresh_ahead,
+        "jitter": policy.jitter,
         "prefix": keys.prefix,
         "version": keys.version,
         "ignore": keys.ignore,
         "fail_open": policy.fail_open,
+        "timeout": policy.timeout,
+        "lock": policy.lock,
         "tiers": tuple(tier.name for tier in tiers),
     }
 

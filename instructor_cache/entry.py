@@ -9,22 +9,26 @@ from zlib import crc32
 
 from .errors import CorruptEntry
 
-FORMAT = 1
+FORMAT = 2
 
-# format, flags, checksum of key and payload, created at, fresh until, kept until, seconds.
-# The flags byte is zero; it is there for entries that are compressed or encrypted.
-_HEADER = struct.Struct(">BBIdddf")
+_HEADER = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
+_TIMES = struct.Struct(">ddddf")  # created at, fresh until, kept until, seen at, seconds
+_PAYLOAD_AT = _HEADER.size + _TIMES.size
+_STALE = 1  # the other flags are there for entries that are compressed or encrypted
 
 
 class Entry(NamedTuple):
-    """One stored answer.
+    """One stored answer. Its times are in seconds since the epoch.
 
     Attributes:
         payload: The encoded result.
-        created_at: When the call ended, in seconds since the epoch.
-        fresh_until: The moment after which it no longer answers; infinite for "always".
-        kept_until: The moment at which backends drop it; infinite for "never".
+        created_at: When the call ended, by the clock of the process that made it.
+        fresh_until: The moment after which it answers only if the function fails; infinite for
+            "always fresh".
+        kept_until: The moment after which it does not answer at all; infinite for "never".
         seconds: How long the original call took.
+        seen_at: When a clock that was behind `created_at` first saw it; 0 for "never".
+        is_stale: Whether it was fresh once, and answers again because the function failed.
     """
 
     payload: bytes
@@ -32,37 +36,69 @@ class Entry(NamedTuple):
     fresh_until: float = inf
     kept_until: float = inf
     seconds: float = 0.0
+    seen_at: float = 0.0
+    is_stale: bool = False
+
+    def age(self, now: float) -> float:
+        """Seconds since it was made; for an entry from the future, since it was first seen."""
+        return now - (self.created_at if now >= self.created_at else self.seen_at)
+
+    def is_unforeseen(self, now: float) -> bool:
+        """Whether it is from the future, and wasn't seen before: a clock was put back.
+
+        It gets its time to live from *now* on, once that is written into it (`seen`).
+        """
+        return now < self.created_at and not (self.seen_at and self.seen_at <= now)
+
+    def seen(self, now: float) -> Entry:
+        """The same entry, which remembers that it was seen *now*."""
+        return self._replace(seen_at=now)
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it answers."""
+        return self.age(now) < self.fresh_until - self.created_at
+
+    def is_kept(self, now: float) -> bool:
+        """Whether it answers if the function fails."""
+        return self.age(now) < self.kept_until - self.created_at
+
+    def again(self, now: float, seconds: float) -> Entry:
+        """The same entry, answering for some more *seconds* though it is stale."""
+        until = self.created_at + self.age(now) + seconds
+        return self._replace(fresh_until=min(until, self.kept_until), is_stale=True)
 
     def ttl(self, now: float) -> float | None:
         """Seconds until backends may drop it, or None for an entry that is kept for ever."""
-        return None if self.kept_until == inf else self.kept_until - now
+        return None if self.kept_until == inf else self.kept_until - self.created_at - self.age(now)
 
     def pack(self, key: str) -> bytes:
         """Give the bytes to store under *key*, and under no other."""
-        times = (self.created_at, self.fresh_until, self.kept_until, self.seconds)
-        return _HEADER.pack(FORMAT, 0, _checksum(key, self.payload), *times) + self.payload
+        times = (self.created_at, self.fresh_until, self.kept_until, self.seen_at, self.seconds)
+        body = _TIMES.pack(*times) + self.payload
+        flags = _STALE if self.is_stale else 0
+        return _HEADER.pack(FORMAT, flags, _checksum(flags, key, body)) + body
 
     @classmethod
     def unpack(cls, key: str, raw: bytes) -> Entry:
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
         try:
-            version, flags, checksum, created, fresh, kept, seconds = _HEADER.unpack_from(raw)
+            version, flags, checksum = _HEADER.unpack_from(raw)
+            created, fresh, kept, seen, seconds = _TIMES.unpack_from(raw, _HEADER.size)
         except (struct.error, TypeError) as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
             ) from error
-        if version != FORMAT or flags:
+        if version != FORMAT or flags > _STALE:
             raise CorruptEntry(f"found format {version} flags {flags}, wanted format {FORMAT}")
-        payload = raw[_HEADER.size :]
-        if checksum != _checksum(key, payload):
+        if checksum != _checksum(flags, key, memoryview(raw)[_HEADER.size :]):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
-        return cls(payload, created, fresh, kept, seconds)
+        return cls(raw[_PAYLOAD_AT:], created, fresh, kept, seconds, seen, flags == _STALE)
 
 
-def _checksum(key: str, payload: bytes) -> int:
+def _checksum(flags: int, key: str, body: bytes | memoryview) -> int:
     # Against accidents (a torn write, a reply that belongs to another request), not against
     # somebody who can write to the store.
-    return crc32(payload, crc32(key.encode()))
+    return crc32(body, crc32(key.encode(), flags))
 
 
 def _shape(raw: object) -> str:

@@ -15,7 +15,20 @@ from ._frames import callers_frame
 
 logger = logging.getLogger("instructor_cache")
 
-Kind = Literal["hit", "miss", "shared", "stored", "failure", "corrupt", "unstorable", "unkeyable"]
+Kind = Literal[
+    "hit",
+    "miss",
+    "shared",
+    "stale",
+    "stored",
+    "refreshed",
+    "failure",
+    "corrupt",
+    "unstorable",
+    "unkeyable",
+    "opened",
+    "closed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +37,13 @@ class Event:
 
     Attributes:
         kind: *hit*: answered from a tier. *miss*: the function was called. *shared*: answered by
-            another caller's call in flight. *stored*: an answer was written. *failure*: an error
-            of a backend (or of ``cache_if``, ``ttl``) was survived. *corrupt*: stored bytes were
-            discarded. *unstorable*: the answer could not be stored. *unkeyable*: the call had no
-            key and went through.
+            another caller's call in flight. *stale*: answered by an expired entry, because the
+            function failed just now (with its error) or a short time ago (without). *stored*: an
+            answer was written. *refreshed*: it was made anew in the background. *failure*: an
+            error of a backend (or of ``cache_if``, ``ttl``, or of a function in the background)
+            was survived. *corrupt*: stored bytes were discarded. *unstorable*: the answer could
+            not be stored. *unkeyable*: the call had no key and went through. *opened*: a tier
+            failed so often, or so slowly, that it is left out until it works; *closed*: it works.
         function: Module and qualified name of the cached function.
         key: The full key; empty for *unkeyable*.
         tier: Name of the tier concerned, or None.
@@ -50,6 +66,9 @@ _LEVELS: dict[Kind, int] = {
     "corrupt": logging.WARNING,
     "unstorable": logging.INFO,
     "unkeyable": logging.INFO,
+    "stale": logging.INFO,
+    "opened": logging.WARNING,
+    "closed": logging.WARNING,
 }
 _REPEAT_AFTER = 60.0  # seconds between two warnings of one kind from one tier
 
@@ -83,7 +102,7 @@ class Announcer:
         error: BaseException | None = None,
         seconds: float = 0.0,
     ) -> None:
-        self._count(kind)
+        self._count(kind, error)
         level = _LEVELS.get(kind, logging.DEBUG)
         if self.observer is None and not logger.isEnabledFor(level):
             return
@@ -110,9 +129,9 @@ class Announcer:
         with self._lock:
             self.hits = self.misses = 0
 
-    def _count(self, kind: Kind) -> None:
+    def _count(self, kind: Kind, error: BaseException | None) -> None:
         with self._lock:
-            if kind in ("hit", "shared"):
+            if kind in ("hit", "shared") or (kind == "stale" and error is None):
                 self.hits += 1
             elif kind in ("miss", "unkeyable"):
                 self.misses += 1

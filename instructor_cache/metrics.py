@@ -25,6 +25,8 @@ class CacheMetrics:
         misses: Calls that called it.
         total_time_saved: Seconds.
         hit_rate_by_function: For each function's name its ``hits`` and ``misses``.
+        failures: For each tier's name how many of its errors were survived.
+        open_tiers: The tiers that are left out at the moment, because they fail.
     """
 
     def __init__(self) -> None:
@@ -34,13 +36,17 @@ class CacheMetrics:
         self.misses = 0
         self.total_time_saved = 0.0
         self.hit_rate_by_function: dict[str, dict[str, int]] = {}
+        self.failures: dict[str, int] = {}
+        self.open_tiers: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Count an event."""
-        if event.kind in ("hit", "shared"):
+        if event.kind in ("hit", "shared") or (event.kind == "stale" and event.error is None):
             self.record_hit(event.function, event.seconds)
         elif event.kind in ("miss", "unkeyable"):
             self.record_miss(event.function)
+        elif event.tier is not None:
+            self._record_health(event.kind, event.tier)
 
     def record_hit(self, func_name: str, time_saved: float) -> None:
         """Count a hit that saved *time_saved* seconds."""
@@ -69,8 +75,19 @@ class CacheMetrics:
                 "total_hits": self.hits,
                 "total_misses": self.misses,
                 "time_saved_seconds": f"{self.total_time_saved:.3f}",
+                "failures": dict(self.failures),
+                "open_tiers": sorted(self.open_tiers),
                 "function_stats": {name: dict(n) for name, n in self.hit_rate_by_function.items()},
             }
+
+    def _record_health(self, kind: str, tier: str) -> None:
+        with self._lock:
+            if kind == "failure":
+                self.failures[tier] = self.failures.get(tier, 0) + 1
+            elif kind == "opened":
+                self.open_tiers.add(tier)
+            elif kind == "closed":
+                self.open_tiers.discard(tier)
 
     def _renew(self) -> None:
         self._lock = Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import time
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Literal
 
 Lifetime = float | int | timedelta | str | None
 TTL = Lifetime | Callable[[Any], Lifetime]
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_REST = 30.0
 _FOR_EVER = 100 * 365 * 86_400  # no backend is asked to count further than a hundred years
 
 
@@ -28,37 +30,103 @@ class Policy:
     Attributes:
         ttl: How long an answer is fresh, in any form that `seconds` reads, or a callable that
             gives it for a result.
+        stale_ttl: How much longer it is kept for the case that the function fails; None for not.
+        refresh_ahead: The part of its life after which a hit has it made anew; None for never.
+        jitter: The part of its life by which, at random, an answer expires early.
         cache_if: Tells whether a result may be stored; None stores every result.
         fail_open: Treat a failing backend as an empty one instead of raising.
+        timeout: Seconds that one operation of a backend may take; None leaves it to the backend.
         flight_timeout: Seconds that a call waits for an equal one that is under way.
+        lock: "backend" to make one call at a time across processes and hosts; None not to.
+        lock_lease: Seconds after which others go on if the process that makes the call is gone.
         clock: Seconds since the epoch.
     """
 
     ttl: TTL = None
+    stale_ttl: Lifetime = None
+    refresh_ahead: float | None = None
+    jitter: float = 0.0
     cache_if: Callable[[Any], bool] | None = None
     fail_open: bool = True
+    timeout: float | None = None
     flight_timeout: float = 60.0
+    lock: Literal["backend"] | None = None
+    lock_lease: float = 10.0
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         if not callable(self.ttl):
             object.__setattr__(self, "ttl", seconds(self.ttl))
+        seconds(self.stale_ttl, "stale_ttl")
+        self._check_callables()
+        self._check_parts()
+        patience("flight_timeout", self.flight_timeout, least=0)
+        patience("lock_lease", self.lock_lease)
+        if self.timeout is not None:
+            patience("timeout", self.timeout)
+        if self.lock not in (None, "backend"):
+            raise ValueError(f'lock is {self.lock!r}; it must be "backend" or None')
+
+    def life(self, result: Any, now: float) -> tuple[float, float] | None:
+        """Give until when *result* is fresh and until when it is kept; None for "do not store"."""
+        ttl = seconds(self.ttl(result) if callable(self.ttl) else self.ttl)
+        if ttl == 0:
+            return None
+        if ttl is None:
+            return math.inf, math.inf
+        fresh_until = now + ttl * (1 - self.jitter * random.random())
+        return fresh_until, fresh_until + self._grace()
+
+    @property
+    def rest(self) -> float:
+        """Seconds for which a stale answer serves before a failed function is called again.
+
+        30, as RFC 8767 (serve-stale DNS) recommends, or the ttl if that is shorter.
+        """
+        ttl = None if callable(self.ttl) else seconds(self.ttl)
+        return _REST if ttl is None else min(_REST, ttl)
+
+    def _grace(self) -> float:
+        if self.stale_ttl is None:
+            return 0.0
+        grace = seconds(self.stale_ttl, "stale_ttl")
+        return math.inf if grace is None else grace
+
+    def _check_callables(self) -> None:
         if self.cache_if is not None and not callable(self.cache_if):
             raise TypeError(f"cache_if is {self.cache_if!r}; it must be a callable of the result")
         for name in ("ttl", "cache_if", "clock"):
             if iscoroutinefunction(getattr(self, name)):
                 raise TypeError(f"{name} is a coroutine function; it must be a plain one")
-        if not self.flight_timeout >= 0:
+
+    def _check_parts(self) -> None:
+        if self.refresh_ahead is not None and not 0 < _real(self.refresh_ahead) < 1:
             raise ValueError(
-                f"flight_timeout is {self.flight_timeout!r}; it must be seconds, 0 or more"
+                f"refresh_ahead is {self.refresh_ahead!r}; it must be the part of an answer's life "
+                f"after which it is made anew, more than 0 and less than 1, such as 0.8, or None"
+            )
+        if not 0 <= _real(self.jitter) < 1:
+            raise ValueError(
+                f"jitter is {self.jitter!r}; it must be the largest part of an answer's life to "
+                f"take off at random, from 0 to less than 1, such as 0.1"
             )
 
-    def lifetime(self, result: Any) -> float | None:
-        """Seconds for which *result* is fresh; None for ever, 0 for "do not store"."""
-        return seconds(self.ttl(result) if callable(self.ttl) else self.ttl)
+
+def patience(name: str, wanted: Any, *, least: float | None = None) -> float:
+    """Give *wanted* if it is a number of seconds to wait: above 0, or from *least* on."""
+    number = _real(wanted)
+    if not (number > 0 if least is None else number >= least):
+        limit = "more than 0" if least is None else f"{least:g} or more"
+        raise ValueError(f"{name} is {wanted!r}; it must be seconds, {limit}")
+    return number
 
 
-def seconds(ttl: Lifetime) -> float | None:
+def _real(wanted: Any) -> float:
+    is_number = isinstance(wanted, (int, float)) and not isinstance(wanted, bool)
+    return float(wanted) if is_number else math.nan
+
+
+def seconds(ttl: Lifetime, name: str = "ttl") -> float | None:
     """Give a ttl in seconds; None means "never expires", 0 "do not store".
 
     Reads seconds as a number, a `timedelta`, or text such as "90s", "10m", "1h30m", "7d"
@@ -67,21 +135,22 @@ def seconds(ttl: Lifetime) -> float | None:
     """
     if ttl is None:
         return None
-    number = _number(ttl)
+    number = _number(ttl, name)
     if math.isnan(number) or number < 0:
-        raise ValueError(f"ttl is {ttl!r}; it must be 0 (do not store), more, or None (for ever)")
+        meaning = "0 (do not store), more, or None (for ever)" if name == "ttl" else "0 or more"
+        raise ValueError(f"{name} is {ttl!r}; it must be {meaning}")
     return None if number > _FOR_EVER else number
 
 
-def _number(ttl: Any) -> float:
+def _number(ttl: Any, name: str) -> float:
     if isinstance(ttl, timedelta):
         return ttl.total_seconds()
     if isinstance(ttl, str):
-        return _read(ttl)
+        return _read(ttl, name)
     if isinstance(ttl, (int, float, Decimal, Fraction)) and not isinstance(ttl, bool):
         return _float(ttl)
     raise TypeError(
-        f"ttl is {ttl!r} of type {type(ttl).__name__}; give seconds, a timedelta, "
+        f"{name} is {ttl!r} of type {type(ttl).__name__}; give seconds, a timedelta, "
         f'text such as "1h30m", a callable of the result, or None'
     )
 
@@ -95,11 +164,11 @@ def _float(number: float | Decimal | Fraction) -> float:
         return math.nan
 
 
-def _read(text: str) -> float:
+def _read(text: str, name: str) -> float:
     compact = "".join(text.split()).lower()
     if not re.fullmatch(rf"(?:{_PART.pattern})+", compact):
         raise ValueError(
-            f'ttl is {text!r}; as text it must be numbers with units, such as "90s", "10m", '
+            f'{name} is {text!r}; as text it must be numbers with units, such as "90s", "10m", '
             f'"1h30m" or "7d" (units: {", ".join(_UNITS)})'
         )
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(compact))

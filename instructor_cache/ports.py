@@ -7,41 +7,102 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any
 
-from ._bridge import inline, threaded
-from .protocols import AnyBackend, AsyncBackend, AsyncClearable, Backend, Clearable
+from ._bridge import carried, inline
+from ._deadlines import in_time, in_workers
+from ._workers import Workers
+from .protocols import AnyBackend, AsyncBackend, Backend
 
+TIMEOUT = 0.5  # seconds that an operation may take where nobody says otherwise
+_CLEARING = 20  # timeouts that it may take to clear, which is many operations
 _WANTED = "a backend has get(key), set(key, value, ttl) and delete(key), or aget, aset and adelete"
+_OPERATIONS = ("get", "set", "delete", "clear", "swap")
+
+Operation = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A backend as the stack sees it: one colour, whatever lies behind.
+    """A backend as the stack sees it: one colour, whatever lies behind, in bounded time.
 
-    ``clear`` is None for a backend that can't.
+    ``clear`` and ``swap`` are None for a backend that can't.
+
+    Attributes:
+        is_local: Whether only this process sees what it keeps.
+        timeout: Seconds after which every operation but ``clear`` has ended or raised.
+        begin: Starts an operation, given by its name, in the background; gives its future.
     """
 
     get: Callable[[str], Awaitable[bytes | None]]
     set: Callable[[str, bytes, float | None], Awaitable[None]]
     delete: Callable[[str], Awaitable[None]]
     clear: Callable[[str], Awaitable[None]] | None
+    swap: Callable[[str, bytes | None, bytes | None, float | None], Awaitable[bool]] | None
+    is_local: bool
+    timeout: float
+    begin: Callable[..., Any]
 
 
-def open_port(backend: AnyBackend, *, for_async: bool) -> Port:
+def open_port(backend: AnyBackend, *, for_async: bool, timeout: float | None = None) -> Port:
     """Choose how *backend* is reached: natively, inline, or in a worker thread.
 
+    An operation may take *timeout* seconds; None leaves that to the backend, or is 0.5.
     Raises TypeError for an async-only backend under a sync function.
     """
+    own = float(getattr(backend, "timeout", TIMEOUT)) if is_bounded(backend) else None
+    limit = timeout if timeout is not None else TIMEOUT if own is None else own
+    is_punctual = own is not None and own <= limit
     if for_async and isinstance(backend, AsyncBackend):
-        clear = backend.aclear if isinstance(backend, AsyncClearable) else None
-        return Port(backend.aget, backend.aset, backend.adelete, clear)
+        return _native(backend, limit, is_punctual)
     if isinstance(backend, Backend) and not getattr(backend, "async_only", False):
-        face: Callable[..., Any] = threaded if for_async else inline
-        clear = face(backend.clear) if isinstance(backend, Clearable) else None
-        return Port(face(backend.get), face(backend.set), face(backend.delete), clear)
+        return _blocking(backend, limit, is_punctual and not for_async, for_async)
     raise TypeError(
         f"{type(backend).__name__} is async-only, so it can't cache a sync function; "
         f"make the function async, or use a backend that has get, set and delete"
     )
+
+
+def is_bounded(backend: object) -> bool:
+    """Whether *backend* promises to keep its own timeout; a subclass must promise it again."""
+    promise = getattr(backend, "__dict__", {}).get("bounded", vars(type(backend)).get("bounded"))
+    return promise is True
+
+
+def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
+    def face(name: str) -> Operation | None:
+        method = getattr(backend, f"a{name}", None)
+        if method is None or is_punctual:
+            return method
+        return in_time(method, _CLEARING * timeout if name == "clear" else timeout)
+
+    def begin(name: str, *args: Any) -> Any:
+        import asyncio
+
+        return asyncio.ensure_future(operations[name](*args))
+
+    operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+
+
+def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
+    workers = Workers(type(backend).__name__)
+
+    def face(name: str) -> Operation | None:
+        method = getattr(backend, name, None)
+        if method is None or is_direct:
+            return method and inline(method)
+        limit = _CLEARING * timeout if name == "clear" else timeout
+        return in_workers(method, limit, workers, for_async=for_async)
+
+    def begin(name: str, *args: Any) -> Any:
+        work = carried(getattr(backend, name))
+        return workers.submit(lambda: work(*args))
+
+    operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+
+
+def _is_local(backend: object) -> bool:
+    return getattr(backend, "is_local", False) is True
 
 
 def adapt(backend: object) -> AnyBackend:

@@ -12,6 +12,10 @@ class Backend(Protocol):
 
     A *ttl* is in seconds, greater than zero, or None for "until deleted". Keys are printable
     ASCII; values are opaque. Methods are called from many threads at once.
+
+    Every operation is watched, in a thread of its own for sync callers, and given up after the
+    tier's timeout. A class that says ``bounded = True`` in its own body promises that each ends or
+    raises within ``self.timeout`` seconds, and is called directly.
     """
 
     def get(self, key: str, /) -> bytes | None: ...
@@ -51,16 +55,18 @@ class AsyncClearable(Protocol):
 
 @runtime_checkable
 class Swappable(Protocol):
-    """Optional: changes a key only if it holds what is expected. Makes ``lock="backend"`` possible.
+    """Optional: changes a key only if it holds what the caller believes.
 
-    Atomically, for all threads, processes and hosts that use the store: if what is stored under
-    *key* is *old* (None: nothing live), store *new* with *ttl* (None: delete the key) and give
-    True; otherwise change nothing and give False.
+    Makes ``lock="backend"`` possible, and lets the first of several answers win.
     """
 
-    def swap(
-        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
-    ) -> bool: ...
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
+
+        Atomically, for every thread, process and host that uses the store. An expired value
+        counts as nothing.
+        """
+        ...
 
 
 @runtime_checkable

@@ -16,7 +16,8 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"events", "entry", "policy", "annotations", "_flights", "canonical"},
+    {"_workers", "_breaker", "_behind"},
+    {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
     {"description"},
     {"schema"},
     {"metrics", "backends.memory", "backends._file"},
@@ -32,7 +33,9 @@ LEVELS = [
     {"backends.disk"},
     {"backends"},
     {"ports"},
-    {"tiers"},
+    {"tiers", "_guard"},
+    {"_stack"},
+    {"_keeper", "_lock"},
     {"_engine"},
     {"cached"},
     {"_calls"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -75,8 +77,59 @@ def test_a_policy_reads_its_ttl_once():
     """A wrong ttl is told when the policy is made; a callable is asked for each result."""
     with pytest.raises(ValueError, match="parsecs"):
         Policy(ttl="5 parsecs")
-    assert Policy(ttl="1m").lifetime("anything") == 60
-    assert Policy(ttl=lambda result: f"{result}s").lifetime(5) == 5
+    assert Policy(ttl="1m").life("anything", 1000.0) == (1060.0, 1060.0)
+    assert Policy(ttl=lambda result: f"{result}s").life(5, 1000.0) == (1005.0, 1005.0)
+    assert Policy().life("anything", 1000.0) == (inf, inf)
+    assert Policy(ttl=0).life("anything", 1000.0) is None
+
+
+def test_an_answer_is_kept_after_its_ttl_for_the_stale_ttl():
+    """`stale_ttl` reads every form that `ttl` does; infinity keeps for ever."""
+    assert Policy(ttl=60, stale_ttl="1h").life("anything", 0.0) == (60.0, 3660.0)
+    assert Policy(ttl=60, stale_ttl=inf).life("anything", 0.0) == (60.0, inf)
+
+
+@given(jitter=st.floats(0, 0.99), ttl=st.floats(1, 10**6))
+def test_jitter_takes_a_part_of_the_life_off_and_none_of_the_grace(jitter: float, ttl: float):
+    """No answer outlives its ttl, none loses more than the jitter, each is kept as long after."""
+    life = Policy(ttl=ttl, jitter=jitter, stale_ttl=50).life("anything", 0.0)
+    assert life is not None
+    fresh_until, kept_until = life
+    assert ttl * (1 - jitter) - 1e-6 <= fresh_until <= ttl
+    assert kept_until == fresh_until + 50
+
+
+def test_jitter_spreads():
+    """A thousand answers of one moment expire in many."""
+    policy = Policy(ttl=1000, jitter=0.1)
+    lives = [life for _ in range(1000) if (life := policy.life("anything", 0.0))]
+    assert len({fresh_until for fresh_until, _ in lives}) > 900
+    assert min(lives)[0] < 920
+    assert max(lives)[0] > 980
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stale_ttl": -1}, "stale_ttl is -1; it must be 0 or more"),
+        ({"stale_ttl": "soon"}, "stale_ttl is 'soon'"),
+        ({"refresh_ahead": 1.0}, "refresh_ahead is 1.0"),
+        ({"refresh_ahead": 0}, "refresh_ahead is 0"),
+        ({"refresh_ahead": True}, "refresh_ahead is True"),
+        ({"jitter": 1.0}, "jitter is 1.0"),
+        ({"jitter": -0.1}, "jitter is -0.1"),
+        ({"jitter": nan}, "jitter is nan"),
+        ({"timeout": 0}, "timeout is 0; it must be seconds, more than 0"),
+        ({"timeout": "1s"}, "timeout is '1s'"),
+        ({"flight_timeout": -1}, "flight_timeout is -1; it must be seconds, 0 or more"),
+        ({"lock_lease": 0}, "lock_lease is 0"),
+        ({"lock": True}, 'lock is True; it must be "backend" or None'),
+    ],
+)
+def test_odd_options_are_refused(options: dict[str, Any], message: str):
+    """What can't be meant is told when the policy is made: what was found and what is wanted."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Policy(**options)
 
 
 def test_cache_if_must_be_callable():

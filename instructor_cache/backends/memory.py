@@ -30,6 +30,9 @@ class MemoryCache:
         clock: Seconds from any start; for tests.
     """
 
+    bounded = is_local = True
+    timeout = 0.0
+
     def __init__(
         self,
         maxsize: int | None = 1024,

@@ -1,0 +1,123 @@
+"""One tier in one colour, which never keeps a caller waiting and never hurts one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ._breaker import Breaker
+from ._bridge import Wait
+from .errors import BackendBusy, BackendClosed, BackendError
+from .events import Announcer
+from .ports import Port
+
+_PATIENCE = 0.02  # seconds to wait for a probe: one that works answers sooner
+
+
+class Failed:
+    """The type of `FAILED`, a backend's answer when it has none; an event has told why."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+FAILED = Failed()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Asks a backend, within its time, unless it is known to fail.
+
+    With *fail_open* its failures are events and FAILED; without it, BackendError.
+
+    Attributes:
+        name: What events call the tier.
+    """
+
+    name: str
+    port: Port
+    breaker: Breaker
+    wait: Wait
+    announce: Announcer
+    fail_open: bool
+
+    async def ask(self, operation: str, key: str, *args: Any) -> Any:
+        """Give what the backend answers to *operation*, or FAILED."""
+        breaker = self.breaker
+        if breaker.is_open:
+            return await self._probe(operation, key, *args)
+        start = monotonic()
+        try:
+            answer = await getattr(self.port, operation)(key, *args)
+        except Exception as error:
+            return self._survive(operation, key, error, monotonic() - start)
+        if breaker.failures:
+            self._recover(key)
+        return answer
+
+    async def _probe(self, operation: str, key: str, *args: Any) -> Any:
+        """Ask a backend that failed, in the background, if it is time to; wait only briefly."""
+        if not self.breaker.admits_probe(2 * self.port.timeout):
+            return self._leave_out(operation, key)
+        try:
+            asked = self.port.begin(operation, key, *args)
+        except Exception as error:
+            self.breaker.fail_probe(error)
+            return self._tell(operation, key, error)
+        asked.add_done_callback(partial(self._end_probe, key))
+        if not await self.wait(asked, _PATIENCE):
+            return self._leave_out(operation, key)
+        failure = asked.exception()
+        return asked.result() if failure is None else self._tell(operation, key, failure)
+
+    def _end_probe(self, key: str, probe: Any) -> None:
+        if probe.cancelled():
+            self.breaker.fail_probe(TimeoutError("the probe was cancelled"))
+        elif (error := probe.exception()) is None:
+            self._recover(key)
+        else:
+            self.breaker.fail_probe(error)
+
+    def _recover(self, key: str) -> None:
+        if self.breaker.succeed():
+            self.announce("closed", key, self.name)
+
+    def _survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
+        """The one place where a backend's failure becomes an event, or the caller's error."""
+        if isinstance(error, (BackendBusy, BackendClosed)):
+            return self._tell(operation, key, error)
+        has_opened = self.breaker.fail(error, seconds, self.port.timeout)
+        try:
+            return self._tell(operation, key, error)
+        finally:
+            if has_opened:
+                self.announce("opened", key, self.name, error=error)
+
+    def _tell(self, operation: str, key: str, error: BaseException) -> Failed:
+        if not self.fail_open:
+            raise BackendError(f"{self.name} failed to {operation} {key}: {error}") from error
+        self.announce("failure", key, self.name, error=error)
+        return FAILED
+
+    def _leave_out(self, operation: str, key: str) -> Failed:
+        """Go on without the backend; what was to be deleted is the only thing worth telling."""
+        error = self.breaker.error
+        if not self.fail_open:
+            raise BackendError(f"{self.name} is left out while it fails: {error}") from error
+        if operation in ("delete", "clear"):
+            self.announce("failure", key, self.name, error=error)
+        return FAILED
+
+
+_breakers: WeakKeyDictionary[Any, Breaker] = WeakKeyDictionary()
+
+
+def breaker_of(backend: Any) -> Breaker:
+    """Give the breaker that all who use *backend* share."""
+    try:
+        return _breakers.setdefault(backend, Breaker())
+    except TypeError:  # it can't be hashed or referred to weakly
+        return Breaker()

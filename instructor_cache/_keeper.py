@@ -1,0 +1,101 @@
+"""From what a function answered to what is kept, and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ._stack import Stack
+from .entry import Entry
+from .errors import UnstorableResultWarning
+from .events import Announcer
+from .policy import Policy
+from .protocols import Codec
+
+
+class Outcome(NamedTuple):
+    """What one flight brings home: the leader's result, and its payload for the followers."""
+
+    result: Any
+    payload: bytes | None
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Decides whether an answer is stored and for how long, and never loses one that was paid."""
+
+    codec: Callable[[], Codec]
+    stack: Stack
+    announce: Announcer
+    policy: Policy
+
+    def settled(self, key: str, answer: Any) -> Any:
+        """Give *answer* as a hit will give it."""
+        return self._survive(key, lambda: self.codec().settle(answer), answer)
+
+    def payload(self, key: str, result: Any) -> bytes | None:
+        """Give the form in which *result* is stored, or None if it is not to be."""
+        cache_if = self.policy.cache_if
+        if cache_if is not None and not self._survive(key, lambda: bool(cache_if(result)), False):
+            return None
+        return self.encode(key, result)
+
+    def encode(self, key: str, result: Any) -> bytes | None:
+        """Give the stored form of *result*, or None if there is none that would restore it."""
+        try:
+            return self.codec().encode(result)
+        except Exception as error:
+            self.announce("unstorable", key, error=error)
+            self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
+            return None
+
+    def entry(self, key: str, result: Any, payload: bytes, seconds: float) -> Entry | None:
+        """Give the entry to store, or None if its ttl is 0."""
+        now = self.policy.clock()
+        life = self._survive(key, lambda: self.policy.life(result, now), None)
+        if life is None:
+            return None
+        fresh_until, kept_until = life
+        return Entry(payload, now, fresh_until, kept_until, seconds)
+
+    async def keep(
+        self, key: str, result: Any, payload: bytes, seconds: float, instead_of: Entry | None
+    ) -> bool:
+        """Store an answer unless another came first; tell whether there is one now."""
+        if (entry := self.entry(key, result, payload, seconds)) is None:
+            return False
+        kept = await self.stack.keep(key, entry, instead_of)
+        if kept is entry:
+            self.announce("stored", key, seconds=seconds)
+        return kept is not None
+
+    async def put(self, key: str, result: Any, payload: bytes, seconds: float = 0.0) -> bool:
+        """Store an answer in place of any other; tell whether a tier took it."""
+        if (entry := self.entry(key, result, payload, seconds)) is None:
+            return False
+        is_kept = await self.stack.set(key, entry)
+        if is_kept:
+            self.announce("stored", key, seconds=seconds)
+        return is_kept
+
+    def copy_of(self, outcome: Outcome) -> Any:
+        """Give an independent copy: results are mutable, and each caller owns one."""
+        if outcome.payload is not None:
+            return self.codec().decode(outcome.payload)
+        try:
+            return copy.deepcopy(outcome.result)
+        except Exception:
+            return outcome.result
+
+    def _survive(self, key: str, ask: Callable[[], Any], otherwise: Any) -> Any:
+        """What the user's own callable says; if it raises, *otherwise*: the answer is paid for."""
+        try:
+            return ask()
+        except Exception as error:
+            if not self.policy.fail_open:
+                raise
+            self.announce("failure", key, error=error)
+            return otherwise

@@ -1,0 +1,174 @@
+"""All tiers of a function in its colour: where entries are looked for, and where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from ._bridge import ASYNC, Colour
+from ._guard import FAILED, Guard, breaker_of
+from .entry import Entry
+from .errors import CorruptEntry
+from .events import Announcer
+from .policy import Policy
+from .ports import open_port
+from .tiers import Tier
+
+_ROUNDS = 3  # against others who write the same key: then we overwrite
+
+
+class Found(NamedTuple):
+    """An entry, the tier that had it, and whether it was copied to nearer ones."""
+
+    entry: Entry
+    tier: str
+    copied: bool = False
+
+
+class Shelf(NamedTuple):
+    """A tier's guard, and the longest time in seconds that the tier keeps an entry, or None."""
+
+    guard: Guard
+    ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What the engine talks to: every tier, nearest first; a failing one counts as empty."""
+
+    shelves: tuple[Shelf, ...]
+    announce: Announcer
+    clock: Callable[[], float]
+
+    @classmethod
+    def open(
+        cls, tiers: tuple[Tier, ...], colour: Colour, announce: Announcer, policy: Policy
+    ) -> Stack:
+        """Open every tier in one colour."""
+
+        def shelf(tier: Tier) -> Shelf:
+            timeout = policy.timeout if tier.timeout is None else tier.timeout
+            port = open_port(tier.backend, for_async=colour is ASYNC, timeout=timeout)
+            breaker, fail_open = breaker_of(tier.backend), policy.fail_open
+            return Shelf(
+                Guard(tier.name, port, breaker, colour.wait, announce, fail_open), tier.ttl
+            )
+
+        return cls(tuple(map(shelf, tiers)), announce, policy.clock)
+
+    def shared(self) -> Guard | None:
+        """Give the farthest tier that other processes see and in which locks can be kept."""
+        for guard, _ in reversed(self.shelves):
+            if guard.port.swap is not None and not guard.port.is_local:
+                return guard
+        return None
+
+    async def get(self, key: str, *, fill: bool = True) -> Found | None:
+        """Give the fresh entry of the nearest tier that has one.
+
+        It is copied to the nearer tiers for the time it has left, unless *fill* is False.
+        """
+        for depth, (guard, _) in enumerate(self.shelves):
+            raw = await guard.ask("get", key)
+            if raw is None or raw is FAILED:
+                continue
+            entry = await self._read(guard, key, raw)
+            if entry is not None and entry.is_fresh(self.clock()):
+                copied = fill and await self._put(self.shelves[:depth], key, entry)
+                return Found(entry, guard.name, copied)
+        return None
+
+    async def get_kept(self, key: str) -> Found | None:
+        """Give the entry that would answer if the function failed: the freshest that is kept."""
+        found: list[Found] = []
+        for guard, _ in self.shelves:
+            raw = await guard.ask("get", key)
+            entry = await self._read(guard, key, raw) if isinstance(raw, bytes) else None
+            if entry is not None and entry.is_kept(self.clock()):
+                found.append(Found(entry, guard.name))
+        return max(found, key=lambda each: each.entry.fresh_until, default=None)
+
+    async def set(self, key: str, entry: Entry) -> bool:
+        """Write to every tier, the farthest first; tell whether any took it."""
+        return await self._put(self.shelves, key, entry)
+
+    async def keep(self, key: str, entry: Entry, instead_of: Entry | None = None) -> Entry | None:
+        """Write *entry* unless another answer came first; give the one that is kept, if any.
+
+        The farthest tier that can compare and swap decides: a fresh entry there, other than
+        *instead_of*, stays, and is what the nearer tiers get.
+        """
+        for depth in reversed(range(len(self.shelves))):
+            if self.shelves[depth].guard.port.swap is None:
+                continue
+            kept = await self._contend(self.shelves[depth], key, entry, instead_of)
+            if kept is not None:
+                await self._put(self.shelves[:depth] + self.shelves[depth + 1 :], key, kept)
+                return kept
+        return entry if await self._put(self.shelves, key, entry) else None
+
+    async def delete(self, key: str) -> None:
+        """Delete from every tier; the farthest first, or a reader could refill a near one."""
+        for guard, _ in reversed(self.shelves):
+            await guard.ask("delete", key)
+
+    async def clear(self, prefix: str) -> None:
+        """Delete every key that begins with *prefix*, in every tier."""
+        for guard, _ in self.shelves:
+            if guard.port.clear is None:
+                raise TypeError(f"{guard.name} can't be cleared: it has no method clear(prefix)")
+        for guard, _ in reversed(self.shelves):
+            await guard.ask("clear", prefix)
+
+    async def _read(self, guard: Guard, key: str, raw: bytes) -> Entry | None:
+        entry = await self._unpack(guard, key, raw)
+        if entry is None or not entry.is_unforeseen(now := self.clock()):
+            return entry
+        entry = entry.seen(now)
+        left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
+        await guard.ask("set", key, entry.pack(key), left)
+        return entry
+
+    async def _unpack(self, guard: Guard, key: str, raw: bytes) -> Entry | None:
+        try:
+            return Entry.unpack(key, raw)
+        except CorruptEntry as error:
+            self.announce("corrupt", key, guard.name, error=error)
+            await guard.ask("delete", key)
+            return None
+
+    async def _put(self, shelves: tuple[Shelf, ...], key: str, entry: Entry) -> bool:
+        if not shelves:
+            return False
+        raw, has_written = entry.pack(key), False
+        for guard, ttl in reversed(shelves):
+            left = _shorter(ttl, entry.ttl(self.clock()))
+            if left is None or left > 0:
+                has_written |= await guard.ask("set", key, raw, left) is not FAILED
+        return has_written
+
+    async def _contend(
+        self, shelf: Shelf, key: str, entry: Entry, instead_of: Entry | None
+    ) -> Entry | None:
+        """Write *entry* where others may do the same; give whichever was first, or None."""
+        raw, left = entry.pack(key), _shorter(shelf.ttl, entry.ttl(self.clock()))
+        there: bytes | None = None
+        for _ in range(_ROUNDS if left is None or left > 0 else 0):
+            has_swapped = await shelf.guard.ask("swap", key, there, raw, left)
+            if has_swapped or has_swapped is FAILED:
+                return entry if has_swapped else None
+            there = await shelf.guard.ask("get", key) or None
+            other = None if there is None else await self._unpack(shelf.guard, key, there)
+            if other is None:
+                there = None
+            elif other.is_fresh(self.clock()) and other != instead_of:
+                return other
+        return None
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -1,0 +1,113 @@
+"""Daemon threads for work that may block: work that never ends keeps a thread, and nobody else."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from ._fork import renew_after_fork
+from .errors import BackendBusy
+
+T = TypeVar("T")
+
+_LIMIT = 32  # threads of one pool
+_LINGER = 0.25  # seconds that an idle thread stays
+_STUCK = 5.0  # seconds without any progress after which no more work is queued
+
+
+class Job(Future[T], Generic[T]):
+    """Work that is queued, under way or done."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__()
+        self._work = work
+        self._context = copy_context()
+        self.started_at: float | None = None
+
+    def run(self) -> None:
+        """Do the work, unless nobody waits for it any more."""
+        self.started_at = monotonic()
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            self.set_result(self._context.run(self._work))
+        except BaseException as error:
+            self.set_exception(error)
+
+
+class Workers:
+    """Up to 32 threads that end soon after the work does.
+
+    Not a `ThreadPoolExecutor`: that one's threads are waited for when the interpreter ends, so a
+    disk that hangs would hang the whole program; and nobody else's work waits behind ours.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = f"instructor_cache-{name}"
+        self._renew()
+        renew_after_fork(self, Workers._renew)
+
+    def submit(self, work: Callable[[], T]) -> Job[T]:
+        """Have *work* done; raise BackendBusy if all threads hang in earlier work."""
+        job = Job(work)
+        with self._lock:
+            if self._idle or self._threads < _LIMIT:
+                self.progress_at = monotonic()
+                self._begin(job)
+            elif monotonic() - self.progress_at > _STUCK:
+                raise BackendBusy(f"none of {_LIMIT} operations came back for {_STUCK:g} s")
+            else:
+                self._queue.append(job)
+        return job
+
+    def time_left(self, job: Job[Any], timeout: float) -> float:
+        """Seconds that *job* may still take if work may take *timeout* once it is begun."""
+        began = self.progress_at if job.started_at is None else job.started_at
+        return began + timeout - monotonic()
+
+    def _begin(self, job: Job[Any]) -> None:
+        if self._idle:
+            return self._idle.pop().put(job)
+        thread = threading.Thread(target=self._serve, args=(job,), name=self._name, daemon=True)
+        thread.start()
+        self._threads += 1
+
+    def _serve(self, first: Job[Any]) -> None:
+        job: Job[Any] | None = first
+        inbox: SimpleQueue[Job[Any]] = SimpleQueue()
+        while job is not None:
+            job.run()
+            job = None  # or its result would be kept while we wait
+            job = self._next(inbox)
+
+    def _next(self, inbox: SimpleQueue[Job[Any]]) -> Job[Any] | None:
+        with self._lock:
+            self.progress_at = monotonic()
+            if self._queue:
+                return self._queue.popleft()
+            self._idle.append(inbox)
+        try:
+            return inbox.get(timeout=_LINGER)
+        except Empty:
+            return self._leave(inbox)
+
+    def _leave(self, inbox: SimpleQueue[Job[Any]]) -> Job[Any] | None:
+        with self._lock:
+            if inbox not in self._idle:
+                return inbox.get()  # work came at the last moment
+            self._idle.remove(inbox)
+            self._threads -= 1
+            return None
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[Job[Any]]] = []
+        self._queue: deque[Job[Any]] = deque()
+        self._threads = 0
+        self.progress_at = monotonic()

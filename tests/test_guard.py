@@ -1,0 +1,499 @@
+"""A failing tier hurts nobody: every operation ends in time, and what fails is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Colour
+from pydantic import BaseModel
+
+from instructor_cache import BackendError, CacheMetrics, Event, MemoryCache, Tier, instructor_cache
+from instructor_cache._breaker import Breaker
+from instructor_cache._workers import Workers
+from instructor_cache.errors import BackendBusy, BackendClosed
+from instructor_cache.testing import FaultyBackend
+
+
+class User(BaseModel):
+    name: str
+
+
+class Case:
+    """A cached function over a backend that fails on demand, its calls and its events."""
+
+    def __init__(self, colour: Colour, **options: Any) -> None:
+        self.calls: list[str] = []
+        self.events: list[Event] = []
+        self.faulty = FaultyBackend(MemoryCache(None))
+        self._colour = colour
+
+        def extract(text: str) -> User:
+            self.calls.append(text)
+            return User(name=text)
+
+        tier = Tier(self.faulty, timeout=options.pop("timeout", 0.1), name="faulty")
+        options = {"observer": self.events.append, **options}
+        self.cached: Any = instructor_cache(tier, **options)(colour.function(extract))
+
+    async def ask(self, text: str = "ada") -> float:
+        """The seconds that a call takes, which answers what it should."""
+        start = time.perf_counter()
+        user = await self._colour.call(self.cached, text)
+        assert user == User(name=text)
+        return time.perf_counter() - start
+
+    def count(self, kind: str) -> int:
+        return sum(event.kind == kind for event in self.events)
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait until *condition* holds, as it must within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.005)
+
+
+# -- deadlines ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["get", "set"])
+async def test_a_silent_backend_costs_one_timeout(colour: Colour, operation: str):
+    """The first call waits for it once; its own answer comes back, and an event names the tier."""
+    case = Case(colour)
+    with case.faulty.silent(on=operation):
+        assert await case.ask() < 0.1 + 0.15
+        failures = [event for event in case.events if event.kind == "failure"]
+        assert [(type(e.error), str(e.error), e.tier) for e in failures] == [
+            (TimeoutError, "no answer within 0.1 s", "faulty")
+        ]
+
+
+async def test_a_silent_tier_costs_nothing_after_the_first_call(colour: Colour):
+    """900 more calls take 2 ms each at most, on average, and the tier is asked a few times only."""
+    case = Case(colour, timeout=0.5)
+    with case.faulty.silent():
+        assert await case.ask("first") < 0.5 + 0.2
+        assert statistics.mean([await case.ask(f"{n}") for n in range(900)]) < 0.002
+    assert sum(case.faulty.calls.values()) < 20
+    assert case.count("opened") == 1
+
+
+async def test_concurrent_first_calls_wait_once_each(colour: Colour):
+    """Fifty callers that meet the silence together are held up for one timeout together."""
+    case = Case(colour, timeout=0.2)
+    start = time.perf_counter()
+    with case.faulty.silent():
+        if colour.is_async:
+            await asyncio.gather(*(case.cached(f"{n}") for n in range(50)))
+        else:
+            threads = [threading.Thread(target=case.cached, args=(f"{n}",)) for n in range(50)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert time.perf_counter() - start < 0.2 + 0.6
+    assert len(case.calls) == 50
+
+
+async def test_a_tier_that_was_only_slow_is_back_at_once(colour: Colour):
+    """One late reply does not make the next calls pay again: the first probe finds it working."""
+    case = Case(colour)
+    await case.ask()
+    with case.faulty.slow(0.3, on="get", times=1):
+        await case.ask()
+    case.calls.clear()
+    for _ in range(50):
+        await case.ask()
+    assert len(case.calls) <= 1
+    assert case.count("closed") == 1
+
+
+async def test_a_slow_tier_within_its_time_is_used(colour: Colour):
+    """Slow is not failing: a tier that takes most of its timeout still gives hits."""
+    case = Case(colour, timeout=0.5)
+    await case.ask()
+    with case.faulty.slow(0.1, on="get"):
+        for _ in range(3):
+            await case.ask()
+    assert len(case.calls) == 1
+    assert case.count("failure") == case.count("opened") == 0
+
+
+# -- the breaker -------------------------------------------------------------------------
+
+
+async def test_a_refusing_tier_is_left_out_after_ten_failures(colour: Colour):
+    """Quick failures are cheap, but not for ever: then the tier is asked by probes only."""
+    case = Case(colour)
+    with case.faulty.failing(ConnectionError("refused")):
+        for n in range(200):
+            await case.ask(f"{n}")
+    assert 10 <= sum(case.faulty.calls.values()) < 20
+    assert case.count("opened") == 1
+
+
+async def test_a_tier_that_recovers_is_used_again_by_itself(colour: Colour):
+    """Within 5 seconds of its recovery it gives hits, and an event says that it is back."""
+    case = Case(colour)
+    await case.ask()
+    with case.faulty.failing():
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:  # long enough for the probes to become rare
+            await case.ask()
+            await asyncio.sleep(0.01)
+    healed = time.monotonic()
+    while not case.count("closed"):
+        await case.ask()
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - healed < 5
+    case.calls.clear()
+    await case.ask()
+    assert case.calls == []
+
+
+async def test_after_five_idle_seconds_the_first_call_is_a_hit():
+    """A probe that works is a hit: nobody has to pay to find out that the tier is back."""
+    case = Case(Colour("sync"))
+    await case.ask()
+    with case.faulty.silent():
+        for _ in range(5):
+            await case.ask()
+    breaker = _breaker(case)
+    assert breaker.is_open
+    breaker._due = time.monotonic()  # the longest wait is over
+    breaker._probed_at = None
+    case.calls.clear()
+    await case.ask()
+    assert case.calls == []
+
+
+def _breaker(case: Case) -> Breaker:
+    calls = case.cached.cache_get.__wrapped__.__self__
+    breaker: Breaker = calls.engine.stack.shelves[0].guard.breaker
+    return breaker
+
+
+def test_probes_come_in_growing_jittered_steps():
+    """0, then 0.25 to 4 seconds, doubling, shortened by up to a half; never more than 4."""
+    waits: list[list[float]] = []
+    for _ in range(200):
+        breaker = Breaker()
+        assert breaker.fail(TimeoutError(), 0.5, 0.5)
+        steps = [breaker._due]
+        for _ in range(8):
+            start = time.monotonic()
+            breaker.fail_probe(TimeoutError())
+            steps.append(breaker._due - start)
+        waits.append(steps)
+    for n, longest in enumerate([0, 0.25, 0.5, 1, 2, 4, 4, 4, 4]):
+        step = [each[n] for each in waits]
+        assert longest / 2 - 0.01 <= min(step) <= max(step) <= longest + 0.01
+        assert longest == 0 or max(step) - min(step) > longest / 4
+
+
+def test_a_probe_that_never_comes_back_has_failed():
+    """Another one is due later."""
+    breaker = Breaker()
+    breaker.fail(TimeoutError(), 1, 1)
+    assert breaker.admits_probe(timeout=0.05)
+    assert breaker.state == "half-open"
+    assert not breaker.admits_probe(timeout=0.05)
+    time.sleep(0.06)
+    assert not breaker.admits_probe(timeout=0.05)
+    assert breaker.state == "open"
+    time.sleep(0.26)
+    assert breaker.admits_probe(timeout=0.05)
+
+
+async def test_all_functions_of_a_backend_share_its_breaker(colour: Colour):
+    """What one function has found out, the next one does not pay for."""
+    one = Case(colour)
+
+    def other(text: str) -> User:
+        return User(name=text)
+
+    second: Any = instructor_cache(Tier(one.faulty, timeout=0.1))(colour.function(other))
+    with one.faulty.silent():
+        await one.ask()
+        start = time.perf_counter()
+        await colour.call(second, "ada")
+        assert time.perf_counter() - start < 0.08
+
+
+async def test_busy_and_closed_are_no_failures_of_the_backend(colour: Colour):
+    """Saturation of our own pool, and our own close, never open the breaker."""
+    for error in (BackendBusy("all 50 connections are busy"), BackendClosed("closed")):
+        case = Case(colour)
+        with case.faulty.failing(error):
+            for n in range(30):
+                await case.ask(f"{n}")
+        assert case.count("opened") == 0
+        assert case.count("failure") > 30
+
+
+async def test_an_occasional_failure_opens_nothing(colour: Colour):
+    """A success in between starts the count anew: failures count in a row."""
+    case = Case(colour)
+    with case.faulty.failing(when=[True, False] * 100):
+        for n in range(100):
+            await case.ask(f"{n}")
+    assert case.count("failure") == 100
+    assert case.count("opened") == 0
+
+
+async def test_a_write_that_fails_leaves_reads_alone(colour: Colour):
+    """A store that is full or read-only still answers with what it holds."""
+    case = Case(colour)
+    await case.ask("kept")
+    with case.faulty.failing(OSError("disk full"), on="set"):
+        for n in range(30):
+            await case.ask(f"{n}")
+        case.calls.clear()
+        await case.ask("kept")
+    assert case.calls == []
+
+
+async def test_fail_closed_tells_at_once(colour: Colour):
+    """With `fail_open=False` a tier that is left out raises, naming what opened it."""
+    case = Case(colour, fail_open=False)
+    with case.faulty.silent():
+        with pytest.raises(BackendError, match=r"faulty failed to get .* no answer within 0.1 s"):
+            await case.ask()
+        start = time.perf_counter()
+        with pytest.raises(BackendError, match=r"faulty is left out while it fails"):
+            await case.ask()
+        assert time.perf_counter() - start < 0.08
+
+
+async def test_metrics_tell_what_is_open(colour: Colour):
+    """`CacheMetrics` counts failures by tier and names the tiers that are left out."""
+    metrics = CacheMetrics()
+    case = Case(colour, observer=metrics)
+    with case.faulty.failing(times=10):
+        for n in range(5):
+            await case.ask(f"{n}")
+        assert metrics.get_stats()["failures"] == {"faulty": 10}
+        assert metrics.get_stats()["open_tiers"] == ["faulty"]
+    await case.ask("back")
+    assert metrics.get_stats()["open_tiers"] == []
+
+
+async def test_an_invalidation_that_can_not_reach_a_tier_is_told(colour: Colour):
+    """Leaving out a read is harmless; leaving out a delete is an event, each time."""
+    case = Case(colour)
+    await case.ask()
+    with case.faulty.silent():
+        await case.ask()
+        case.events.clear()
+        await case._colour.call(case.cached.cache_invalidate, "ada")
+    assert case.count("failure") >= 1
+
+
+# -- the loop is never blocked -----------------------------------------------------------
+
+
+class SyncOnly:
+    """The sync face of a memory, which may stall."""
+
+    def __init__(self) -> None:
+        self._memory = MemoryCache(None)
+        self.stall = 0.0
+
+    def get(self, key: str, /) -> bytes | None:
+        time.sleep(self.stall)
+        return self._memory.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
+        time.sleep(self.stall)
+        self._memory.set(key, value, ttl)
+
+    def delete(self, key: str, /) -> None:
+        time.sleep(self.stall)
+        self._memory.delete(key)
+
+
+async def test_a_stalling_disk_delays_no_other_task():
+    """While a sync-only backend stalls for 2 s, no task waits for 50 ms, nor do others' threads."""
+    backend = SyncOnly()
+
+    @instructor_cache(backend)
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    await extract("warm")
+    backend.stall = 2.0
+    lags: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.005)
+            lags.append(time.perf_counter() - start - 0.005)
+
+    async def use_threads() -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.to_thread(int)
+            lags.append(time.perf_counter() - start)
+            await asyncio.sleep(0.005)
+
+    watchers = [asyncio.create_task(watch()), asyncio.create_task(use_threads())]
+    start = time.perf_counter()
+    users = await asyncio.gather(*(extract(f"{n}") for n in range(100)))
+    took = time.perf_counter() - start
+    for watcher in watchers:
+        watcher.cancel()
+    assert [user.name for user in users] == [f"{n}" for n in range(100)]
+    assert took < 2.0
+    assert max(lags) < 0.05
+
+
+async def test_thousands_of_reads_wait_their_turn():
+    """Waiting for a free thread is not the backend's silence: every warm read is a hit."""
+    backend, calls = SyncOnly(), []
+
+    @instructor_cache(backend)
+    async def extract(n: int) -> User:
+        calls.append(n)
+        return User(name=str(n))
+
+    await asyncio.gather(*(extract(n) for n in range(3000)))
+    calls.clear()
+    await asyncio.gather(*(extract(n) for n in range(3000)))
+    assert calls == []
+
+
+async def test_a_loop_that_was_held_up_blames_no_backend():
+    """Time in which the loop did not run is not counted against a reply that came."""
+
+    class Native:
+        async def aget(self, key: str, /) -> bytes | None:
+            await asyncio.sleep(0.01)
+            return None
+
+        async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
+        async def adelete(self, key: str, /) -> None: ...
+
+    events: list[Event] = []
+
+    @instructor_cache(Tier(Native(), timeout=0.1), observer=events.append)
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    asking = asyncio.create_task(extract("ada"))
+    await asyncio.sleep(0.005)
+    time.sleep(0.3)  # somebody blocks the loop
+    await asking
+    assert [event.kind for event in events if event.kind == "failure"] == []
+
+
+async def test_a_native_backend_that_refuses_to_be_cancelled_is_left_behind():
+    """A coroutine that swallows its cancellation holds up nobody."""
+    leave = asyncio.Event()
+
+    class Stubborn:
+        async def aget(self, key: str, /) -> bytes | None:
+            while not leave.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await leave.wait()
+            return None
+
+        async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
+        async def adelete(self, key: str, /) -> None: ...
+
+    @instructor_cache(Tier(Stubborn(), timeout=0.05))
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    start = time.perf_counter()
+    await extract("ada")
+    assert time.perf_counter() - start < 0.3
+    leave.set()
+
+
+async def test_a_cancelled_caller_cancels_its_operation():
+    """Nothing goes on in the background for a caller who is gone."""
+    cancelled = asyncio.Event()
+
+    class Native:
+        async def aget(self, key: str, /) -> bytes | None:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return None
+
+        async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
+        async def adelete(self, key: str, /) -> None: ...
+
+    @instructor_cache(Tier(Native(), timeout=5))
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    asking = asyncio.create_task(extract("ada"))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.wait_for(cancelled.wait(), 1)
+
+
+# -- worker threads ----------------------------------------------------------------------
+
+
+def test_workers_end_soon_after_the_work():
+    """Idle threads do not stay."""
+    workers = Workers("test")
+    assert [job.result(5) for job in [workers.submit(lambda: 1) for _ in range(40)]] == [1] * 40
+    deadline = time.monotonic() + 3
+    while any("instructor_cache-test" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert workers.submit(lambda: 2).result(5) == 2
+
+
+def test_work_never_waits_behind_work_that_hangs():
+    """A thread is found for each job while there are any; none is handed to a busy one."""
+    workers, leave = Workers("test"), threading.Event()
+    for _ in range(100):
+        workers.submit(int).result(5)
+    hanging = [workers.submit(leave.wait) for _ in range(31)]
+    for _ in range(100):
+        assert workers.submit(lambda: 7).result(1) == 7
+    leave.set()
+    assert all(job.result(5) for job in hanging)
+
+
+def test_workers_that_all_hang_take_no_more_work():
+    """A queue that nobody works off does not grow for ever."""
+    workers, leave = Workers("test"), threading.Event()
+    hanging = [workers.submit(leave.wait) for _ in range(32)]
+    queued = workers.submit(lambda: 7)
+    workers.progress_at -= 10
+    with pytest.raises(BackendBusy, match="none of 32 operations came back"):
+        workers.submit(int)
+    leave.set()
+    assert queued.result(5) == 7
+    assert all(job.result(5) for job in hanging)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_workers_and_breakers_of_its_own():
+    """Threads do not survive a fork: the child starts its own, whatever the parent's do."""
+    workers, leave = Workers("test"), threading.Event()
+    hanging = [workers.submit(leave.wait) for _ in range(32)]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if workers.submit(lambda: 7).result(5) == 7 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    leave.set()
+    assert all(job.result(5) for job in hanging)
