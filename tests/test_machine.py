@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
@@ -31,6 +31,8 @@ from instructor_cache import (
     TieredCache,
     instructor_cache,
 )
+from instructor_cache._bridge import drive
+from instructor_cache._guard import breaker_of
 from instructor_cache.testing import FaultyBackend
 
 
@@ -60,10 +62,23 @@ Question = tuple[str, int]  # the function's name and its argument
 
 
 class Kept(NamedTuple):
-    """An answer as the cache should keep it."""
+    """An answer as a tier should keep it."""
 
     serial: int
+    made_at: float
     fresh_until: float
+    kept_until: float
+    seen_at: float = 0.0  # when it was first seen by a clock that had been put back
+    is_stale: bool = False
+
+    def age(self, now: float) -> float:
+        return now - (self.made_at if now >= self.made_at else self.seen_at)
+
+    def is_fresh(self, now: float) -> bool:
+        return self.age(now) < self.fresh_until - self.made_at
+
+    def is_kept(self, now: float) -> bool:
+        return self.age(now) < self.kept_until - self.made_at
 
 
 @dataclass
@@ -76,17 +91,21 @@ class ModelTier:
     drops: bool  # whether it drops what it finds expired, and so can't find it again
     held: dict[Question, tuple[Kept, float]] = field(default_factory=dict)
 
-    def get(self, question: Question) -> Kept | None:
+    def get(self, question: Question, now: float) -> Kept | None:
         kept, expires = self.held.get(question, (None, inf))
-        if self.clock.now < expires:
-            return kept
-        if self.drops:
-            del self.held[question]
-        return None
+        if kept is None:
+            return None
+        if self.clock.now >= expires:
+            if self.drops:
+                del self.held[question]
+            return None
+        if now < kept.made_at and not 0 < kept.seen_at <= now:  # its life begins anew, once
+            kept = kept._replace(seen_at=now)
+            self.set(question, kept, kept.kept_until - now)
+        return kept
 
-    def set(self, question: Question, kept: Kept, now: float) -> None:
-        left = min(self.ttl, kept.fresh_until - now)
-        if left > 0:
+    def set(self, question: Question, kept: Kept, left: float) -> None:
+        if (left := min(self.ttl, left)) > 0:
             self.held[question] = kept, self.clock.now + left
 
 
@@ -98,16 +117,28 @@ class Model:
 
     def find(self, question: Question, *, fill: bool = True) -> tuple[Kept, str] | None:
         for depth, tier in enumerate(self.tiers):
-            kept = tier.get(question)
-            if kept is not None and self.wall.now < kept.fresh_until:
-                for nearer in self.tiers[:depth] if fill else ():
-                    nearer.set(question, kept, self.wall.now)
+            kept = tier.get(question, self.wall.now)
+            if kept is not None and kept.is_fresh(self.wall.now):
+                self.set(question, kept, self.tiers[:depth] if fill else ())
                 return kept, tier.name
         return None
 
-    def set(self, question: Question, kept: Kept) -> None:
-        for tier in self.tiers:
-            tier.set(question, kept, self.wall.now)
+    def fall_back(self, question: Question, rest: float) -> tuple[Kept, str] | None:
+        """What is given in place of an error; an old answer serves for a while from now on."""
+        now = self.wall.now
+        found = [(tier.get(question, now), tier.name) for tier in self.tiers]
+        usable = [(kept, name) for kept, name in found if kept is not None and kept.is_kept(now)]
+        if not usable:
+            return None
+        kept, name = max(usable, key=lambda each: each[0].fresh_until)
+        if not kept.is_fresh(now):
+            until = min(kept.made_at + kept.age(now) + rest, kept.kept_until)
+            self.set(question, kept._replace(fresh_until=until, is_stale=True), self.tiers)
+        return kept, name
+
+    def set(self, question: Question, kept: Kept, tiers: tuple[ModelTier, ...]) -> None:
+        for tier in tiers:
+            tier.set(question, kept, kept.kept_until - kept.made_at - kept.age(self.wall.now))
 
     def delete(self, question: Question) -> None:
         for tier in self.tiers:
@@ -117,9 +148,14 @@ class Model:
 # -- the machine -----------------------------------------------------------------------------
 
 FUNCTIONS = ("plain", "picky")
-_QUESTIONS = st.tuples(st.sampled_from(FUNCTIONS), st.integers(0, 2))
+_QUESTIONS = st.sampled_from(  # most of the time one, or its story would never get long
+    [("plain", 0)] * 6 + [(name, n) for name in FUNCTIONS for n in range(3)]
+)
 _INSIDE = ["nothing"] * 4 + ["invalidate", "clear", "set", "refresh", "same", "other", "wait"]
 _SECONDS = st.sampled_from([0.0, 1.0, 19.0, 21.0, 61.0, 290.0])
+
+# A call that fails after these still deletes what they stored: see test_single_flight.py.
+LATER_WORDS = ("set", "refresh")
 
 FAULTS: dict[str, Callable[[FaultyBackend], object]] = {
     "failing": lambda tier: tier.failing(),
@@ -137,9 +173,29 @@ FAULTS: dict[str, Callable[[FaultyBackend], object]] = {
 }
 
 
+TTL, GRACE, REST = 60.0, 120.0, 30.0  # of the plain function
+
+
 def picky_ttl(answer: Answer) -> float | None:
     """Question 0 is never kept, 1 for five minutes, 2 for ever."""
     return (0.0, 300.0, None)[answer.n]
+
+
+def life(question: Question, now: float) -> tuple[float, float] | None:
+    """Until when an answer to *question* is fresh, and until when it is kept."""
+    if question[0] == "plain":
+        return now + TTL, now + TTL + GRACE
+    if question[1] == 0:
+        return None
+    return (now + 300.0, now + 300.0) if question[1] == 1 else (inf, inf)
+
+
+@dataclass
+class UnderWay:
+    """A call that has begun: its answer is not kept if there are later words on the question."""
+
+    question: Question
+    is_overtaken: bool = False
 
 
 class TwoFunctions(RuleBasedStateMachine):
@@ -169,22 +225,22 @@ class TwoFunctions(RuleBasedStateMachine):
             ModelTier("middle", self.wall, inf, drops=not self.with_disk),
             ModelTier("far", self.steady, 1000.0, drops=True),
         )
-        self.made: dict[Question, dict[int, float]] = {}  # fresh until, by serial
+        self.made: dict[Question, dict[int, tuple[float, float]]] = {}  # fresh and kept until
         self.floor: dict[Question, int] = {}  # the least serial that may be served
         self.certain = {(name, n) for name in FUNCTIONS for n in range(3)}
         self.serial = self.calls = 0
         self.script: list[tuple[str, bool]] = []  # what the next calls do inside
-        self.overtaken: list[tuple[Question, list[bool]]] = []  # calls under way
-        self.hits: list[str] = []
+        self.under_way: list[UnderWay] = []
+        self.hits: list[tuple[str, str]] = []
         self.functions = {name: self.make(name) for name in FUNCTIONS}
 
     def make(self, name: str) -> Any:
         def body(n: int) -> Answer:
-            return self.body(name, n)
+            return drive(self.body((name, n)))
 
         async def abody(n: int) -> Answer:
             await asyncio.sleep(0)
-            return self.body(name, n)
+            return await self.body((name, n))
 
         func: Any = abody if self.is_async else body
         func.__name__ = func.__qualname__ = name
@@ -196,15 +252,17 @@ class TwoFunctions(RuleBasedStateMachine):
         )
         return instructor_cache(
             tiers,
-            ttl=60 if name == "plain" else picky_ttl,
+            ttl=TTL if name == "plain" else picky_ttl,
+            stale_ttl=GRACE if name == "plain" else None,
+            timeout=10,
             clock=self.wall,
             observer=lambda event: self.hear(event),
         )(func)
 
     def hear(self, event: Event) -> None:
-        if event.kind == "hit":
+        if event.kind in ("hit", "stale"):
             assert event.tier is not None
-            self.hits.append(event.tier)
+            self.hits.append((event.kind, event.tier))
 
     def teardown(self) -> None:
         if hasattr(self, "tiers"):
@@ -214,12 +272,16 @@ class TwoFunctions(RuleBasedStateMachine):
                 self.loop.close()
             shutil.rmtree(self.folder)
 
-    def do(self, method: Callable[..., Any], *args: Any) -> Any:
-        if self.loop is None or not asyncio.iscoroutinefunction(method):
-            return method(*args)
-        if self.loop.is_running():  # from inside a call
-            return _driven(method(*args))
-        return self.loop.run_until_complete(asyncio.wait_for(method(*args), 60))
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        if self.loop is None:
+            drive(work)
+        else:
+            self.loop.run_until_complete(asyncio.wait_for(work, 60))
+
+    async def ask(self, question: Question, method: str = "", *args: Any) -> Any:
+        function = self.functions[question[0]]
+        outcome = (getattr(function, f"cache_{method}") if method else function)(*args)
+        return await outcome if self.is_async else outcome
 
     # -- what is known -------------------------------------------------------------------
 
@@ -227,15 +289,22 @@ class TwoFunctions(RuleBasedStateMachine):
     def is_well(self) -> bool:
         return not any(tier._faults for tier in self.tiers)
 
+    def knows(self, question: Question) -> bool:
+        return self.is_well and question in self.certain
+
+    def find(self, question: Question, *, fill: bool = True) -> tuple[Kept, str] | None:
+        return self.model.find(question, fill=fill) if self.is_well else None
+
     def keep(self, question: Question, serial: int) -> None:
         """An answer should have been stored now, in every tier."""
-        ttl = 60.0 if question[0] == "plain" else picky_ttl(_answer(question, serial))
-        until = inf if ttl is None else self.wall.now + ttl
-        self.made.setdefault(question, {})[serial] = until
-        if self.is_well and ttl != 0:
+        now = self.wall.now
+        if (times := life(question, now)) is None:
+            return
+        self.made[question][serial] = times
+        if self.is_well:
             self.certain.add(question)
             self.model.delete(question)
-            self.model.set(question, Kept(serial, until))
+            self.model.set(question, Kept(serial, now, *times), self.model.tiers)
             self.floor[question] = serial
 
     def drop(self, question: Question) -> None:
@@ -248,129 +317,148 @@ class TwoFunctions(RuleBasedStateMachine):
 
     def overtake(self, question: Question) -> None:
         """Answers to *question* whose calls are under way must not be kept."""
-        for under_way, overtaken in self.overtaken:
-            if under_way == question:
-                overtaken[0] = True
+        for under_way in self.under_way:
+            under_way.is_overtaken |= under_way.question == question
 
-    def check_served(self, question: Question, answer: Answer) -> None:
-        """What must be true of any answer that comes from the cache, whatever fails."""
+    def check_served(self, question: Question, answer: Answer, times: int) -> None:
+        """What must be true of any answer that comes from the cache, whatever fails.
+
+        *times* is 0 for one that must be fresh, 1 for one that must be kept.
+        """
         assert (answer.function, answer.n) == question, "another question's answer"
         assert answer.serial in self.made[question], "an answer that nobody gave"
-        assert self.wall.now < self.made[question][answer.serial], "an expired answer"
+        assert self.wall.now < self.made[question][answer.serial][times], "an expired answer"
         assert answer.serial >= self.floor.get(question, 0), "an answer from before it was dropped"
 
     # -- the functions' own doing --------------------------------------------------------
 
-    def body(self, name: str, n: int) -> Answer:
+    async def body(self, question: Question) -> Answer:
         self.calls += 1
-        question = (name, n)
-        inside, fails = self.script.pop() if self.script else ("nothing", False)
+        inside, fails = self.script.pop()
         if inside == "wait":
             self.advance(5.0)
         elif inside == "same":
-            self.call(question, "nothing", False)
+            await self.does_call(question, "nothing", fails)
         elif inside == "other":
-            self.call((FUNCTIONS[FUNCTIONS.index(name) - 1], n), "nothing", False)
+            other = FUNCTIONS[FUNCTIONS.index(question[0]) - 1]
+            await self.does_call((other, question[1]), "nothing", not fails)
         elif inside != "nothing":
-            getattr(self, inside)(question)
+            await getattr(self, f"does_{inside}")(question)
         if fails:
             raise Boom
         return self.answer(question)
 
     def answer(self, question: Question) -> Answer:
         self.serial += 1
-        self.made.setdefault(question, {})[self.serial] = -inf  # not to be served, until kept
+        self.made.setdefault(question, {})[self.serial] = (-inf, -inf)  # until it is kept
         return _answer(question, self.serial)
 
     # -- what is done --------------------------------------------------------------------
 
-    @rule(question=_QUESTIONS, inside=st.sampled_from(_INSIDE), fails=st.booleans())
-    def call(self, question: Question, inside: str, fails: bool) -> None:
-        expected = self.model.find(question) if self.is_well else None
-        is_certain = self.is_well and question in self.certain
-        leads = not any(under_way == question for under_way, _ in self.overtaken)
-        self.script.append((inside, fails))
-        overtaken = [False]
-        self.overtaken.append((question, overtaken))
+    async def does_call(self, question: Question, inside: str, fails: bool) -> None:
+        expected, is_certain = self.find(question), self.knows(question)
+        leads = all(each.question != question for each in self.under_way)
+        fails = fails and inside not in LATER_WORDS
         calls, hits, depth = self.calls, len(self.hits), len(self.script)
+        self.script.append((inside, fails))
+        self.under_way.append(mine := UnderWay(question))
         try:
-            answer = self.do(self.functions[question[0]], question[1])
+            answer = await self.ask(question, "", question[1])
         except Boom:
             assert fails
             answer = None
         finally:
-            self.overtaken.pop()
-        was_called = len(self.script) < depth
-        del self.script[depth - 1 :]
+            self.under_way.pop()
+        was_called = len(self.script) == depth
+        del self.script[depth:]
         if is_certain:
             assert was_called == (expected is None), f"called: {was_called}, kept: {expected}"
-            assert self.calls > calls or expected is not None
         if not was_called:
-            assert answer is not None
-            self.check_served(question, answer)
-            assert self.calls == calls
-            if is_certain:
-                assert expected is not None
-                assert (answer.serial, self.hits[hits:]) == (expected[0].serial, [expected[1]])
-        elif answer is not None:
-            assert answer == _answer(question, answer.serial)
-            assert answer.serial == self.serial, "not the answer that was just given"
-            if leads and not overtaken[0]:
+            assert answer is not None and self.calls == calls
+            self.check_served(question, answer, 0 if self.hits[-1][0] == "hit" else 1)
+            if expected is not None and is_certain:
+                assert answer.serial == expected[0].serial
+                kind = "stale" if expected[0].is_stale else "hit"
+                assert self.hits[hits:] == [(kind, expected[1])]
+        elif fails:
+            self.check_failed(question, answer, leads and not mine.is_overtaken)
+        else:
+            assert answer == _answer(question, self.serial), "not what was just answered"
+            if leads and not mine.is_overtaken:
                 self.keep(question, answer.serial)
 
-    @rule(question=_QUESTIONS, fails=st.booleans())
-    def refresh(self, question: Question, fails: bool = False) -> None:
+    def check_failed(self, question: Question, answer: Answer | None, may_fall_back: bool) -> None:
+        """The function failed: its own error, or an answer that is kept for that."""
+        if answer is not None:
+            assert may_fall_back and question[0] == "plain"
+            self.check_served(question, answer, 1)
+        if may_fall_back and self.is_well and question[0] == "plain":
+            expected = self.model.fall_back(question, REST)
+            if question in self.certain:
+                assert (answer and answer.serial) == (expected and expected[0].serial)
+
+    async def does_refresh(self, question: Question, fails: bool = False) -> None:
         self.overtake(question)
         self.script.append(("nothing", fails))
         calls = self.calls
         try:
-            answer = self.do(self.functions[question[0]].cache_refresh, question[1])
+            answer = await self.ask(question, "refresh", question[1])
         except Boom:
             assert fails
         else:
             assert answer == _answer(question, self.serial)
             self.keep(question, answer.serial)
-            if picky_ttl(answer) == 0 and question[0] == "picky":
+            if life(question, 0.0) is None:
                 self.drop(question)
         assert self.calls == calls + 1
 
-    @rule(question=_QUESTIONS)
-    def set(self, question: Question) -> None:
+    async def does_set(self, question: Question) -> None:
         self.overtake(question)
         answer = self.answer(question)
-        self.do(self.functions[question[0]].cache_set, answer, question[1])
+        await self.ask(question, "set", answer, question[1])
         self.keep(question, answer.serial)
 
-    @rule(question=_QUESTIONS)
-    def invalidate(self, question: Question) -> None:
-        self.do(self.functions[question[0]].cache_invalidate, question[1])
+    async def does_invalidate(self, question: Question) -> None:
+        await self.ask(question, "invalidate", question[1])
         self.drop(question)
 
-    @rule(question=_QUESTIONS)
-    def clear(self, question: Question) -> None:
-        self.do(self.functions[question[0]].cache_clear)
+    async def does_clear(self, question: Question) -> None:
+        await self.ask(question, "clear")
         for n in range(3):
             self.drop((question[0], n))
 
-    @rule(question=_QUESTIONS)
-    def get(self, question: Question) -> None:
-        expected = self.model.find(question) if self.is_well else None
-        calls = self.calls
-        answer = self.do(self.functions[question[0]].cache_get, question[1])
-        assert self.calls == calls
+    async def does_get(self, question: Question) -> None:
+        expected, calls = self.find(question), self.calls
+        answer = await self.ask(question, "get", question[1])
         if answer is not MISS:
-            self.check_served(question, answer)
-        if self.is_well and question in self.certain:
-            assert (None if answer is MISS else answer.serial) == (expected and expected[0].serial)
-
-    @rule(question=_QUESTIONS)
-    def contains(self, question: Question) -> None:
-        expected = self.model.find(question, fill=False) if self.is_well else None
-        calls = self.calls
-        found = self.do(self.functions[question[0]].cache_contains, question[1])
+            self.check_served(question, answer, 1)
+        if self.knows(question):
+            found = None if answer is MISS else answer.serial
+            assert found == (expected and expected[0].serial)
         assert self.calls == calls
-        if self.is_well and question in self.certain:
+
+    async def does_contains(self, question: Question) -> None:
+        expected, calls = self.find(question, fill=False), self.calls
+        found = await self.ask(question, "contains", question[1])
+        if self.knows(question):
             assert found == (expected is not None)
+        assert self.calls == calls
+
+    @rule(question=_QUESTIONS, inside=st.sampled_from(_INSIDE), fails=st.booleans())
+    def call(self, question: Question, inside: str, fails: bool) -> None:
+        self.run(self.does_call(question, inside, fails))
+
+    @rule(question=_QUESTIONS, fails=st.booleans())
+    def refresh(self, question: Question, fails: bool) -> None:
+        self.run(self.does_refresh(question, fails))
+
+    @rule(question=_QUESTIONS, what=st.sampled_from(["set", "invalidate", "clear"]))
+    def change(self, question: Question, what: str) -> None:
+        self.run(getattr(self, f"does_{what}")(question))
+
+    @rule(question=_QUESTIONS, what=st.sampled_from(["get", "contains"]))
+    def look(self, question: Question, what: str) -> None:
+        self.run(getattr(self, f"does_{what}")(question))
 
     @rule(seconds=_SECONDS)
     def advance(self, seconds: float) -> None:
@@ -391,19 +479,11 @@ class TwoFunctions(RuleBasedStateMachine):
     def heal(self) -> None:
         for tier in self.tiers:
             tier.heal()
+            breaker_of(tier).succeed()  # it would see for itself within 4 seconds
 
 
 def _answer(question: Question, serial: int) -> Answer:
     return Answer(function=question[0], n=question[1], serial=serial)
-
-
-def _driven(coroutine: Any) -> Any:
-    """Run a coroutine to its end inside a running loop; nothing here really waits."""
-    try:
-        while True:
-            coroutine.send(None)
-    except StopIteration as done:
-        return done.value
 
 
 class Async(TwoFunctions):
