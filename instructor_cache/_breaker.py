@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Literal
 
 from ._fork import renew_after_fork
+from ._missed import Missed
 
 _FAILURES = 10  # in a row, that open it however fast they were
 _COST = 0.8  # of a timeout: the time that failures in a row may cost before they open it
@@ -26,6 +27,7 @@ class Breaker:
     Attributes:
         is_open: Whether operations should be left out.
         error: What opened it, or the last probe's error; None while it is closed.
+        missed: The deletions that the backend was not there for.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,7 @@ class Breaker:
         self.failures = 0
         self._cost = 0.0
         self.error: BaseException | None = None
+        self.missed = Missed()
         self._delay = 0.0
         self._due = 0.0
         self._probed_at: float | None = None

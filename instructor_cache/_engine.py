@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._behind import Behind
 from ._flights import Flight, Flights
 from ._keeper import Keeper, Outcome
 from ._lock import SharedLock
+from ._marks import Marks
 from ._stack import Found, Stack
 from .entry import Entry
 from .errors import CorruptEntry
@@ -40,6 +41,15 @@ class Miss:
 MISS = Miss()
 
 
+class Made(NamedTuple):
+    """What a call gave, its form to store, if any, its seconds, and the last mark before it."""
+
+    result: Any
+    payload: bytes | None
+    seconds: float
+    since: int
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Answers from the stack, else from a flight, else by calling.
@@ -54,6 +64,7 @@ class Engine:
     flights: Flights[Outcome]
     behind: Behind
     lock: SharedLock | None
+    marks: Marks
     announce: Announcer
     policy: Policy
 
@@ -88,11 +99,13 @@ class Engine:
         """Call *produce* whatever is cached, and keep what it answers."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
         with self.flights.aside(key) as flight:
-            result, payload, seconds = await self._call(key, produce, flight)
-            is_kept = payload is not None and await self.keeper.put(key, result, payload, seconds)
-            if not is_kept or flight.obsolete:  # then the old answer is outdated, or this one
-                await self.stack.delete(key)
-        return result
+            made = await self._call(key, produce, flight)
+            is_kept = made.payload is not None and await self.keeper.put(
+                key, made.result, made.payload, made.seconds
+            )
+            if not is_kept or await self._is_void(key, made, flight):
+                await self.stack.delete(key)  # the old answer, or this one, is outdated
+        return made.result
 
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
@@ -103,11 +116,14 @@ class Engine:
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""
         self.flights.forget(key)
+        await self.marks.set(key)
         await self.stack.delete(key)
 
     async def clear(self, namespace: str) -> None:
         """Forget every answer whose key begins with *namespace*."""
         self.flights.forget(namespace)
+        self.stack.check_clearable()
+        await self.marks.set(namespace)
         await self.stack.clear(namespace)
 
     # -- answers that are there ----------------------------------------------------------
@@ -169,7 +185,7 @@ class Engine:
         instead_of: Entry | None = None,
     ) -> Outcome:
         try:
-            result, payload, seconds = await self._call(key, produce, flight)
+            made = await self._call(key, produce, flight)
         except Exception as error:
             if (outcome := await self._fall_back(key, error)) is None:
                 raise
@@ -177,23 +193,27 @@ class Engine:
                 await self.stack.delete(key)
                 raise
             return outcome
+        result, payload, seconds, _ = made
         if payload is None or flight.obsolete:
             return Outcome(result, payload)
         is_kept = await self.keeper.keep(key, result, payload, seconds, instead_of)
-        if flight.obsolete:  # invalidated while we wrote
+        if await self._is_void(key, made, flight):
             await self.stack.delete(key)
         return Outcome(result, payload, is_kept)
 
-    async def _call(
-        self, key: str, produce: Produce, flight: Flight[Outcome]
-    ) -> tuple[Any, bytes | None, float]:
-        """The result, the form to store it in, and the seconds it took."""
+    async def _call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         self.announce("miss", key)
+        since = await self.marks.latest()
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
-        return result, None if flight.obsolete else self.keeper.payload(key, result), seconds
+        payload = None if flight.obsolete else self.keeper.payload(key, result)
+        return Made(result, payload, seconds, since)
+
+    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+        """Whether the answer was invalidated, here or anywhere, while it was made and stored."""
+        return flight.obsolete or await self.marks.has_hit(key, made.since)
 
     async def _fall_back(self, key: str, error: Exception) -> Outcome | None:
         """The expired answer, which serves for a while from now on: the provider needs a rest."""

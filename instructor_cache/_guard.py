@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -15,6 +16,11 @@ from .events import Announcer
 from .ports import Port
 
 _PATIENCE = 0.02  # seconds to wait for a probe: one that works answers sooner
+
+
+def _look_at(done: Any) -> None:
+    if not done.cancelled():
+        done.exception()  # or it would be reported as never retrieved
 
 
 class Failed:
@@ -49,7 +55,12 @@ class Guard:
         breaker = self.breaker
         if breaker.is_open:
             return await self._probe(operation, key, *args)
-        start = monotonic()
+        if breaker.missed and not await self._catch_up(key):
+            return FAILED  # what it holds is outdated
+        return await self._ask(operation, key, *args)
+
+    async def _ask(self, operation: str, key: str, *args: Any) -> Any:
+        breaker, start = self.breaker, monotonic()
         try:
             answer = await getattr(self.port, operation)(key, *args)
         except Exception as error:
@@ -62,16 +73,18 @@ class Guard:
         """Ask a backend that failed, in the background, if it is time to; wait only briefly."""
         if not self.breaker.admits_probe(2 * self.port.timeout):
             return self._leave_out(operation, key)
+        missed = self.breaker.missed
         try:
-            asked = self.port.begin(operation, key, *args)
+            asked = self.port.begin([(operation, key, *args)], missed.made_up)
         except Exception as error:
             self.breaker.fail_probe(error)
             return self._tell(operation, key, error)
         asked.add_done_callback(partial(self._end_probe, key))
         if not await self.wait(asked, _PATIENCE):
             return self._leave_out(operation, key)
-        failure = asked.exception()
-        return asked.result() if failure is None else self._tell(operation, key, failure)
+        if (failure := asked.exception()) is not None:
+            return self._tell(operation, key, failure)
+        return FAILED if missed.of(key) else asked.result()
 
     def _end_probe(self, key: str, probe: Any) -> None:
         if probe.cancelled():
@@ -85,6 +98,26 @@ class Guard:
         if self.breaker.succeed():
             self.announce("closed", key, self.name)
 
+    # -- deletions that the backend was not there for --------------------------------------
+
+    def doubt(self, key: str) -> None:
+        """Take note that what the backend has under *key*, if anything, is outdated."""
+        self.breaker.missed.add("delete", key)
+
+    async def _catch_up(self, key: str) -> bool:
+        """Delete *key* if it should have been, and tell whether that succeeded; then the rest."""
+        missed = self.breaker.missed
+        for operation, prefix in missed.of(key):
+            if await self._ask(operation, prefix) is FAILED:
+                return False
+            missed.made_up(operation, prefix)
+        if due := missed.due():
+            with suppress(BackendBusy):
+                self.port.begin(due, missed.made_up).add_done_callback(_look_at)
+        return True
+
+    # -- failures ----------------------------------------------------------------------------
+
     def _survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
         """The one place where a backend's failure becomes an event, or the caller's error."""
         if isinstance(error, (BackendBusy, BackendClosed)):
@@ -97,14 +130,20 @@ class Guard:
                 self.announce("opened", key, self.name, error=error)
 
     def _tell(self, operation: str, key: str, error: BaseException) -> Failed:
+        self._miss(operation, key, error)
         if not self.fail_open:
             raise BackendError(f"{self.name} failed to {operation} {key}: {error}") from error
         self.announce("failure", key, self.name, error=error)
         return FAILED
 
+    def _miss(self, operation: str, key: str, error: BaseException | None) -> None:
+        if operation in ("delete", "clear") and not isinstance(error, BackendClosed):
+            self.breaker.missed.add(operation, key)
+
     def _leave_out(self, operation: str, key: str) -> Failed:
         """Go on without the backend; what was to be deleted is the only thing worth telling."""
         error = self.breaker.error
+        self._miss(operation, key, error)
         if not self.fail_open:
             raise BackendError(f"{self.name} is left out while it fails: {error}") from error
         if operation in ("delete", "clear"):

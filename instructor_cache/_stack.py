@@ -91,8 +91,11 @@ class Stack:
         return max(found, key=lambda each: each.entry.fresh_until, default=None)
 
     async def set(self, key: str, entry: Entry) -> bool:
-        """Write to every tier, the farthest first; tell whether any took it."""
-        return await self._put(self.shelves, key, entry)
+        """Write to every tier, the farthest first; tell whether any took it.
+
+        A tier that did not may hold an older answer: that one is not to be believed.
+        """
+        return await self._put(self.shelves, key, entry, in_doubt=True)
 
     async def keep(self, key: str, entry: Entry, instead_of: Entry | None = None) -> Entry | None:
         """Write *entry* unless another answer came first; give the one that is kept, if any.
@@ -114,11 +117,14 @@ class Stack:
         for guard, _ in reversed(self.shelves):
             await guard.ask("delete", key)
 
-    async def clear(self, prefix: str) -> None:
-        """Delete every key that begins with *prefix*, in every tier."""
+    def check_clearable(self) -> None:
+        """Raise TypeError if a tier has no way to delete what begins with a prefix."""
         for guard, _ in self.shelves:
             if guard.port.clear is None:
                 raise TypeError(f"{guard.name} can't be cleared: it has no method clear(prefix)")
+
+    async def clear(self, prefix: str) -> None:
+        """Delete every key that begins with *prefix*, in every tier."""
         for guard, _ in reversed(self.shelves):
             await guard.ask("clear", prefix)
 
@@ -139,14 +145,19 @@ class Stack:
             await guard.ask("delete", key)
             return None
 
-    async def _put(self, shelves: tuple[Shelf, ...], key: str, entry: Entry) -> bool:
+    async def _put(
+        self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
+    ) -> bool:
         if not shelves:
             return False
         raw, has_written = entry.pack(key), False
         for guard, ttl in reversed(shelves):
             left = _shorter(ttl, entry.ttl(self.clock()))
             if left is None or left > 0:
-                has_written |= await guard.ask("set", key, raw, left) is not FAILED
+                is_written = await guard.ask("set", key, raw, left) is not FAILED
+                has_written |= is_written
+                if in_doubt and not is_written:
+                    guard.doubt(key)
         return has_written
 
     async def _contend(

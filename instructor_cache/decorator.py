@@ -16,6 +16,7 @@ from ._engine import Engine
 from ._flights import Flights
 from ._keeper import Keeper
 from ._lock import SharedLock
+from ._marks import Marks
 from ._stack import Stack
 from .annotations import callers_names
 from .backends import DEFAULT_URL
@@ -203,7 +204,7 @@ def _wrap(
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = inspect.iscoroutinefunction(func)
-    engine = _engine(returned, tiers, policy, announce, ASYNC if is_async else SYNC)
+    engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
     calls = Calls(colour(func), _beneath(func, is_async), keys, returned, engine)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
@@ -219,6 +220,7 @@ def _wrap(
 
 
 def _engine(
+    keys: Keys,
     returned: ReturnType,
     tiers: tuple[Tier, ...],
     policy: Policy,
@@ -237,6 +239,7 @@ def _engine(
         flights=Flights(colour.wait, policy.flight_timeout),
         behind=Behind(colour.spawn),
         lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
+        marks=Marks(stack.shared(), keys.namespace),
         announce=announce,
         policy=policy,
     )

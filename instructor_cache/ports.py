@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any
 
-from ._bridge import carried, inline
+from ._bridge import drive, inline
 from ._deadlines import in_time, in_workers
 from ._workers import Workers
 from .protocols import AnyBackend, AsyncBackend, Backend
@@ -18,6 +18,7 @@ _WANTED = "a backend has get(key), set(key, value, ttl) and delete(key), or aget
 _OPERATIONS = ("get", "set", "delete", "clear", "swap")
 
 Operation = Callable[..., Awaitable[Any]]
+Step = tuple[Any, ...]  # the name of an operation, and its arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,9 @@ class Port:
     Attributes:
         is_local: Whether only this process sees what it keeps.
         timeout: Seconds after which every operation but ``clear`` has ended or raised.
-        begin: Starts an operation, given by its name, in the background; gives its future.
+        begin: Starts operations in the background, each given by its name and arguments, one
+            after the other until one fails; tells of each that is done, gives the future of the
+            last.
     """
 
     get: Callable[[str], Awaitable[bytes | None]]
@@ -74,10 +77,10 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
             return method
         return in_time(method, _CLEARING * timeout if name == "clear" else timeout)
 
-    def begin(name: str, *args: Any) -> Any:
+    def begin(steps: Sequence[Step], did: Callable[..., None]) -> Any:
         import asyncio
 
-        return asyncio.ensure_future(operations[name](*args))
+        return asyncio.ensure_future(_in_turn(operations, steps, did))
 
     operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
     return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
@@ -85,20 +88,30 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
 
 def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
     workers = Workers(type(backend).__name__)
+    methods = {name: getattr(backend, name, None) for name in _OPERATIONS}
+    direct = {name: inline(method) for name, method in methods.items() if method is not None}
 
     def face(name: str) -> Operation | None:
-        method = getattr(backend, name, None)
-        if method is None or is_direct:
-            return method and inline(method)
+        if (method := methods[name]) is None or is_direct:
+            return direct.get(name)
         limit = _CLEARING * timeout if name == "clear" else timeout
         return in_workers(method, limit, workers, for_async=for_async)
 
-    def begin(name: str, *args: Any) -> Any:
-        work = carried(getattr(backend, name))
-        return workers.submit(lambda: work(*args))
+    def begin(steps: Sequence[Step], did: Callable[..., None]) -> Any:
+        return workers.submit(lambda: drive(_in_turn(direct, steps, did)))
 
     operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
     return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+
+
+async def _in_turn(
+    operations: dict[str, Any], steps: Sequence[Step], did: Callable[..., None]
+) -> Any:
+    answer = None
+    for name, *args in steps:
+        answer = await operations[name](*args)
+        did(name, *args)
+    return answer
 
 
 def _is_local(backend: object) -> bool:

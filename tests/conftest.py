@@ -52,6 +52,11 @@ class Colour:
         return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
+def engine_of(cached: Any) -> Any:
+    """The engine of a cached function."""
+    return getattr(cached.cache_get, "__wrapped__", cached.cache_get).__self__.engine
+
+
 @pytest.fixture(params=["sync", "async"])
 def colour(request: pytest.FixtureRequest) -> Colour:
     """Runs a test once for sync functions and once for coroutine functions."""

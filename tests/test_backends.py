@@ -177,6 +177,8 @@ class Agreement(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.backend.clear(self.namespace)
         self.reopen()
+        if hasattr(self.backend, "close"):
+            self.backend.close()
         shutil.rmtree(self.folder)
 
     @rule(key=_KEYS, value=st.binary(max_size=200), ttl=st.sampled_from([None, 1.0, 5.5, 1e9]))
@@ -190,6 +192,18 @@ class Agreement(RuleBasedStateMachine):
     def delete(self, key: str) -> None:
         self.backend.delete(self.namespace + key)
         self.entries.pop(key, None)
+
+    @rule(key=_KEYS, is_right=st.booleans(), new=st.none() | st.binary(max_size=200))
+    def swap(self, key: str, is_right: bool, new: bytes | None) -> None:
+        if not hasattr(self.backend, "swap"):
+            return
+        old = self.live().get(key)
+        believed = old if is_right else b"wrong" if old is None else None
+        assert self.backend.swap(self.namespace + key, believed, new, None) is is_right
+        if is_right and new is not None:
+            self.entries[key] = new, float("inf")
+        elif is_right:
+            self.entries.pop(key, None)
 
     @rule(prefix=_PREFIXES)
     def clear(self, prefix: str) -> None:
@@ -210,6 +224,10 @@ class Agreement(RuleBasedStateMachine):
     def reopen(self) -> None:
         if hasattr(self.backend, "close"):
             self.backend.close()
+        if not isinstance(self.backend, MemoryCache):
+            self.backend = self.make()
+        elif self.backend.closed:
+            self.backend, self.entries = self.make(), {}
 
     @invariant()
     def every_key_has_its_value(self) -> None:
@@ -243,6 +261,11 @@ class AgreesRedis(Agreement):
 
     def make(self) -> Any:
         return RedisCache(self.url, timeout=10)
+
+    @rule()
+    def reopen(self) -> None:
+        self.backend.close()
+        self.backend = self.make()
 
 
 @pytest.mark.parametrize("machine", [AgreesMemory, AgreesDisk, AgreesDiskcache, AgreesRedis])
@@ -468,6 +491,20 @@ def test_a_disk_url_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert open_url("disk://some/folder?size_limit=1000000") is relative
     monkeypatch.chdir("/")
     assert open_url("disk://some/folder?size_limit=1000000") is not relative
+
+
+def test_a_disk_url_is_opened_anew_after_close(tmp_path: Path) -> None:
+    """A URL whose store was closed gives one that works."""
+    url = f"disk://{tmp_path}/store"
+    first = open_url(url)
+    assert isinstance(first, DiskCache)
+    first.set("k", b"1", None)
+    first.close()
+    second = open_url(url)
+    assert isinstance(second, DiskCache)
+    assert second is open_url(url)
+    assert second.get("k") == b"1"
+    second.close()
 
 
 def test_a_redis_url_gives_one_client_for_all(redis_url: str) -> None:

@@ -205,8 +205,7 @@ async def test_an_invalidated_answer_covers_nothing(colour: Colour):
     await case.ask()
     case.clock.now += 101
     case.provider.error = LookupError("down")
-    engine = case.cached.cache_get.__wrapped__.__self__.engine if not colour.is_async else None
-    if engine is None:
+    if colour.is_async:  # from inside the call it could not be waited for
         return
     case.provider.meanwhile = lambda: case.cached.cache_invalidate("ada")
     with pytest.raises(LookupError):

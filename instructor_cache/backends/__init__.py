@@ -18,7 +18,8 @@ def open_url(url: str) -> AnyBackend:
 
     ``memory://?maxsize=1000``, ``disk://relative/folder``, ``disk:///absolute/folder``,
     ``redis://host:6379/0``, ``rediss://...``, ``unix:///path/to/socket``. Options follow as in
-    ``disk://cache?size_limit=1000000``. The same folder or server is opened once in a process.
+    ``disk://cache?size_limit=1000000``. The same folder or server is opened once in a process,
+    and anew after it was closed.
 
     Raises ValueError for a scheme or an option that does not exist.
     """
@@ -31,7 +32,7 @@ def open_url(url: str) -> AnyBackend:
     if opener is _memory:
         return opener(url)
     place = (url, str(Path.cwd()) if opener is _disk else "")
-    if place not in _opened:
+    if place not in _opened or getattr(_opened[place], "closed", False):
         _opened[place] = opener(url)
     return _opened[place]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -10,114 +12,109 @@ import tempfile
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._frames import callers_frame
 from ..errors import BackendWarning
+from ._connection import Connection, connect, create
 
 if sys.platform != "win32":
     import fcntl
 
-_SETTINGS = (
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA cell_size_check = ON",
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA journal_size_limit = 4194304",
-)
-_SCHEMA = (
-    """CREATE TABLE entries(
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
-    "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
-)
 _ATTEMPTS = 3  # to open it, while others delete it or set it aside
 _BROKEN = ("not a database", "malformed", "encrypted", "unsupported file format")  # SQLite's words
-
-
-class Connection(sqlite3.Connection):
-    """A connection that knows which file it was opened on, whatever has its name now."""
-
-    inode = 0
-    read_only = False
+_OUTDATED = ("disk i/o error", "readonly database", "unable to open")  # of the connection only
+_DRAFTS = "entries-1.new-"  # folders in which files are made
 
 
 class StoreFile:
-    """The file at *path*, for connections that wait *timeout* seconds for other processes.
+    """The file at *path*.
 
     The file is never opened except by SQLite: to close another descriptor of it would release
     the locks that this process's connections hold (POSIX), and let two processes write at once.
+
+    What waits for others takes a *deadline*, a time of the monotonic clock; past it,
+    OperationalError is raised.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._name = str(path)
-        self._timeout = timeout
+        self._journal = f"{path}-wal"
         self._has_told = False
 
     def inode(self) -> int:
         """Give the identity of what is at the path now, or 0 for nothing."""
-        try:
-            return os.lstat(self._name).st_ino
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
+        return _inode(self._name)
 
-    def open(self) -> Connection:
+    def journal(self) -> int:
+        """Give the identity of the journal that a new connection would use, or 0 for none."""
+        return _inode(self._journal)
+
+    def open(self, deadline: float) -> Connection:
         """Give a new connection; to a new file if there was none, or none that can be used."""
         for attempt in range(_ATTEMPTS):
             inode = self.inode()
             try:
-                return self._open(inode)
+                connection = self._open(inode or self._begin(deadline), deadline)
             except (sqlite3.DatabaseError, FileNotFoundError) as error:
-                if attempt == _ATTEMPTS - 1 or not self.discard(inode, error):
+                if attempt == _ATTEMPTS - 1 or not self.discard(inode, error, deadline):
                     raise
+            else:
+                connection.file = (connection.file[0], self.journal())
+                return connection
         raise AssertionError("unreachable")
 
-    def discard(self, inode: int, error: Exception) -> bool:
+    def discard(self, inode: int, error: Exception, deadline: float) -> bool:
         """Whether another attempt may help, after *error* from the file that was *inode*.
 
         If it was broken, it is set aside, unless another thread or process was faster.
         """
-        if _says_broken(error) and self._is_writable():
-            with self._alone():
+        if _says(error, _BROKEN) and self._is_writable():
+            with self._alone(deadline):
                 if self.inode() == inode:
                     self._set_aside(error)
         return isinstance(error, FileNotFoundError) or self.inode() != inode
 
     # -- opening -------------------------------------------------------------------------
 
-    def _open(self, inode: int) -> Connection:
-        if not inode:
-            self._begin()
-            inode = self.inode()
+    def _open(self, inode: int, deadline: float) -> Connection:
         self._check_kind()
-        if self._is_writable():
-            return self._connect("mode=rw", inode)
-        return self._open_read_only(inode)
+        if not self._is_writable():
+            connection = self._open_read_only(deadline)
+        else:
+            try:
+                connection = connect(self.path, "mode=rw", deadline)
+            except sqlite3.OperationalError as error:
+                if not _says(error, _OUTDATED):
+                    raise
+                connection = self._open_in_trouble(error, deadline)
+        connection.file = (inode, 0)
+        return connection
 
-    def _open_read_only(self, inode: int) -> Connection:
+    def _open_read_only(self, deadline: float) -> Connection:
         try:
-            connection = self._connect("mode=ro", inode)
+            connection = connect(self.path, "mode=ro", deadline)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise
             # A journal needs an index file, which can't be made here: read what is in the file.
-            connection = self._connect("mode=ro&immutable=1", inode)
+            connection = connect(self.path, "mode=ro&immutable=1", deadline)
         connection.read_only = True
         if not self._has_told:
             self._has_told = True
             _warn(f"{self.path} can't be written: it answers with what it holds, and keeps no more")
         return connection
 
-    def _connect(self, mode: str, inode: int) -> Connection:
-        connection = _connect(f"{self.path.as_uri()}?{mode}", self._timeout)
+    def _open_in_trouble(self, trouble: Exception, deadline: float) -> Connection:
+        """Open it to read at least: with the journal's index in memory, for the disk is full."""
         try:
-            for setting in _SETTINGS:
-                connection.execute(setting)
-            self._check_schema(connection)
-        except BaseException:
-            connection.close()
-            raise
-        connection.inode = inode
+            alone = "PRAGMA locking_mode = EXCLUSIVE"
+            connection = connect(self.path, "mode=rw", deadline, alone)
+        except sqlite3.OperationalError:
+            raise trouble from None
+        connection.trouble = trouble
         return connection
 
     def _check_kind(self) -> None:
@@ -127,30 +124,29 @@ class StoreFile:
         if not stat.S_ISREG(mode):
             raise sqlite3.DatabaseError("it is not a file, so not a database")
 
-    def _check_schema(self, connection: Connection) -> None:
-        """Refuse a file with anything in it that we did not put there, such as a trigger."""
-        found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        if {sql for (sql,) in found} != set(_SCHEMA):
-            raise sqlite3.DatabaseError("it is not a database of this cache")
-
     def _is_writable(self) -> bool:
         return os.access(self._name, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
     # -- beginning and setting aside -----------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, deadline: float) -> int:
         """Make the file under another name and move it here: nobody ever sees half of it."""
         folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(folder.iterdir()):  # else it holds something of the user's
             (folder / ".gitignore").write_text("*\n")
-        with self._alone(), tempfile.TemporaryDirectory(dir=folder, prefix="new-") as workshop:
-            if self.inode():
-                return
+        with self._alone(deadline) as is_alone:
+            if is_alone:  # what is there was left by a process that was killed
+                for left in folder.glob(f"{_DRAFTS}*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            if not self.inode():
+                self._make(folder, deadline)
+            return self.inode()
+
+    def _make(self, folder: Path, deadline: float) -> None:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_DRAFTS) as workshop:
             draft = Path(workshop, self.path.name)
-            with closing(_connect(f"{draft.as_uri()}?mode=rwc", self._timeout)) as connection:
-                connection.executescript(f"BEGIN; {'; '.join(_SCHEMA)}; COMMIT;")
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            create(draft, deadline)
             draft.chmod(0o600)
             for orphan in ("-wal", "-shm"):  # SQLite would take them for the new file's
                 Path(f"{self.path}{orphan}").unlink(missing_ok=True)
@@ -165,43 +161,46 @@ class StoreFile:
         _warn(f"{self.path} was unusable ({error}); it is kept as *.{stamp}, and a new one begun")
 
     @contextmanager
-    def _alone(self) -> Generator[None]:
-        """Hold the folder's lock file, or go on without it after the timeout."""
+    def _alone(self, deadline: float) -> Generator[bool]:
+        """Hold the folder's lock file; gives False where there are no such locks."""
         flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(self.path.with_suffix(".lock"), flags, 0o600)
         try:
-            deadline = time.monotonic() + self._timeout
-            while not _try_lock(descriptor) and time.monotonic() < deadline:
-                time.sleep(0.005)
-            yield
+            while (is_ours := _try_lock(descriptor)) is None:
+                if time.monotonic() > deadline:
+                    raise sqlite3.OperationalError(f"{self.path} is locked by another process")
+                time.sleep(0.002)
+            yield is_ours
         finally:
             os.close(descriptor)
 
 
-def _connect(uri: str, timeout: float) -> Connection:
-    return sqlite3.connect(
-        uri,
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=Connection,
-    )
+def says_outdated(error: Exception) -> bool:
+    """Whether *error* may come from a connection that has outlived its file or its rights."""
+    return _says(error, _OUTDATED)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _inode(name: str) -> int:
+    try:
+        return os.lstat(name).st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _try_lock(descriptor: int) -> bool | None:
+    """Whether it is locked now; None if another one holds it."""
     if sys.platform == "win32":  # there a file that is open can't be replaced anyway
-        return True
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return None if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR) else False
     return True
 
 
-def _says_broken(error: Exception) -> bool:
+def _says(error: Exception, signs: tuple[str, ...]) -> bool:
     text = str(error).lower()
-    return any(sign in text for sign in _BROKEN)
+    return any(sign in text for sign in signs)
 
 
 def _warn(message: str) -> None:

@@ -1,24 +1,21 @@
-"""Connections to one SQLite file, each used by one thread at a time and by no other process."""
+"""Work on one SQLite file: on a connection of its own, within a deadline, twice if need be."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-from .._fork import renew_after_fork
-from ._file import Connection, StoreFile
+from ._connection import Connection
+from ._file import StoreFile, says_outdated
+from ._pool import Pool
 
 T = TypeVar("T")
 
-_KEPT = 32  # idle connections; asyncio's worker threads are as many at most
 _LOOK_EVERY = 1.0  # seconds: to look at the file costs a third of a read
-
-# SQLite forbids using, and even closing, a connection that came through a fork.
-_inherited: list[deque[Connection]] = []
 
 
 class Database:
@@ -26,73 +23,83 @@ class Database:
 
     Args:
         path: The file. Its folder is made if it isn't there, readable by this user only.
-        timeout: Seconds to wait for another process's lock.
+        timeout: Seconds for all that one piece of work waits for other processes.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
-        self._file = StoreFile(path, timeout)
-        self._idle: deque[Connection] = deque()
-        self._inode = 0
-        self._looked_at = 0.0
-        renew_after_fork(self, Database._renew)
+        self.pool: Pool[Connection] = Pool(f"the store at {path.parent}")
+        self._file = StoreFile(path)
+        self._timeout = timeout
+        self._now = (0, 0)  # which file is there, and which journal
+        self._looked_at = -inf
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Give what *work* does with a connection; once more if the file had to be replaced."""
+        start = time.monotonic()
+        if start - self._looked_at > _LOOK_EVERY:
+            self._look_closely(start)
+        deadline = start + self._timeout
         connection = self._take()
+        if connection is None:
+            return self._afresh(work, deadline)
         try:
-            return self._attempt(connection, work)
-        except sqlite3.DatabaseError as error:
-            if not self._file.discard(connection.inode, error):
+            result = work(connection)
+        except BaseException as error:
+            self._recover(connection, error)
+            if not self._may_help(connection, error, deadline):
                 raise
-        self.look()
-        return self._attempt(self._take(), work)
+        else:
+            self.pool.put(connection)
+            return result
+        return self._afresh(work, deadline)
 
     def look(self) -> None:
         """Notice that the file was deleted or replaced: SQLite would go on with its ghost."""
-        self._inode = self._file.inode()
-        self._looked_at = time.monotonic()
+        if (inode := self._file.inode()) != self._now[0]:
+            self._now = (inode, self._file.journal())
 
-    def close(self) -> None:
-        """Close the connections that are not at work. The next use opens new ones."""
+    def _look_closely(self, now: float) -> None:
+        self._now = (self._file.inode(), self._file.journal())
+        self._looked_at = now
+
+    def _take(self) -> Connection | None:
+        while (connection := self.pool.take()) is not None and connection.file != self._now:
+            self.pool.drop(connection)
+        return connection
+
+    def _recover(self, connection: Connection, error: BaseException) -> None:
+        """Keep *connection* if *error* says nothing about it, as "full" and "locked" do not."""
+        if not isinstance(error, sqlite3.OperationalError) or connection.in_transaction:
+            self.pool.drop(connection)
+        elif says_outdated(error):
+            self.pool.drop(connection)
+            self.pool.empty()  # SQLite lets go of a journal's index with its last connection
+        else:
+            self.pool.put(connection)
+
+    def _may_help(self, connection: Connection, error: BaseException, deadline: float) -> bool:
+        """Whether to try again on a new connection, for the file was set aside or has changed."""
+        if not isinstance(error, sqlite3.DatabaseError):
+            return False
+        return says_outdated(error) or self._file.discard(connection.file[0], error, deadline)
+
+    def _afresh(self, work: Callable[[Connection], T], deadline: float) -> T:
+        """Work on a new connection, to a new file if the present one turns out to be broken."""
         try:
-            while True:
-                self._idle.pop().close()
-        except IndexError:  # the builtin only: at the end of a process, this module is gone
-            return
+            return self._work(work, deadline)
+        except sqlite3.DatabaseError as error:
+            if not self._file.discard(self._now[0], error, deadline):
+                raise
+        return self._work(work, deadline)
 
-    def _renew(self) -> None:
-        _inherited.append(self._idle)
-        self._idle = deque()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _attempt(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+    def _work(self, work: Callable[[Connection], T], deadline: float) -> T:
+        connection = self.pool.open(lambda: self._file.open(deadline))
+        self._now = connection.file
         try:
             result = work(connection)
+            connection.wait(self._timeout)
         except BaseException:
-            connection.close()
+            self.pool.drop(connection)
             raise
-        if len(self._idle) < _KEPT:
-            self._idle.append(connection)
-        else:
-            connection.close()
+        (self.pool.put if connection.trouble is None else self.pool.drop)(connection)
         return result
-
-    def _take(self) -> Connection:
-        if time.monotonic() - self._looked_at > _LOOK_EVERY:
-            self.look()
-        return self._reuse() or self._open()
-
-    def _reuse(self) -> Connection | None:
-        try:
-            while (connection := self._idle.pop()).inode != self._inode:
-                connection.close()
-        except IndexError:
-            return None
-        return connection
-
-    def _open(self) -> Connection:
-        connection = self._file.open()
-        self._inode = connection.inode
-        return connection

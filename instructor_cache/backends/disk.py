@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._file import Connection
+from ._connection import Connection
+from ._room import Room
 from ._sqlite import Database
 
 if TYPE_CHECKING:
@@ -19,6 +18,16 @@ if TYPE_CHECKING:
 _FILE = "entries-1.sqlite3"  # 1 is the layout: another one would live beside it
 _GET = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR expires > ?)"
 _SET = "INSERT OR REPLACE INTO entries(key, value, expires) VALUES (?, ?, ?)"
+_ADD = (
+    "INSERT INTO entries(key, value, expires) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE "
+    "SET id = (SELECT max(id) FROM entries) + 1, value = excluded.value, expires = excluded.expires"
+    " WHERE expires <= ? OR typeof(value) <> 'blob'"
+)
+_CHANGE = (
+    "UPDATE entries SET id = (SELECT max(id) FROM entries) + 1, value = ?, expires = ? "
+    "WHERE key = ? AND value = ? AND (expires IS NULL OR expires > ?)"
+)
+_REMOVE = "DELETE FROM entries WHERE key = ? AND value = ? AND (expires IS NULL OR expires > ?)"
 _DELETE = "DELETE FROM entries WHERE key = ?"
 _SCAN = (
     "SELECT key FROM entries WHERE key >= ? AND key < ? AND (expires IS NULL OR expires > ?) "
@@ -27,14 +36,7 @@ _SCAN = (
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
 )
-_EXPIRED = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ? LIMIT 1000)"
-_OLDEST = "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id LIMIT ?)"
-_USED = (
-    "SELECT (page_count - freelist_count) * page_size "
-    "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-)
-_ROW_OVERHEAD = 120  # bytes that a row needs beside its key and value, roughly
-_CHECKS = 100  # looks at the size while as much as the limit is written: each process is 1 % off
+_CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
 
 
 class DiskCache:
@@ -42,14 +44,17 @@ class DiskCache:
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
     the entries outgrow *size_limit*, the expired and then the oldest are deleted, by the writer.
-    An unreadable file is set aside and a new one begun. A read-only folder is served as it is.
+    An unreadable file is set aside and a new one begun. A read-only folder is served as it is:
+    what is set there is not kept, and `swap` raises PermissionError.
 
     Args:
         directory: A folder; a relative one is meant from where the process is now.
         size_limit: Bytes that the entries may take. A larger entry is not kept.
-        timeout: Seconds that an operation may wait for another process.
+        timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
+
+    bounded = True
 
     def __init__(
         self,
@@ -66,10 +71,12 @@ class DiskCache:
             )
         if size_limit < 1:
             raise ValueError(f"size_limit is {size_limit!r}; it must be a number of bytes above 0")
-        self.size_limit = size_limit
+        if not timeout >= 0:
+            raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+        self.size_limit, self.timeout = size_limit, timeout
         self._clock = clock
-        self._database = Database(self.directory / _FILE, timeout)
-        self._unchecked = size_limit  # bytes written since the size was last looked at
+        self._database = Database(self.directory / _FILE, timeout * (1 - _CULLING))
+        self._room = Room(size_limit, clock, timeout * _CULLING / 2)
 
     def get(self, key: str, /) -> bytes | None:
         arguments = (key, self._clock())
@@ -77,13 +84,31 @@ class DiskCache:
         return row[0] if row is not None and type(row[0]) is bytes else None
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        if len(key) + len(value) > self.size_limit:
+        size = len(key) + len(value)
+        if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._write(lambda db: self._insert(db, key, value, expires))
+        self._write(lambda db: self._grow(db, _SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
         self._write(lambda db: db.execute(_DELETE, (key,)).rowcount)
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
+
+        Raises PermissionError for a read-only store: there nothing can be locked, so waiting for
+        another turn would be in vain.
+        """
+        if new is None or not self._room.is_enough(len(key) + len(new)):
+            changed = self._remove(key, old)
+        else:
+            changed = self._put(key, old, new, ttl)
+        if changed < 0:
+            raise PermissionError(
+                f"found the store at {self.directory} read-only, where one was wanted that can be "
+                f"written; go on without a lock, or make it writable"
+            )
+        return changed == 1
 
     def scan(self, prefix: str, /) -> Iterator[str]:
         first, last = prefix, _after(prefix)
@@ -98,9 +123,14 @@ class DiskCache:
         while deleted == 1000:  # in batches: nobody waits long
             deleted = self._write(lambda db: db.execute(_CLEAR, arguments).rowcount)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called; every operation then raises BackendClosed."""
+        return self._database.pool.closed
+
     def close(self) -> None:
-        """Close the files. The next use opens them again."""
-        self._database.close()
+        """Close the files; those that other threads are using, as soon as they are done."""
+        self._database.pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -114,30 +144,37 @@ class DiskCache:
         return [key for (key,) in rows]
 
     def _write(self, work: Callable[[Connection], int]) -> int:
+        """Give the number of rows that *work* changed; -1 if the store is read-only."""
+
+        def attempt(db: Connection) -> int:
+            if db.trouble is not None:
+                raise db.trouble
+            return -1 if db.read_only else work(db)
+
         self._database.look()
-        return self._database.run(lambda db: 0 if db.read_only else work(db))
+        return self._database.run(attempt)
 
-    def _insert(self, db: Connection, key: str, value: bytes, expires: float | None) -> int:
-        rows = db.execute(_SET, (key, value, expires)).rowcount
-        self._unchecked += len(key) + len(value) + _ROW_OVERHEAD
-        if self._unchecked * _CHECKS >= self.size_limit:
-            self._unchecked = 0
-            with suppress(sqlite3.OperationalError):  # locked: the entry is kept all the same
-                self._cull(db)
+    def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
+        now = self._clock()
+        expires = None if ttl is None else now + ttl
+        if old is None:
+            addition = (key, new, expires, now)
+            return self._write(lambda db: self._grow(db, _ADD, addition, len(key) + len(new)))
+        change = (new, expires, key, old, now)
+        return self._write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
+
+    def _remove(self, key: str, old: bytes | None) -> int:
+        if old is None:  # what is there has expired at best, and may stay
+            return self._write(lambda db: self.get(key) is None)
+        arguments = (key, old, self._clock())
+        return self._write(lambda db: db.execute(_REMOVE, arguments).rowcount)
+
+    def _grow(
+        self, db: Connection, statement: str, arguments: tuple[object, ...], size: int
+    ) -> int:
+        rows = db.execute(statement, arguments).rowcount
+        self._room.fill(db, size)
         return rows
-
-    def _cull(self, db: Connection) -> None:
-        """Delete expired entries, then the oldest, in small transactions, until they fit."""
-        if not self._excess(db):
-            return
-        while db.execute(_EXPIRED, (self._clock(),)).rowcount == 1000:
-            pass
-        batch = 8
-        while self._excess(db) and db.execute(_OLDEST, (batch,)).rowcount:
-            batch = min(batch * 2, 1000)
-
-    def _excess(self, db: Connection) -> bool:
-        return bool(db.execute(_USED).fetchone()[0] > self.size_limit)
 
 
 def _after(prefix: str) -> str:

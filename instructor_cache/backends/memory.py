@@ -7,8 +7,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from threading import Lock
+from typing import NoReturn
 
 from .._fork import renew_after_fork
+from ..errors import BackendClosed
 
 
 class _Slot:
@@ -16,6 +18,17 @@ class _Slot:
 
     def __init__(self, value: bytes, expires: float) -> None:
         self.value, self.expires, self.visited = value, expires, False
+
+
+class _Closed(OrderedDict[str, _Slot]):
+    """Slots of a memory that was closed: every use of them raises."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise BackendClosed(
+            "found a MemoryCache closed, where it was to be used; close it later, or make anew"
+        )
+
+    get = pop = items = __iter__ = _refuse  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
 class MemoryCache:
@@ -69,13 +82,22 @@ class MemoryCache:
         return slot.value
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        slot = _Slot(value, math.inf if ttl is None else self._clock() + ttl)
-        size = len(key) + len(value)
         with self._lock:
-            if self.max_bytes is not None and size > self.max_bytes:
+            self._keep(key, value, ttl)
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None and self._clock() >= slot.expires:
+                slot = None
+            if (None if slot is None else slot.value) != old:
+                return False
+            if new is None:
                 self._forget(key)
             else:
-                self._put(key, slot, size)
+                self._keep(key, new, ttl)
+            return True
 
     def delete(self, key: str, /) -> None:
         with self._lock:
@@ -92,11 +114,26 @@ class MemoryCache:
             for key in [key for key in self._slots if key.startswith(prefix)]:
                 self._forget(key)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called; every operation then raises BackendClosed."""
+        return isinstance(self._slots, _Closed)
+
+    def close(self) -> None:
+        """Forget everything, for good."""
+        with self._lock:
+            self._slots, self._bytes = _Closed(), 0
+
     async def aget(self, key: str, /) -> bytes | None:
         return self.get(key)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self.set(key, value, ttl)
+
+    async def aswap(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
+    ) -> bool:
+        return self.swap(key, old, new, ttl)
 
     async def adelete(self, key: str, /) -> None:
         self.delete(key)
@@ -106,7 +143,16 @@ class MemoryCache:
 
     def _renew(self) -> None:
         self._lock = Lock()  # it may have been held, by a thread that was between two statements
-        self._bytes = sum(len(key) + len(slot.value) for key, slot in self._slots.items())
+        if not self.closed:
+            self._bytes = sum(len(key) + len(slot.value) for key, slot in self._slots.items())
+
+    def _keep(self, key: str, value: bytes, ttl: float | None) -> None:
+        slot = _Slot(value, math.inf if ttl is None else self._clock() + ttl)
+        size = len(key) + len(value)
+        if self.max_bytes is not None and size > self.max_bytes:
+            self._forget(key)
+        else:
+            self._put(key, slot, size)
 
     def _put(self, key: str, slot: _Slot, size: int) -> None:
         old = self._slots.get(key)

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from typing import Any
 
-import redis
-import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-
+from .._fork import renew_after_fork
 from ..protocols import ReadyClient
+from ._redis_async import AsyncLinks
+from ._redis_ready import AsyncReadyLinks, ReadyLinks, ThreadLinks, is_async
+from ._redis_settings import QUEUE, Settings
+from ._redis_sync import Links
+from ._redis_turns import closed_error
 
-_BATCH = 500  # keys to a SCAN or an UNLINK
-_MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
-_QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
+_LoopLinks = AsyncLinks | AsyncReadyLinks | ThreadLinks
 
 
 class RedisCache:
     """Keeps entries in a Redis server, each with its own expiry.
 
-    Its clients fail fast: connecting, sending and receiving each take at most *timeout*, and a
-    command is tried once more only on a connection that had gone stale. When all connections are
-    busy a caller waits its turn, for ten times *timeout* at most.
+    Every operation ends or raises within *timeout*, whatever the network or the server does:
+    looking up the host, connecting, shaking hands, sending and receiving together. A command is
+    tried once more, within the same time, only on a connection that had gone stale. When all
+    connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
+    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
             or valkey-py, sync or async. A ready sync client serves async functions from worker
             threads; a ready async client serves async functions only, on its own event loop.
-        timeout: Seconds, for a URL; a ready client keeps its own settings.
+        timeout: Seconds; ``?socket_timeout=`` in a URL is above it. A ready client keeps its own
+            settings, and sync operations take as long as those allow.
         max_connections: The most connections to open, for a URL, in each colour and event loop.
-        retries: How often a command is tried again on a new connection, for a URL.
+        retries: 0 to never try a command again, for a URL.
     """
+
+    bounded = True
 
     def __init__(
         self,
@@ -43,30 +47,20 @@ class RedisCache:
         max_connections: int = 50,
         retries: int = 1,
     ) -> None:
-        self._settings: dict[str, Any] = {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "max_connections": max_connections,
-            "timeout": _QUEUE * timeout,
-        }
-        self._retries = retries
-        self._url: str | None = None
-        self._sync: Any = None
-        self._ready: Any = None  # what serves every event loop, if anything does
-        self._by_loop: dict[Any, tuple[Any, AsyncGenerator[None]]] = {}
+        self.timeout = timeout
+        self.closed = False
+        self._settings: Settings | None = None
+        self._sync: Links | ReadyLinks | None = None
+        self._client: Any = None  # a ready async one
+        self._by_loop: dict[Any, tuple[_LoopLinks, AsyncGenerator[None]]] = {}
         if isinstance(url_or_client, str):
-            self._url = url_or_client
-            self._sync = self._connect(redis)
-        elif not hasattr(url_or_client, "execute_command") or hasattr(url_or_client, "execute"):
-            raise TypeError(
-                f"found a {type(url_or_client).__name__}; wanted a Redis URL, or a client of "
-                f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
-            )
-        elif _is_async(url_or_client):
-            self._ready = url_or_client
+            self._settings = Settings.read(url_or_client, timeout, max_connections, retries)
+            self.timeout = self._settings.timeout
+            self._sync = Links(self._settings)
         else:
-            self._sync = url_or_client
-            self._ready = _InThreads(url_or_client)
+            self.bounded = False
+            self._adopt(url_or_client)
+        renew_after_fork(self, RedisCache._forget_loops)
 
     @property
     def async_only(self) -> bool:
@@ -76,129 +70,124 @@ class RedisCache:
     # -- sync ----------------------------------------------------------------------------
 
     def get(self, key: str, /) -> bytes | None:
-        return self._sync.execute_command("GET", key, NEVER_DECODE=True)  # type: ignore[no-any-return]
+        return self._links.get(key)
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        self._sync.execute_command("SET", key, value, *_expiry(ttl))
+        self._links.set(key, value, ttl)
 
     def delete(self, key: str, /) -> None:
-        self._sync.execute_command("UNLINK", key)
+        self._links.delete(key)
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
+        return self._links.swap(key, old, new, ttl)
 
     def scan(self, prefix: str, /) -> Iterator[str]:
-        for key in self._sync.scan_iter(match=_pattern(prefix), count=_BATCH):
-            yield key.decode() if isinstance(key, bytes) else key
+        for keys in self._links.batches(prefix):
+            for key in keys:
+                yield key.decode() if isinstance(key, bytes) else key
 
     def clear(self, prefix: str, /) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
-        batch: list[Any] = []
-        for key in self._sync.scan_iter(match=_pattern(prefix), count=_BATCH):
-            batch.append(key)
-            if len(batch) == _BATCH:
-                self._sync.unlink(*batch)
-                batch = []
-        if batch:
-            self._sync.unlink(*batch)
+        self._links.clear(prefix)
 
     def close(self) -> None:
-        """Close the connections of sync callers. The next use opens new ones."""
-        if self._url is not None:
+        """Close all connections, those of event loops too; every later use raises BackendClosed.
+
+        What is under way is finished first. A ready client stays open: it is its maker's.
+        """
+        self.closed = True
+        if self._sync is not None:
             self._sync.close()
+        for loop, (links, _) in list(self._by_loop.items()):
+            with suppress(RuntimeError):  # that loop is closed, and its connections with it
+                loop.call_soon_threadsafe(links.close)
 
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        client = await self._client()
-        return await client.execute_command("GET", key, NEVER_DECODE=True)  # type: ignore[no-any-return]
+        return await (await self._here()).get(key)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        await (await self._client()).execute_command("SET", key, value, *_expiry(ttl))
+        await (await self._here()).set(key, value, ttl)
 
     async def adelete(self, key: str, /) -> None:
-        await (await self._client()).execute_command("UNLINK", key)
+        await (await self._here()).delete(key)
+
+    async def aswap(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
+    ) -> bool:
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
+        return await (await self._here()).swap(key, old, new, ttl)
 
     async def aclear(self, prefix: str, /) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
-        client = await self._client()
-        if isinstance(client, _InThreads):
-            return await asyncio.to_thread(self.clear, prefix)
-        batch: list[Any] = []
-        async for key in client.scan_iter(match=_pattern(prefix), count=_BATCH):
-            batch.append(key)
-            if len(batch) == _BATCH:
-                await client.unlink(*batch)
-                batch = []
-        if batch:
-            await client.unlink(*batch)
+        await (await self._here()).clear(prefix)
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop. The next use opens new ones."""
+        """Do what `close` does, and wait until the connections of this loop are closed."""
+        self.close()
         _, closer = self._by_loop.get(asyncio.get_running_loop(), (None, None))
         if closer is not None:
             await closer.aclose()
 
-    # -- clients -------------------------------------------------------------------------
+    # -- connections ---------------------------------------------------------------------
 
-    async def _client(self) -> Any:
-        """The client for the running loop."""
-        if self._ready is not None:
-            return self._ready
+    @property
+    def _links(self) -> Links | ReadyLinks:
+        if self._sync is None:
+            raise TypeError("found an async client; wanted one for blocking code: use aget, aset")
+        return self._sync
+
+    def _adopt(self, client: Any) -> None:
+        if not hasattr(client, "execute_command") or hasattr(client, "execute"):
+            raise TypeError(
+                f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
+                f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
+            )
+        if is_async(client):
+            self._client = client
+        else:
+            self._sync = ReadyLinks(client, QUEUE * self.timeout)
+
+    async def _here(self) -> _LoopLinks:
+        """Give the connections of the running loop."""
+        if self.closed:
+            raise closed_error()
         loop = asyncio.get_running_loop()
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
         for ended in [known for known in list(self._by_loop) if known.is_closed()]:
-            self._by_loop.pop(ended, None)  # closed by hand, with its connections open
-        client = self._connect(redis.asyncio)
-        closer = self._closes_with(loop, client)
-        self._by_loop[loop] = client, closer
+            links, _ = self._by_loop.pop(ended)  # closed by hand, with its connections open
+            links.close()
+        links = self._open_here(loop)
+        closer = self._closes_with(loop, links)
+        self._by_loop[loop] = links, closer
         await closer.__anext__()
-        return client
+        return links
 
-    async def _closes_with(self, loop: Any, client: Any) -> AsyncGenerator[None]:
+    def _open_here(self, loop: Any) -> _LoopLinks:
+        if self._settings is not None:
+            return AsyncLinks(self._settings, loop)
+        if isinstance(self._sync, ReadyLinks):
+            return ThreadLinks(self._sync, self.timeout, QUEUE * self.timeout)
+        return AsyncReadyLinks(self._client, self.timeout, QUEUE * self.timeout)
+
+    async def _closes_with(self, loop: Any, links: _LoopLinks) -> AsyncGenerator[None]:
         # A loop ends its asynchronous generators before it closes (`asyncio.run` sees to it), so
-        # nobody has to remember to close a client that belongs to it.
+        # nobody has to remember to close connections that belong to it.
         try:
             yield
         finally:
             self._by_loop.pop(loop, None)
-            await client.aclose()
+            links.close()
+            await asyncio.sleep(0)  # in which the loop closes the sockets
 
-    def _connect(self, colour: Any) -> Any:
-        retry = colour.retry.Retry(
-            NoBackoff(), self._retries, supported_errors=(RedisConnectionError,)
-        )
-        try:
-            pool = colour.BlockingConnectionPool.from_url(self._url, retry=retry, **self._settings)
-            pool.connection_class(**pool.connection_kwargs)  # knows which options there are
-        except TypeError as error:
-            raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
-        except ValueError:  # its text may hold a part of the password
-            raise ValueError(
-                "found a Redis URL that can't be read; wanted "
-                "redis://user:password@host:6379/0?option=value, special characters as %XX"
-            ) from None
-        return colour.Redis.from_pool(pool)
+    def _forget_loops(self) -> None:
+        # Closing a connection of the parent's loop would disturb the parent, which shares the
+        # kernel's list of what the loop waits for.
+        _of_parents.append(self._by_loop)
+        self._by_loop = {}
 
 
-class _InThreads:
-    """The async face of a sync client."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        return await asyncio.to_thread(self._client.execute_command, *args, **options)
-
-
-def _is_async(client: object) -> bool:
-    return inspect.iscoroutinefunction(getattr(client, "execute_command", None))
-
-
-def _expiry(ttl: float | None) -> tuple[str, int] | tuple[()]:
-    if ttl is None or ttl > _MAX_TTL:
-        return ()
-    return "PX", max(1, round(ttl * 1000))
-
-
-def _pattern(prefix: str) -> str:
-    """A glob that matches what begins with *prefix*, whatever characters are in it."""
-    return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in prefix) + "*"
+_of_parents: list[Any] = []

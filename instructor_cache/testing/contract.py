@@ -393,7 +393,7 @@ def _passes(contract: BackendContract, check: Check, *, is_async: bool) -> bool:
     async def run() -> None:
         try:
             await check(contract, store)
-            if store.port.clear is not None:
+            if store.port.clear is not None and not getattr(store.backend, "closed", False):
                 await store.port.clear(store.namespace)
         finally:
             await _close(store)

@@ -171,6 +171,11 @@ class FaultyBackend:
     # -- the rest of a backend -----------------------------------------------------------
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this process sees what *inner* keeps."""
+        return bool(getattr(self.inner, "is_local", False))
+
+    @property
     def closed(self) -> bool:
         """Whether *inner* was closed."""
         return bool(getattr(self.inner, "closed", False))

@@ -1,0 +1,71 @@
+"""What was invalidated lately, for processes that are in the middle of a call.
+
+An answer whose call began before an invalidation must not be kept after it, whoever invalidated.
+So an invalidation leaves a mark in the store that all share: a number that only grows, for the
+function and for what was forgotten. Who calls reads the function's number before, and after it
+has stored the answer; if it has grown, the other marks tell whether this answer was meant.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ._guard import FAILED, Guard
+
+_LIFE = 3600.0  # seconds; a call that takes longer is not protected
+_ROUNDS = 5  # against others who invalidate at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The marks of one function, kept by the tier that most processes see.
+
+    Attributes:
+        guard: That tier; None if no other process sees any of them.
+        namespace: What the function's keys begin with.
+    """
+
+    guard: Guard | None
+    namespace: str
+
+    async def latest(self) -> int:
+        """Give the number of the last invalidation, to be handed to `has_hit` later."""
+        return 0 if self.guard is None else _number(await self._get(""))
+
+    async def set(self, forgotten: str) -> None:
+        """Mark that everything under *forgotten*, a key or the namespace, is being forgotten.
+
+        To be done before it is deleted.
+        """
+        if self.guard is None:
+            return
+        for _ in range(_ROUNDS):
+            last = await self._get("")
+            mark = b"%d" % max(_number(last) + 1, time.time_ns())  # grows even if one was lost
+            swapped = await self.guard.ask("swap", self._name(""), last, mark, _LIFE)
+            if swapped is not False:
+                await self.guard.ask("set", self._name(forgotten), mark, _LIFE)
+                return
+
+    async def has_hit(self, key: str, since: int) -> bool:
+        """Whether *key*, or all keys, were forgotten after the invalidation number *since*."""
+        if self.guard is None or await self.latest() == since:
+            return False
+        marks = [await self._get(each) for each in (key, self.namespace)]
+        return max(map(_number, marks)) > since
+
+    def _name(self, forgotten: str) -> str:
+        return f"forgotten:{forgotten or self.namespace + '*'}"
+
+    async def _get(self, forgotten: str) -> bytes | None:
+        assert self.guard is not None
+        found = await self.guard.ask("get", self._name(forgotten))
+        return None if found is FAILED else found
+
+
+def _number(mark: bytes | None) -> int:
+    try:
+        return int(mark or b"0")
+    except ValueError:  # damaged
+        return 0

@@ -1,0 +1,89 @@
+"""One connection to an SQLite file of ours, opened so that nothing in the file surprises us."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+_SETTINGS = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA journal_size_limit = 4194304",
+)
+_SCHEMA = (
+    """CREATE TABLE entries(
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
+    "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
+)
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows what it was opened on, whatever has that name now.
+
+    Attributes:
+        file: The identity of the file and of its journal.
+        read_only: Whether the file can't be written for good.
+        trouble: Why it can't be written for the moment; for one operation only.
+    """
+
+    file: tuple[int, int] = (0, 0)
+    read_only = False
+    trouble: Exception | None = None
+
+    patience = 0.0
+
+    def wait(self, seconds: float) -> None:
+        """Wait at most *seconds* for the locks of others, from now on."""
+        self.patience = seconds
+        self.execute(f"PRAGMA busy_timeout = {int(min(max(seconds, 0), 1e6) * 1000)}")
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Generator[None]:
+        """Wait at most *seconds* in a block."""
+        before = self.patience
+        self.wait(seconds)
+        yield
+        self.wait(before)
+
+
+def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:
+    """Give a connection to the file at *path*, opened as the URI parameters *mode* say.
+
+    The statements *before* come first. Raises DatabaseError if the file is not one of ours, or
+    anything is in it that we did not put there, such as a trigger.
+    """
+    connection = _connect(path, mode, deadline)
+    try:
+        for setting in (*before, *_SETTINGS):
+            connection.execute(setting)
+        connection.wait(deadline - time.monotonic())
+        found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        if {sql for (sql,) in found} != set(_SCHEMA):
+            raise sqlite3.DatabaseError("it is not a database of this cache")
+        connection.wait(deadline - time.monotonic())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(path: Path, deadline: float) -> None:
+    """Make a new file at *path*, empty but whole."""
+    with closing(_connect(path, "mode=rwc", deadline)) as connection:
+        connection.executescript(f"BEGIN; {'; '.join(_SCHEMA)}; COMMIT;")
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+
+
+def _connect(path: Path, mode: str, deadline: float) -> Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?{mode}",
+        uri=True,
+        timeout=max(0.0, deadline - time.monotonic()),
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
+    )

@@ -1,0 +1,71 @@
+"""What connections of both colours have in common: how to reach a server, how long to try."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
+
+QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
+ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
+# A firewall that forgets an idle connection tells nobody; without these the next command would
+# only find out by waiting.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach a server, and for how long to try."""
+
+    url: str
+    timeout: float
+    patience: float  # seconds to wait for a free connection
+    size: int  # connections in each colour and event loop
+    retries: int
+
+    @classmethod
+    def read(cls, url: str, timeout: float, size: int, retries: int) -> Settings:
+        """Read *url*, whose options are above the other arguments.
+
+        Raises ValueError for a URL or an option that Redis clients don't know.
+        """
+        options = _parse(redis, url)
+        timeout = options.get("socket_timeout", timeout)
+        patience = options.get("timeout", QUEUE * timeout)
+        settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
+        try:
+            kind, options = settings.options(redis)
+            kind(**options)
+        except TypeError as error:
+            raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
+        return settings
+
+    def options(self, colour: Any) -> tuple[Any, dict[str, Any]]:
+        """Give a connection class and its arguments; *colour* is redis or redis.asyncio."""
+        options = _parse(colour, self.url)
+        for name in ("max_connections", "timeout"):
+            options.pop(name, None)
+        kind = options.pop("connection_class", colour.connection.Connection)
+        if "path" not in options:
+            options = {"socket_keepalive": True, "socket_keepalive_options": _keepalive()} | options
+        options["retry"] = colour.retry.Retry(NoBackoff(), 0)
+        options.setdefault("protocol", 2)  # saves a round trip, and old servers and proxies know it
+        return kind, options
+
+
+def _parse(colour: Any, url: str) -> dict[str, Any]:
+    try:
+        return dict(colour.connection.parse_url(url))
+    except ValueError:  # its text may hold a part of the password
+        raise ValueError(
+            "found a Redis URL that can't be read; wanted "
+            "redis://user:password@host:6379/0?option=value, special characters as %XX"
+        ) from None
+
+
+def _keepalive() -> dict[int, int]:
+    return {getattr(socket, k): v for k, v in _KEEPALIVE.items() if hasattr(socket, k)}

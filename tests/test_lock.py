@@ -1,0 +1,395 @@
+"""One call at a time across processes: `lock="backend"`, and the first answer wins without it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from conftest import Colour, engine_of
+from pydantic import BaseModel
+
+from instructor_cache import (
+    DiskCache,
+    Event,
+    MemoryCache,
+    RedisCache,
+    TieredCache,
+    instructor_cache,
+)
+from instructor_cache.testing import FaultyBackend
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+# A process that asks one question, and writes down when the function was really called.
+SCRIPT = """
+import asyncio, os, sys, time
+from pydantic import BaseModel
+from instructor_cache import DiskCache, RedisCache, MemoryCache, TieredCache, instructor_cache
+url, colour, seconds, log, options = sys.argv[1:6]
+class User(BaseModel):
+    name: str
+backend = RedisCache(url) if url.startswith("redis") else DiskCache(url)
+def called():
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+def make(f):
+    return instructor_cache(backend, prefix="locks", **eval(options))(f)
+if colour == "sync":
+    @make
+    def extract(text: str) -> User:
+        called()
+        time.sleep(float(seconds))
+        return User(name=str(os.getpid()))
+    ask = lambda: extract("ada")
+else:
+    @make
+    async def extract(text: str) -> User:
+        called()
+        await asyncio.sleep(float(seconds))
+        return User(name=str(os.getpid()))
+    ask = lambda: asyncio.run(extract("ada"))
+print("ready", flush=True)
+sys.stdin.readline()
+print(ask().name, flush=True)
+"""
+
+
+class User(BaseModel):
+    name: str
+
+
+@pytest.fixture(params=["disk", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder, or the URL of an empty Redis database."""
+    if request.param == "disk":
+        return str(tmp_path / "cache")
+    url: str = request.getfixturevalue("redis_url")
+    client = redis.Redis.from_url(url)
+    for key in client.scan_iter("*locks*"):
+        client.delete(key)
+    client.close()
+    return url
+
+
+class Processes:
+    """Processes that are ready to ask."""
+
+    def __init__(self, place: str, log: Path) -> None:
+        self.place, self.log = place, log
+        self.all: list[subprocess.Popen[str]] = []
+
+    def start(self, colour: str, seconds: float, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, self.place, colour, str(seconds), str(self.log)]
+        process = subprocess.Popen(
+            [*command, repr({"lock": "backend", **options})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.all.append(process)
+        return process
+
+    def ready(self) -> None:
+        for process in self.all:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+
+    def ask(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    def answer(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    def calls(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def wait_for_calls(self, count: int) -> None:
+        deadline = time.monotonic() + 10
+        while len(self.calls()) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def processes(place: str, tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(place, tmp_path / "calls")
+    yield made
+    for process in made.all:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_processes_share_one_call(processes: Processes, kind: str):
+    """Four processes that ask the same at once make one call, and all get its answer."""
+    for _ in range(4):
+        processes.start(kind, 0.4)
+    processes.ready()
+    for process in processes.all:
+        processes.ask(process)
+    answers = [processes.answer(process) for process in processes.all]
+    assert len(set(answers)) == 1
+    assert processes.calls() == answers[:1]
+
+
+def test_a_killed_leader_holds_up_nobody_for_longer_than_its_lease(processes: Processes):
+    """A process that is killed in the middle of its call leaves its lock; it lapses."""
+    leader, follower = (processes.start("sync", 30, lock_lease=1.0), None)
+    follower = processes.start("sync", 0.1, lock_lease=1.0)
+    processes.ready()
+    processes.ask(leader)
+    processes.wait_for_calls(1)
+    processes.ask(follower)
+    time.sleep(0.1)
+    leader.send_signal(signal.SIGKILL)
+    start = time.monotonic()
+    assert processes.answer(follower) == str(follower.pid)
+    assert time.monotonic() - start < 1.0 + 0.25 + 0.5
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_lease_is_renewed_while_the_function_runs(processes: Processes, kind: str):
+    """A call that takes three leases keeps its lock: the other process waits for its answer."""
+    leader, follower = (processes.start(kind, 1.5, lock_lease=0.5) for _ in range(2))
+    processes.ready()
+    processes.ask(leader)
+    processes.wait_for_calls(1)
+    processes.ask(follower)
+    assert processes.answer(follower) == processes.answer(leader) == str(leader.pid)
+
+
+def test_without_a_lock_the_first_answer_wins(processes: Processes):
+    """Two processes that both call keep one answer: the one that was there first."""
+    slow = processes.start("sync", 0.6, lock=None)
+    fast = processes.start("sync", 0.1, lock=None)
+    later = processes.start("sync", 0.0, lock=None)
+    processes.ready()
+    processes.ask(slow)
+    processes.wait_for_calls(1)
+    processes.ask(fast)
+    assert processes.answer(fast) == str(fast.pid)
+    assert processes.answer(slow) == str(slow.pid)  # what it paid for
+    processes.ask(later)
+    assert processes.answer(later) == str(fast.pid)
+
+
+async def test_the_near_tier_of_the_second_leader_gets_the_first_answer(
+    colour: Colour, tmp_path: Path
+):
+    """Later readers see one answer in every process, not each their own from a near tier."""
+    disk, meanwhile = DiskCache(tmp_path), list[bytes]()
+
+    def extract(text: str) -> User:
+        if meanwhile:  # another process was faster
+            disk.set(f.cache_key(text), meanwhile[0], None)
+            return User(name="second")
+        return User(name="first")
+
+    f: Any = instructor_cache(TieredCache(MemoryCache(), disk))(colour.function(extract))
+    await colour.call(f, "ada")
+    meanwhile.append(disk.get(f.cache_key("ada")) or b"")
+    await colour.call(f.cache_invalidate, "ada")
+    assert (await colour.call(f, "ada")).name == "second"
+    assert (await colour.call(f, "ada")).name == "first"
+
+
+async def test_waiting_is_cheap(colour: Colour):
+    """A waiter sends at most 20 commands a second."""
+    faulty = FaultyBackend(_Shared())
+
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    f: Any = instructor_cache(faulty, lock="backend", flight_timeout=2.0)(colour.function(extract))
+    faulty.inner.swap(f"lock:{f.cache_key('ada')}", None, b"another process", None)
+    start = time.monotonic()
+    assert (await colour.call(f, "ada")).name == "ada"  # after the flight's timeout
+    waited = time.monotonic() - start
+    assert 1.5 < waited < 2.5
+    assert sum(faulty.calls.values()) / waited <= 20
+
+
+class _Shared(MemoryCache):
+    """A memory that plays a store which other processes see."""
+
+    is_local = False
+
+
+async def test_a_store_that_fails_is_no_lock(colour: Colour):
+    """Lost before, while holding, or while waiting: the function is called all the same."""
+    for operation, times in (("swap", None), (("get", "set", "swap", "delete"), None), ("swap", 1)):
+        faulty, events = FaultyBackend(_Shared()), list[Event]()
+
+        def extract(text: str) -> User:
+            return User(name=text)
+
+        f: Any = instructor_cache(faulty, lock="backend", observer=events.append)(
+            colour.function(extract)
+        )
+        with faulty.failing(on=operation, times=times):
+            assert (await colour.call(f, "ada")).name == "ada"
+        assert "failure" in [event.kind for event in events]
+
+
+async def test_a_failing_call_gives_its_lock_back(colour: Colour):
+    """The next caller need not wait for the lease."""
+    backend = _Shared()
+
+    def extract(text: str) -> User:
+        raise LookupError(text)
+
+    f: Any = instructor_cache(backend, lock="backend")(colour.function(extract))
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            await colour.call(f, "ada")
+    assert len(backend) == 0
+
+
+async def test_a_cancelled_call_gives_its_lock_back():
+    """So does one that was cancelled while it waited or called."""
+    backend = _Shared()
+
+    @instructor_cache(backend, lock="backend")
+    async def extract(text: str) -> User:
+        await asyncio.sleep(10)
+        return User(name=text)
+
+    task = asyncio.create_task(extract("ada"))
+    await asyncio.sleep(0.05)
+    assert len(backend) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(backend) == 0
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+
+
+def test_nothing_renews_a_lock_that_was_given_back():
+    """After the call no thread of its is left."""
+    backend = _Shared()
+
+    @instructor_cache(backend, lock="backend", lock_lease=0.3)
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    for n in range(20):
+        extract(str(n))
+    deadline = time.monotonic() + 2
+    while any(thread.name == "instructor_cache" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+async def test_a_lock_that_was_lost_is_not_taken_from_its_new_holder(colour: Colour):
+    """Who held it too long gives nothing back but his own."""
+    backend = _Shared()
+    name: list[str] = []
+
+    def extract(text: str) -> User:
+        backend.set(name[0], b"another process", None)
+        return User(name=text)
+
+    f: Any = instructor_cache(backend, lock="backend")(colour.function(extract))
+    name.append(f"lock:{f.cache_key('ada')}")
+    await colour.call(f, "ada")
+    assert backend.get(name[0]) == b"another process"
+
+
+@pytest.mark.parametrize("backend", [MemoryCache, lambda: TieredCache(MemoryCache())])
+def test_a_lock_needs_a_store_that_others_see(backend: Callable[[], Any]):
+    """It is told at decoration that a memory of this process can keep no lock, and what can."""
+    with pytest.raises(
+        ValueError, match=r"no tier that can keep a lock.*DiskCache or a RedisCache"
+    ):
+
+        @instructor_cache(backend(), lock="backend")
+        def extract(text: str) -> User:
+            return User(name=text)
+
+
+def test_a_lock_is_in_the_farthest_tier_that_offers_one(tmp_path: Path, redis_url: str):
+    """That is the one which most processes see."""
+    stack = TieredCache(MemoryCache(), DiskCache(tmp_path), RedisCache(redis_url))
+
+    @instructor_cache(stack, lock="backend")
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    assert engine_of(extract).lock.guard.name == (
+        "redis" if hasattr(RedisCache, "swap") else "disk"
+    )
+
+
+def test_a_stopped_leader_is_overtaken_and_its_answer_does_not_win(processes: Processes):
+    """Stopped for longer than its lease, a leader finds another's answer and leaves it there."""
+    leader = processes.start("sync", 0.5, lock_lease=0.5)
+    follower = processes.start("sync", 0.0, lock_lease=0.5)
+    later = processes.start("sync", 0.0)
+    processes.ready()
+    processes.ask(leader)
+    processes.wait_for_calls(1)
+    os.kill(leader.pid, signal.SIGSTOP)
+    processes.ask(follower)
+    assert processes.answer(follower) == str(follower.pid)
+    os.kill(leader.pid, signal.SIGCONT)
+    assert processes.answer(leader) == str(leader.pid)
+    processes.ask(later)
+    assert processes.answer(later) == str(follower.pid)
+
+
+# -- invalidations that other processes make ----------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["one answer", "all answers"])
+async def test_an_invalidation_by_another_process_wins(colour: Colour, place: str, whole: bool):
+    """An answer whose call began before it, anywhere, is not there after it; later ones are."""
+    backends = [DiskCache(place) if "://" not in place else RedisCache(place) for _ in range(2)]
+    meanwhile: list[Callable[[], Any]] = []
+
+    def body(text: str) -> User:
+        for do in meanwhile:
+            do()
+        return User(name=text)
+
+    here: Any = instructor_cache(backends[0], prefix="locks-i")(colour.function(body))
+    there: Any = instructor_cache(backends[1], prefix="locks-i")(body)  # as another process has it
+    assert here.cache_key("ada") == there.cache_key("ada")
+    forget = there.cache_clear if whole else lambda: there.cache_invalidate("ada")
+    for text, forgotten in (("ada", True), ("bob", whole)):
+        meanwhile[:] = [forget]
+        await colour.call(here, text)
+        assert await colour.call(here.cache_contains, text) is not forgotten, text
+        meanwhile.clear()
+        await colour.call(here, text)
+        assert await colour.call(here.cache_contains, text)
+    meanwhile[:] = [forget]
+    await colour.call(here.cache_refresh, "ada")
+    assert not await colour.call(here.cache_contains, "ada")
+
+
+async def test_an_invalidation_leaves_nothing_under_its_key(colour: Colour, tmp_path: Path):
+    """The mark that it was made is kept elsewhere, for an hour."""
+    disk = DiskCache(tmp_path)
+
+    def body(text: str) -> User:
+        return User(name=text)
+
+    f: Any = instructor_cache(disk)(colour.function(body))
+    await colour.call(f, "ada")
+    await colour.call(f.cache_invalidate, "ada")
+    assert disk.get(f.cache_key("ada")) is None
+    assert list(disk.scan("instructor:")) == []
