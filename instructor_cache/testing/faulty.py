@@ -74,7 +74,6 @@ class FaultyBackend:
 
     def __init__(self, inner: object) -> None:
         self.inner: Any = adapt(inner)
-        self.is_local = getattr(self.inner, "is_local", False)
         self.calls: Counter[str] = Counter()
         self._faults: list[Fault] = []
         self._values: dict[str, bytes] = {}  # of the two keys last seen, to mix them up
