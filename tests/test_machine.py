@@ -153,7 +153,7 @@ _QUESTIONS = st.sampled_from(  # most of the time one, or its story would never 
     [("plain", 0)] * 6 + [(name, n) for name in FUNCTIONS for n in range(3)]
 )
 _INSIDE = ["nothing"] * 4 + ["invalidate", "clear", "set", "refresh", "same", "other", "wait"]
-_SECONDS = st.sampled_from([0.0, 1.0, 19.0, 21.0, 61.0, 290.0])
+_SECONDS = st.sampled_from([0.0, 1.0, 19.0, 21.0, 57.0, 61.0, 290.0])
 
 # A call that fails after these still deletes what they stored: see test_single_flight.py.
 LATER_WORDS = ("set", "refresh")
@@ -178,17 +178,17 @@ TTL, GRACE, REST = 60.0, 120.0, 30.0  # of the plain function
 
 
 def picky_ttl(answer: Answer) -> float | None:
-    """Question 0 is never kept, 1 for five minutes, 2 for ever."""
-    return (0.0, 300.0, None)[answer.n]
+    """Question 0 keeps every second answer, 1 each for five minutes, 2 for ever."""
+    return (300.0 * (answer.serial % 2), 300.0, None)[answer.n]
 
 
-def life(question: Question, now: float) -> tuple[float, float] | None:
-    """Until when an answer to *question* is fresh, and until when it is kept."""
+def life(question: Question, serial: int, now: float) -> tuple[float, float] | None:
+    """Until when an answer is fresh and until when it is kept; None for not at all."""
     if question[0] == "plain":
         return now + TTL, now + TTL + GRACE
-    if question[1] == 0:
-        return None
-    return (now + 300.0, now + 300.0) if question[1] == 1 else (inf, inf)
+    ttl = picky_ttl(_answer(question, serial))
+    until = inf if ttl is None else now + ttl
+    return (until, until) if ttl != 0 else None
 
 
 @dataclass
@@ -300,7 +300,7 @@ class TwoFunctions(RuleBasedStateMachine):
     def keep(self, question: Question, serial: int) -> None:
         """An answer should have been stored now, in every tier."""
         now = self.wall.now
-        if (times := life(question, now)) is None:
+        if (times := life(question, serial, now)) is None:
             return
         self.made[question][serial] = times
         if self.is_well:
@@ -410,7 +410,7 @@ class TwoFunctions(RuleBasedStateMachine):
             assert answer == _answer(question, self.serial)
             self.keep(question, answer.serial)
             self.floor[question] = answer.serial
-            if life(question, 0.0) is None:
+            if life(question, answer.serial, 0.0) is None:
                 self.drop(question)
         assert self.calls == calls + 1
 
@@ -419,7 +419,7 @@ class TwoFunctions(RuleBasedStateMachine):
         answer = self.answer(question)
         await self.ask(question, "set", answer, question[1])
         self.keep(question, answer.serial)
-        if life(question, 0.0) is not None:
+        if life(question, answer.serial, 0.0) is not None:
             self.floor[question] = answer.serial
 
     async def does_invalidate(self, question: Question) -> None:
@@ -460,8 +460,9 @@ class TwoFunctions(RuleBasedStateMachine):
     def change(self, question: Question, what: str) -> None:
         self.run(getattr(self, f"does_{what}")(question))
 
-    @rule(question=_QUESTIONS, what=st.sampled_from(["get", "contains"]))
-    def look(self, question: Question, what: str) -> None:
+    @rule(question=_QUESTIONS, what=st.sampled_from(["get", "contains"]), seconds=_SECONDS)
+    def look_later(self, question: Question, what: str, seconds: float) -> None:
+        self.advance(seconds)
         self.run(getattr(self, f"does_{what}")(question))
 
     @rule(question=_QUESTIONS, seconds=_SECONDS, fails=st.booleans())
