@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench exactness clean
+.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -56,6 +56,10 @@ format: $(VENV)/.lint
 bench: $(VENV)/.test
 	$(RUN) benchmarks/speed.py
 	$(RUN) benchmarks/codec_speed.py
+
+# What a caller sees, and how long it takes, when what is behind the cache fails.
+faults: $(VENV)/.test
+	$(RUN) benchmarks/faults.py
 
 # How many awkward results come back as they were: ours, the guide's recipe, instructor's cache.
 exactness: $(VENV)/.test

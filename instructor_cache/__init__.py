@@ -12,6 +12,8 @@ from .codecs import RawCompletion
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
+    BackendBusy,
+    BackendClosed,
     BackendError,
     BackendWarning,
     CorruptEntry,
@@ -48,6 +50,8 @@ __all__ = [
     "AsyncCached",
     "AsyncInstructorCache",
     "Backend",
+    "BackendBusy",
+    "BackendClosed",
     "BackendError",
     "BackendWarning",
     "CacheInfo",

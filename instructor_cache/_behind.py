@@ -12,6 +12,7 @@ from ._fork import renew_after_fork
 
 _REST = 30.0  # seconds after a failure, as RFC 8767 (serve-stale DNS) recommends
 _MOST = 1000  # keys whose rest is remembered
+_AT_ONCE = 16  # refreshes of one function; what is due beyond that is left to a later hit
 
 
 class Behind:
@@ -26,17 +27,18 @@ class Behind:
     def start(self, key: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Begin *work* for *key*; it tells whether it succeeded. If not, the key gets a rest."""
         with self._lock:
-            if key in self._under_way or monotonic() < self._resting.get(key, 0.0):
+            if key in self._under_way or len(self._under_way) >= _AT_ONCE:
+                return
+            if monotonic() < self._resting.get(key, 0.0):
                 return
             self._under_way.add(key)
         try:
             self._spawn(lambda: self._do(key, work))
-        except BaseException:
+        except RuntimeError:  # no thread can be started, as when the interpreter ends
             self._under_way.discard(key)
-            raise
 
     async def _do(self, key: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-        succeeded = False
+        succeeded = True
         try:
             succeeded = await work()
         finally:
@@ -45,7 +47,7 @@ class Behind:
                 self._resting.pop(key, None)
                 if not succeeded:
                     self._resting[key] = monotonic() + _REST
-                while len(self._resting) > _MOST:
+                if len(self._resting) > _MOST:
                     del self._resting[next(iter(self._resting))]  # the oldest
 
     def _renew(self) -> None:

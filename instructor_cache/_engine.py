@@ -228,7 +228,7 @@ class Engine:
             self.announce("failure", key, error=error)
         else:
             self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
-            await self.stack.keep(key, entry.again(now, self.policy.rest))
+            await self.stack.replace(key, entry, entry.again(now, self.policy.rest))
         return Outcome(answer, entry.payload)
 
     # -- answers that are made ahead of time ---------------------------------------------

@@ -57,10 +57,7 @@ class Guard:
             return await self._probe(operation, key, *args)
         if breaker.missed and not await self._catch_up(key):
             return FAILED  # what it holds is outdated
-        return await self._ask(operation, key, *args)
-
-    async def _ask(self, operation: str, key: str, *args: Any) -> Any:
-        breaker, start = self.breaker, monotonic()
+        start = monotonic()
         try:
             answer = await getattr(self.port, operation)(key, *args)
         except Exception as error:
@@ -108,9 +105,9 @@ class Guard:
         """Delete *key* if it should have been, and tell whether that succeeded; then the rest."""
         missed = self.breaker.missed
         for operation, prefix in missed.of(key):
-            if await self._ask(operation, prefix) is FAILED:
-                return False
             missed.made_up(operation, prefix)
+            if await self.ask(operation, prefix) is FAILED:  # which adds it again
+                return False
         if due := missed.due():
             with suppress(BackendBusy):
                 self.port.begin(due, missed.made_up).add_done_callback(_look_at)

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -60,7 +60,8 @@ class SharedLock:
             yield held is FAILED
             return
         released: Future[None] = Future()
-        self.colour.spawn(lambda: self._renew(name, token, released))
+        with suppress(RuntimeError):  # no thread can be started: the lease has to do
+            self.colour.spawn(lambda: self._renew(name, token, released))
         try:
             yield True
         finally:

@@ -16,7 +16,7 @@ from .policy import Policy
 from .ports import open_port
 from .tiers import Tier
 
-_ROUNDS = 3  # against others who write the same key: then we overwrite
+_ROUNDS = 3  # against others who write the same key: then we leave it to them
 
 
 class Found(NamedTuple):
@@ -103,14 +103,23 @@ class Stack:
         The farthest tier that can compare and swap decides: a fresh entry there, other than
         *instead_of*, stays, and is what the nearer tiers get.
         """
-        for depth in reversed(range(len(self.shelves))):
-            if self.shelves[depth].guard.port.swap is None:
+        others = self.shelves
+        for shelf in reversed(self.shelves):
+            if shelf.guard.port.swap is None:
                 continue
-            kept = await self._contend(self.shelves[depth], key, entry, instead_of)
+            others = tuple(other for other in others if other is not shelf)
+            kept = await self._contend(shelf, key, entry, instead_of)
             if kept is not None:
-                await self._put(self.shelves[:depth] + self.shelves[depth + 1 :], key, kept)
+                await self._put(others, key, kept)
                 return kept
-        return entry if await self._put(self.shelves, key, entry) else None
+        return entry if await self._put(others, key, entry) else None
+
+    async def replace(self, key: str, old: Entry, new: Entry) -> None:
+        """Write *new* to the tiers that hold *old*, the farthest first."""
+        for guard, ttl in reversed(self.shelves):
+            left = _shorter(ttl, new.ttl(self.clock()))
+            if left is None or left > 0:
+                await self._replace(guard, key, old, new, left)
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
@@ -132,10 +141,19 @@ class Stack:
         entry = await self._unpack(guard, key, raw)
         if entry is None or not entry.is_unforeseen(now := self.clock()):
             return entry
-        entry = entry.seen(now)
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await guard.ask("set", key, entry.pack(key), left)
-        return entry
+        await self._replace(guard, key, entry, entry.seen(now), left)
+        return entry.seen(now)
+
+    async def _replace(
+        self, guard: Guard, key: str, old: Entry, new: Entry, ttl: float | None
+    ) -> None:
+        """Write *new* if the tier still holds *old*: it may have been forgotten since."""
+        was, becomes = old.pack(key), new.pack(key)
+        if guard.port.swap is not None:
+            await guard.ask("swap", key, was, becomes, ttl)
+        elif await guard.ask("get", key) == was:
+            await guard.ask("set", key, becomes, ttl)
 
     async def _unpack(self, guard: Guard, key: str, raw: bytes) -> Entry | None:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +41,9 @@ class Job(Future[T], Generic[T]):
             self.set_exception(error)
 
 
+Inbox = SimpleQueue[Job[Any]]
+
+
 class Workers:
     """Up to 32 threads that end soon after the work does.
 
@@ -59,7 +62,7 @@ class Workers:
         with self._lock:
             if self._idle or self._threads < _LIMIT:
                 self.progress_at = monotonic()
-                self._begin(job)
+                (self._idle.pop() if self._idle else self._start()).put(job)
             elif monotonic() - self.progress_at > _STUCK:
                 raise BackendBusy(f"none of {_LIMIT} operations came back for {_STUCK:g} s")
             else:
@@ -71,22 +74,20 @@ class Workers:
         began = self.progress_at if job.started_at is None else job.started_at
         return began + timeout - monotonic()
 
-    def _begin(self, job: Job[Any]) -> None:
-        if self._idle:
-            return self._idle.pop().put(job)
-        thread = threading.Thread(target=self._serve, args=(job,), name=self._name, daemon=True)
-        thread.start()
+    def _start(self) -> Inbox:
+        inbox = Inbox()
+        Thread(target=self._serve, args=(inbox,), name=self._name, daemon=True).start()
         self._threads += 1
+        return inbox
 
-    def _serve(self, first: Job[Any]) -> None:
-        job: Job[Any] | None = first
-        inbox: SimpleQueue[Job[Any]] = SimpleQueue()
+    def _serve(self, inbox: Inbox) -> None:
+        job: Job[Any] | None = inbox.get()
         while job is not None:
             job.run()
             job = None  # or its result would be kept while we wait
             job = self._next(inbox)
 
-    def _next(self, inbox: SimpleQueue[Job[Any]]) -> Job[Any] | None:
+    def _next(self, inbox: Inbox) -> Job[Any] | None:
         with self._lock:
             self.progress_at = monotonic()
             if self._queue:
@@ -97,7 +98,7 @@ class Workers:
         except Empty:
             return self._leave(inbox)
 
-    def _leave(self, inbox: SimpleQueue[Job[Any]]) -> Job[Any] | None:
+    def _leave(self, inbox: Inbox) -> Job[Any] | None:
         with self._lock:
             if inbox not in self._idle:
                 return inbox.get()  # work came at the last moment
@@ -106,8 +107,8 @@ class Workers:
             return None
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[SimpleQueue[Job[Any]]] = []
+        self._lock = Lock()
+        self._idle: list[Inbox] = []
         self._queue: deque[Job[Any]] = deque()
         self._threads = 0
         self.progress_at = monotonic()

@@ -6,12 +6,29 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 
 from redis_server import free_port
 from typing_extensions import Self
+
+
+def _end(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)  # which wakes up whoever reads from it
+    sock.close()
+
+
+def _replies(data: bytes) -> Iterator[bytes]:
+    """The single replies in *data*, none of which is a list."""
+    while data:
+        line = data.partition(b"\r\n")[0]
+        value = int(line[1:]) + 2 if line[:1] == b"$" and line != b"$-1" else 0
+        end = len(line) + 2 + value
+        yield data[:end]
+        data = data[end:]
+
 
 MODES = (
     "pass",
@@ -24,6 +41,7 @@ MODES = (
     "garbage",  # bytes that are no Redis before each reply
     "cut",  # the connection ends in the middle of a reply
     "stale",  # each request gets the reply of the request before it
+    "say",  # each reply is `words` instead
 )
 
 
@@ -36,6 +54,7 @@ class Proxy:
     def __init__(self, port: int, delay: float = 0.05) -> None:
         self.port, self.delay = free_port(), delay
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.words = b""
         self.accepted = 0
         self._target, self._mode = port, "pass"
         self._listener: socket.socket | None = None
@@ -78,9 +97,7 @@ class Proxy:
         listener, self._listener = self._listener, None
         for sock in [listener, *self._sockets]:
             if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
+                _end(sock)
         self._sockets.clear()
         for thread in self._threads:
             thread.join(5)
@@ -91,7 +108,7 @@ class Proxy:
             with suppress(OSError):
                 work(*sockets)
             for sock in sockets:
-                sock.close()
+                _end(sock)
 
         thread = threading.Thread(target=until_closed, daemon=True)
         self._threads.append(thread)
@@ -113,7 +130,7 @@ class Proxy:
         while request := client.recv(1 << 16):
             if self._mode == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                server.shutdown(socket.SHUT_RDWR)
+                client.close()
                 return
             if self._mode == "half_close":
                 client.shutdown(socket.SHUT_WR)
@@ -124,18 +141,30 @@ class Proxy:
     def _pass_replies(self, client: socket.socket, server: socket.socket) -> None:
         before = b"+OK\r\n"
         while reply := server.recv(1 << 16):
-            if self._mode == "slow":
-                time.sleep(self.delay)
-            if self._mode == "drip":
-                for n in range(len(reply)):
-                    client.sendall(reply[n : n + 1])
+            for part in self._parts(reply, before):
+                client.sendall(part)
+                if self._mode in ("drip", "slow"):
                     time.sleep(self.delay)
-            elif self._mode == "garbage":
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + reply)
-            elif self._mode == "cut":
-                client.sendall(reply[: len(reply) // 2])
+            if self._mode == "cut":
                 break
-            elif self._mode != "blackhole":
-                client.sendall(before if self._mode == "stale" else reply)
-            before = reply
+            before = list(_replies(reply))[-1] if self._mode == "stale" else reply
         client.shutdown(socket.SHUT_RDWR)
+
+    def _parts(self, reply: bytes, before: bytes) -> Iterable[bytes]:
+        match self._mode:
+            case "blackhole":
+                return []
+            case "slow":
+                return [b"", reply]
+            case "drip":
+                return [reply[n : n + 1] for n in range(len(reply))]
+            case "garbage":
+                return [b"HTTP/1.1 400 Bad Request\r\n\r\n" + reply]
+            case "cut":
+                return [reply[: len(reply) // 2]]
+            case "stale":
+                return [before, *list(_replies(reply))[:-1]]
+            case "say":
+                return [self.words]
+            case _:
+                return [reply]

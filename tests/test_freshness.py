@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from instructor_cache import DiskCache, Event, MemoryCache, Tier, TieredCache, instructor_cache
 from instructor_cache.entry import Entry
+from instructor_cache.testing import FaultyBackend
 
 
 class User(BaseModel):
@@ -376,3 +377,37 @@ async def test_a_clock_that_is_ahead_serves_nothing_past_its_time(colour: Colour
     case.provider.error = LookupError("down")
     with pytest.raises(LookupError):
         await case.ask()
+
+
+async def test_refreshes_do_not_pile_up():
+    """However many answers age at once, a few calls are made at a time in the background."""
+    case = Case(Colour("sync"), MemoryCache(None), refresh_ahead=0.5)
+    for n in range(200):
+        await case.ask(str(n))
+    case.clock.now += 60
+    leave = threading.Event()
+    case.provider.meanwhile = lambda: leave.wait(5)
+    for n in range(200):
+        await case.ask(str(n))
+    assert case.provider.calls <= 200 + 16
+    leave.set()
+    await eventually(lambda: case.kinds().count("refreshed") >= 1)
+
+
+async def test_a_stale_answer_is_not_brought_back_by_its_own_rearming(colour: Colour):
+    """Another process that forgets it, just when it is found to be kept, is obeyed."""
+    memory = MemoryCache()
+    case = Case(colour, FaultyBackend(memory), stale_ttl=1000)
+    await case.ask()
+    case.clock.now += 101
+    case.provider.error = LookupError("down")
+    key = case.cached.cache_key("ada")
+
+    def forget(value: bytes) -> bytes:
+        memory.delete(key)
+        return value
+
+    with case.backend.corrupt(forget, on="get", when=[False, True]) as fault:
+        assert await case.ask() == "ada 1"
+        assert fault.struck == 1
+    assert memory.get(key) is None

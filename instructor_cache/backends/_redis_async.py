@@ -22,41 +22,52 @@ from ._redis_commands import AsyncCommands, checked
 from ._redis_settings import ANSWERS, Settings
 from ._redis_turns import Turns, await_turn
 
+_STALL = 0.03  # seconds; a loop that is late by more than that was blocked
+
 
 class Watch:
     """Ends what has been under way for too long on its loop.
 
-    It counts ticks instead of asking the clock: while the loop itself stands still, because
-    somebody blocks it, it can't tick, and no server is blamed for that time.
+    It has a clock of its own, which hardly moves while the loop itself stands still because
+    somebody blocks it: no server is blamed for that time.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, ticks: int = 20) -> None:
-        self._loop, self._ticks, self._tick = loop, ticks, seconds / ticks
-        self._now = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._tick = loop, seconds / 20
+        self._seconds = seconds - self._tick  # rather early than late
+        self._now, self._looked = 0.0, 0.0
         self._numbers = count()
-        self._due: dict[int, tuple[int, Callable[[], None]]] = {}
+        self._due: dict[int, tuple[float, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, expire: Callable[[], None]) -> int:
         """Call *expire* when the time is over, unless `stop` is called with the number given."""
         number = next(self._numbers)
-        self._due[number] = self._now + self._ticks - 1, expire  # rather early than late
         if self._timer is None:
-            self._timer = self._loop.call_later(self._tick, self._on_tick)
+            self._wait()
+        self._due[number] = self._now + self._seconds, expire
         return number
 
     def stop(self, number: int) -> None:
         self._due.pop(number, None)
 
-    def _on_tick(self) -> None:
-        self._now += 1
+    def _wait(self) -> None:
+        self._looked = self._loop.time()
+        self._timer = self._loop.call_later(self._tick, self._look)
+
+    def _look(self) -> None:
+        passed = self._loop.time() - self._looked
+        self._now += passed if passed < self._tick + _STALL else self._tick
         while self._due:
-            number, (tick, expire) = next(iter(self._due.items()))
-            if tick > self._now:
+            number, (moment, expire) = next(iter(self._due.items()))
+            if moment > self._now:
                 break
             del self._due[number]
             expire()
-        self._timer = self._loop.call_later(self._tick, self._on_tick) if self._due else None
+        if self._due:
+            self._wait()
+        else:
+            self._timer = None
 
 
 async def within(watch: Watch, work: asyncio.Future[Any]) -> bool:
