@@ -161,12 +161,12 @@ class Damaging(Fault):
             raise fresh(self._error)
         return found
 
-    def _damaged(self, operation: Operation, key: str, value: bytes | None) -> Any:
+    def _damaged(self, operation: Operation, key: str, value: Any) -> Any:
         if self._damage == "foreign":  # which may come where there is nothing
             other = operation.foreign(key)
             return value if other is None else other
-        if value is None:
-            return None
+        if not isinstance(value, bytes):  # nothing, or damaged already
+            return value
         if callable(self._damage):
             return self._damage(value)
         if self._damage == "text":
