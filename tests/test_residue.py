@@ -16,7 +16,14 @@ import pytest
 from conftest import Colour
 from pydantic import BaseModel
 
-from instructor_cache import DiskCache, Event, MemoryCache, RedisCache, TieredCache, instructor_cache
+from instructor_cache import (
+    DiskCache,
+    Event,
+    MemoryCache,
+    RedisCache,
+    TieredCache,
+    instructor_cache,
+)
 from instructor_cache.testing import FaultyBackend
 
 
