@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Literal
 
 from ._fork import renew_after_fork
-from ._missed import Missed
 
 _FAILURES = 10  # in a row, that open it however fast they were
 _COST = 0.8  # of a timeout: the time that failures in a row may cost before they open it
@@ -26,16 +25,15 @@ class Breaker:
 
     Attributes:
         is_open: Whether operations should be left out.
-        error: What opened it, or the last probe's error; None while it is closed.
-        missed: The deletions that the backend was not there for.
+        reason: What opened it, or the last probe's error, as text: an exception would keep the
+            frames it came through, and all that is in them, alive.
     """
 
     def __init__(self) -> None:
         self.is_open = False
         self.failures = 0
         self._cost = 0.0
-        self.error: BaseException | None = None
-        self.missed = Missed()
+        self.reason = ""
         self._delay = 0.0
         self._due = 0.0
         self._probed_at: float | None = None
@@ -71,7 +69,7 @@ class Breaker:
             is_dear = self._cost >= _COST * timeout > 0
             if self.is_open or not (is_dear or self.failures >= _FAILURES):
                 return False
-            self.is_open, self.error = True, error
+            self.is_open, self.reason = True, _told(error)
             self._probed_at, self._delay, self._due = None, 0.0, 0.0
             return True
 
@@ -79,14 +77,14 @@ class Breaker:
         """Take note that a probe failed."""
         with self._lock:
             if self.is_open:
-                self.error = error
+                self.reason = _told(error)
                 self._wait_longer(monotonic())
 
     def succeed(self) -> bool:
         """Take note that the backend works; tell whether that closed the breaker."""
         with self._lock:
             was_open, self.is_open = self.is_open, False
-            self.failures, self._cost, self.error, self._probed_at = 0, 0.0, None, None
+            self.failures, self._cost, self.reason, self._probed_at = 0, 0.0, "", None
             return was_open
 
     def _wait_longer(self, since: float) -> None:
@@ -97,3 +95,7 @@ class Breaker:
     def _renew(self) -> None:
         self._lock = Lock()
         self._probed_at = None
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ._breaker import Breaker
 from ._bridge import Wait
+from ._health import Health
 from .errors import BackendBusy, BackendClosed, BackendError
 from .events import Announcer
 from .ports import Port
@@ -45,17 +45,18 @@ class Guard:
 
     name: str
     port: Port
-    breaker: Breaker
+    health: Health
     wait: Wait
     announce: Announcer
     fail_open: bool
 
     async def ask(self, operation: str, key: str, *args: Any) -> Any:
         """Give what the backend answers to *operation*, or FAILED."""
-        breaker = self.breaker
+        health = self.health
+        breaker = health.reads if operation == "get" else health.writes
         if breaker.is_open:
-            return await self._probe(operation, key, *args)
-        if breaker.missed and not await self._catch_up(key):
+            return await self._probe(breaker, operation, key, *args)
+        if health.missed and not await self._catch_up(key):
             return FAILED  # what it holds is outdated
         start = monotonic()
         try:
@@ -63,47 +64,47 @@ class Guard:
         except Exception as error:
             return self._survive(operation, key, error, monotonic() - start)
         if breaker.failures:
-            self._recover(key)
+            self._recover(breaker, key)
         return answer
 
-    async def _probe(self, operation: str, key: str, *args: Any) -> Any:
+    async def _probe(self, breaker: Breaker, operation: str, key: str, *args: Any) -> Any:
         """Ask a backend that failed, in the background, if it is time to; wait only briefly."""
-        if not self.breaker.admits_probe(2 * self.port.timeout):
-            return self._leave_out(operation, key)
-        missed = self.breaker.missed
+        if not breaker.admits_probe(2 * self.port.timeout):
+            return self._leave_out(breaker, operation, key)
+        missed = self.health.missed
         try:
             asked = self.port.begin([(operation, key, *args)], missed.made_up)
         except Exception as error:
-            self.breaker.fail_probe(error)
+            breaker.fail_probe(error)
             return self._tell(operation, key, error)
-        asked.add_done_callback(partial(self._end_probe, key))
+        asked.add_done_callback(partial(self._end_probe, breaker, key))
         if not await self.wait(asked, _PATIENCE):
-            return self._leave_out(operation, key)
+            return self._leave_out(breaker, operation, key)
         if (failure := asked.exception()) is not None:
             return self._tell(operation, key, failure)
         return FAILED if missed.of(key) else asked.result()
 
-    def _end_probe(self, key: str, probe: Any) -> None:
+    def _end_probe(self, breaker: Breaker, key: str, probe: Any) -> None:
         if probe.cancelled():
-            self.breaker.fail_probe(TimeoutError("the probe was cancelled"))
+            breaker.fail_probe(TimeoutError("the probe was cancelled"))
         elif (error := probe.exception()) is None:
-            self._recover(key)
+            self._recover(breaker, key)
         else:
-            self.breaker.fail_probe(error)
+            breaker.fail_probe(error)
 
-    def _recover(self, key: str) -> None:
-        if self.breaker.succeed():
+    def _recover(self, breaker: Breaker, key: str) -> None:
+        if self.health.succeed(breaker):
             self.announce("closed", key, self.name)
 
     # -- deletions that the backend was not there for --------------------------------------
 
     def doubt(self, key: str) -> None:
         """Take note that what the backend has under *key*, if anything, is outdated."""
-        self.breaker.missed.add("delete", key)
+        self.health.missed.add("delete", key)
 
     async def _catch_up(self, key: str) -> bool:
         """Delete *key* if it should have been, and tell whether that succeeded; then the rest."""
-        missed = self.breaker.missed
+        missed = self.health.missed
         for operation, prefix in missed.of(key):
             missed.made_up(operation, prefix)
             if await self.ask(operation, prefix) is FAILED:  # which adds it again
@@ -119,7 +120,7 @@ class Guard:
         """The one place where a backend's failure becomes an event, or the caller's error."""
         if isinstance(error, (BackendBusy, BackendClosed)):
             return self._tell(operation, key, error)
-        has_opened = self.breaker.fail(error, seconds, self.port.timeout)
+        has_opened = self.health.fail(error, seconds, self.port.timeout)
         try:
             return self._tell(operation, key, error)
         finally:
@@ -135,25 +136,14 @@ class Guard:
 
     def _miss(self, operation: str, key: str, error: BaseException | None) -> None:
         if operation in ("delete", "clear") and not isinstance(error, BackendClosed):
-            self.breaker.missed.add(operation, key)
+            self.health.missed.add(operation, key)
 
-    def _leave_out(self, operation: str, key: str) -> Failed:
+    def _leave_out(self, breaker: Breaker, operation: str, key: str) -> Failed:
         """Go on without the backend; what was to be deleted is the only thing worth telling."""
-        error = self.breaker.error
+        error = BackendError(f"{self.name} is left out while it fails: {breaker.reason}")
         self._miss(operation, key, error)
         if not self.fail_open:
-            raise BackendError(f"{self.name} is left out while it fails: {error}") from error
+            raise error
         if operation in ("delete", "clear"):
             self.announce("failure", key, self.name, error=error)
         return FAILED
-
-
-_breakers: WeakKeyDictionary[Any, Breaker] = WeakKeyDictionary()
-
-
-def breaker_of(backend: Any) -> Breaker:
-    """Give the breaker that all who use *backend* share."""
-    try:
-        return _breakers.setdefault(backend, Breaker())
-    except TypeError:  # it can't be hashed or referred to weakly
-        return Breaker()

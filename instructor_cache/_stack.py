@@ -8,7 +8,8 @@ from math import inf
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
-from ._guard import FAILED, Guard, breaker_of
+from ._guard import FAILED, Guard
+from ._health import health_of
 from .entry import Entry
 from .errors import CorruptEntry
 from .events import Announcer
@@ -51,10 +52,8 @@ class Stack:
         def shelf(tier: Tier) -> Shelf:
             timeout = policy.timeout if tier.timeout is None else tier.timeout
             port = open_port(tier.backend, for_async=colour is ASYNC, timeout=timeout)
-            breaker, fail_open = breaker_of(tier.backend), policy.fail_open
-            return Shelf(
-                Guard(tier.name, port, breaker, colour.wait, announce, fail_open), tier.ttl
-            )
+            health, fail_open = health_of(tier.backend), policy.fail_open
+            return Shelf(Guard(tier.name, port, health, colour.wait, announce, fail_open), tier.ttl)
 
         return cls(tuple(map(shelf, tiers)), announce, policy.clock)
 

@@ -18,6 +18,7 @@ LEVELS = [
     {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
     {"_workers", "_behind", "_missed"},
     {"_breaker"},
+    {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
     {"description"},
     {"schema"},

@@ -178,7 +178,7 @@ async def test_after_five_idle_seconds_the_first_call_is_a_hit():
 
 
 def _breaker(case: Case) -> Breaker:
-    breaker: Breaker = engine_of(case.cached).stack.shelves[0].guard.breaker
+    breaker: Breaker = engine_of(case.cached).stack.shelves[0].guard.health.reads
     return breaker
 
 
@@ -243,10 +243,10 @@ async def test_busy_and_closed_are_no_failures_of_the_backend(colour: Colour):
 async def test_an_occasional_failure_opens_nothing(colour: Colour):
     """A success in between starts the count anew: failures count in a row."""
     case = Case(colour)
-    with case.faulty.failing(when=[True, False] * 100):
+    with case.faulty.failing(when=[True, False, False] * 100):
         for n in range(100):
             await case.ask(f"{n}")
-    assert case.count("failure") == 100
+    assert case.count("failure") > 50
     assert case.count("opened") == 0
 
 
@@ -262,6 +262,18 @@ async def test_a_write_that_fails_leaves_reads_alone(colour: Colour):
     assert case.calls == []
 
 
+async def test_writes_that_are_not_answered_cost_nothing_while_reads_are(colour: Colour):
+    """A store that answers reads only, as a paused Redis may, is still read, and not waited for."""
+    case = Case(colour, timeout=0.2)
+    await case.ask("kept")
+    with case.faulty.silent(on=("set", "swap")):
+        await case.ask("first")
+        assert statistics.mean([await case.ask(f"{n}") for n in range(100)]) < 0.005
+        case.calls.clear()
+        await case.ask("kept")
+    assert case.calls == []
+
+
 async def test_fail_closed_tells_at_once(colour: Colour):
     """With `fail_open=False` a tier that is left out raises, naming what opened it."""
     case = Case(colour, fail_open=False)
@@ -269,7 +281,7 @@ async def test_fail_closed_tells_at_once(colour: Colour):
         with pytest.raises(BackendError, match=r"faulty failed to get .* no answer within 0.1 s"):
             await case.ask()
         start = time.perf_counter()
-        with pytest.raises(BackendError, match=r"faulty is left out while it fails"):
+        with pytest.raises(BackendError, match=r"faulty is left out while it fails: TimeoutError"):
             await case.ask()
         assert time.perf_counter() - start < 0.08
 
