@@ -142,9 +142,9 @@ class Proxy:
         before = b"+OK\r\n"
         while reply := server.recv(1 << 16):
             for part in self._parts(reply, before):
-                client.sendall(part)
                 if self._mode in ("drip", "slow"):
                     time.sleep(self.delay)
+                client.sendall(part)
             if self._mode == "cut":
                 break
             before = list(_replies(reply))[-1] if self._mode == "stale" else reply
@@ -154,8 +154,6 @@ class Proxy:
         match self._mode:
             case "blackhole":
                 return []
-            case "slow":
-                return [b"", reply]
             case "drip":
                 return [reply[n : n + 1] for n in range(len(reply))]
             case "garbage":
