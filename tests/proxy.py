@@ -141,21 +141,20 @@ class Proxy:
     def _pass_replies(self, client: socket.socket, server: socket.socket) -> None:
         before = b"+OK\r\n"
         while reply := server.recv(1 << 16):
-            for part in self._parts(reply, before):
-                client.sendall(part)
-                if self._mode in ("drip", "slow"):
+            mode = self._mode  # one for the whole of a reply
+            for part in self._parts(mode, reply, before):
+                if mode in ("drip", "slow"):
                     time.sleep(self.delay)
-            if self._mode == "cut":
+                client.sendall(part)
+            if mode == "cut":
                 break
-            before = list(_replies(reply))[-1] if self._mode == "stale" else reply
+            before = list(_replies(reply))[-1] if mode == "stale" else reply
         client.shutdown(socket.SHUT_RDWR)
 
-    def _parts(self, reply: bytes, before: bytes) -> Iterable[bytes]:
-        match self._mode:
+    def _parts(self, mode: str, reply: bytes, before: bytes) -> Iterable[bytes]:
+        match mode:
             case "blackhole":
                 return []
-            case "slow":
-                return [b"", reply]
             case "drip":
                 return [reply[n : n + 1] for n in range(len(reply))]
             case "garbage":

@@ -33,6 +33,7 @@ LEVELS = [
     {"backends._room", "backends._salvage"},
     {"backends._file"},
     {"backends._redis_settings", "backends._redis_commands", "backends._redis_turns"},
+    {"backends._redis_socket", "backends._redis_watch"},
     {"backends._redis_sync", "backends._redis_async"},
     {"backends._redis_ready"},
     {"codecs._kinds", "codecs._state", "codecs._reach"},

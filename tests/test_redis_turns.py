@@ -248,6 +248,7 @@ async def test_a_slow_cleanup_holds_up_nobody() -> None:
     await asyncio.sleep(0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ready", [False, True], ids=["url", "ready"])
 async def test_thousands_of_cancelled_commands_mix_no_replies(
     server: RedisServer, ready: bool
@@ -484,6 +485,7 @@ def test_close_from_another_thread_closes_a_loops_connections(server: RedisServe
     thread.join()
 
 
+@pytest.mark.slow
 def test_200_times_open_use_close_leaves_nothing(server: RedisServer) -> None:
     """No file, thread or task is left of 200 caches used in both colours and closed, nor of those
     that were closed in one colour only."""

@@ -13,9 +13,9 @@ import redis
 
 from .._fork import renew_after_fork
 from ._daemon import off_loop
-from ._redis_async import Watch, abandon, within
 from ._redis_commands import AsyncCommands, Commands, glob
 from ._redis_turns import Turns, await_turn, busy_error, wait_turn
+from ._redis_watch import Watch, abandon, within
 
 _BATCH = 500
 _THREADS = 32  # for the tasks of one loop over a sync client

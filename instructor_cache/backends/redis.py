@@ -187,8 +187,9 @@ class RedisCache:
     def _forget_loops(self) -> None:
         # Closing a connection of the parent's loop would disturb the parent, which shares the
         # kernel's list of what the loop waits for.
-        _of_parents.append(self._by_loop)
-        self._by_loop = {}
+        if self._by_loop:
+            _of_parents.append(self._by_loop)
+            self._by_loop = {}
 
 
-_of_parents: list[Any] = []
+_of_parents: list[Any] = []  # kept from the garbage collector, which would close them
