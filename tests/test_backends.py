@@ -9,6 +9,7 @@ import threading
 import traceback
 import uuid
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
 from instructor_cache import DiskCache, MemoryCache, RedisCache, SafeDisk
 from instructor_cache.backends import open_url
 from instructor_cache.backends.diskcache import DiskcacheBackend
+from instructor_cache.errors import BackendClosed
 from instructor_cache.testing import BackendContract
 
 
@@ -469,6 +471,34 @@ def test_memory_refuses_bounds_that_are_none(name: str, bad: Any) -> None:
 
 
 # -- URLs ------------------------------------------------------------------------------------
+
+
+def test_a_closed_memory_says_so() -> None:
+    """After close, which may be called twice, it holds nothing and every operation raises."""
+    cache = MemoryCache()
+    cache.set("k", b"1", None)
+    assert not cache.closed
+    cache.close()
+    cache.close()
+    assert cache.closed
+    assert (len(cache), cache.currbytes) == (0, 0)
+    for use in (
+        *(lambda: cache.get("k"), lambda: cache.set("k", b"1", None), lambda: cache.delete("k")),
+        *(lambda: list(cache.scan("")), cache.clear, lambda: cache.swap("k", None, b"1", None)),
+    ):
+        with pytest.raises(BackendClosed, match="found a MemoryCache closed"):
+            use()
+
+
+def test_one_of_many_threads_wins_a_swap_in_memory() -> None:
+    """Of eight threads that swap nothing for their own value, exactly one does, each time."""
+    cache = MemoryCache()
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            swaps = [pool.submit(cache.swap, f"{number}", None, b"%d" % n, 30) for n in range(8)]
+            winners = [n for n, swap in enumerate(swaps) if swap.result()]
+            assert len(winners) == 1
+            assert cache.get(f"{number}") == b"%d" % winners[0]
 
 
 def test_a_memory_url_gives_a_memory_of_its_own() -> None:

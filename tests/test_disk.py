@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -769,57 +768,3 @@ def test_a_row_that_holds_no_bytes_is_missing(folder: Path, cache: DiskCache) ->
     for planted in ("'text'", "5", "2.5"):
         sql(folder, f"UPDATE entries SET value = {planted}")
         assert cache.get("k") is None
-
-
-# -- the worst ends ------------------------------------------------------------------------------
-
-WRITER = """
-from instructor_cache import DiskCache
-cache = DiskCache(sys.argv[1], size_limit=300_000, timeout=30)
-print("ready", flush=True)
-for number in range(10**9):
-    cache.set(f"{number % 500}", str(number).encode() * 50, None)
-"""
-
-
-@posix
-@pytest.mark.slow
-def test_a_writer_killed_in_the_middle_breaks_nothing(folder: Path) -> None:
-    """Twenty times kill -9 among writers: the store stays whole, and the others go on."""
-    with DiskCache(folder, timeout=30) as survivor:
-        for turn in range(20):
-            writers = [python(WRITER, folder) for _ in range(2)]
-            for writer in writers:
-                assert writer.stdout is not None
-                assert writer.stdout.readline() == "ready\n"
-            time.sleep(0.03 + turn * 0.007)
-            for writer in writers:
-                writer.send_signal(signal.SIGKILL)
-                writer.communicate()
-            survivor.set("mine", b"%d" % turn, None)
-            assert survivor.get("mine") == b"%d" % turn
-            for key in survivor.scan(""):
-                value = survivor.get(key)
-                assert value is not None
-                assert value == value[: len(value) // 50] * 50 or key == "mine"
-    assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
-    assert not set_aside(folder)
-
-
-@posix
-@pytest.mark.slow
-def test_a_beginner_killed_in_the_middle_breaks_nothing(folder: Path) -> None:
-    """Whenever the process that makes a store is killed, the next one makes or finds it whole."""
-    for turn in range(25):
-        beginner = python(WRITER.replace('print("ready", flush=True)', ""), folder)
-        time.sleep(0.02)
-        while not folder.exists():
-            time.sleep(0.0002)
-        time.sleep(turn * 0.0004)
-        beginner.send_signal(signal.SIGKILL)
-        beginner.communicate()
-        with DiskCache(folder, timeout=30) as cache:
-            cache.set("k", b"1", None)
-            assert cache.get("k") == b"1"
-        assert not set_aside(folder)
-        subprocess.run(["rm", "-rf", str(folder)], check=True)

@@ -263,6 +263,43 @@ async def test_a_store_that_broke_while_closed(
         assert said == []
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_can_be_read_is_not_lost(is_open: bool, colour: Colour, folder: Path) -> None:
+    """When one page of many is damaged, all other answers are in the new store at once."""
+    texts = [f"paid {number}" for number in range(1000)]
+    cache = DiskCache(folder, timeout=20)
+    await Case(colour, cache).ask(texts)
+    if not is_open:
+        cache.close()
+        cache = DiskCache(folder, timeout=20)
+    settle(folder)
+    leaf = "SELECT pageno FROM dbstat WHERE name = 'entries' AND pagetype = 'leaf'"
+    try:
+        pages = [page for (page,) in sql(folder, leaf)]
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite has no dbstat")
+    change(folder / FILE, (pages[len(pages) // 2] - 1) * 4096, b"\xa5" * 4096)
+    with told() as said:
+        case = Case(colour, cache)
+        assert 0 < len(await case.ask(texts)) < 30
+        assert await case.ask(texts) == []
+    assert len(said) == len(set_aside(folder)) == 1
+    cache.close()
+    assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_damaged_index_loses_no_answer(colour: Colour, folder: Path) -> None:
+    """When only the index is unreadable, every answer is in the new store."""
+    with DiskCache(folder, timeout=20) as cache:
+        await Case(colour, cache).ask()
+    root = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_entries_1'"
+    change(folder / FILE, (sql(folder, root)[0][0] - 1) * 4096, b"\xa5" * 4096)
+    with DiskCache(folder, timeout=20) as cache, told() as said:
+        assert await Case(colour, cache).ask() == []
+    assert len(said) == 1
+    assert "begun with the 60 entries" in said[0]
+
+
 @posix
 async def test_a_symbolic_link_is_not_followed(
     colour: Colour, folder: Path, tmp_path: Path
@@ -536,9 +573,32 @@ async def test_a_store_locked_by_another_process(colour: Colour, folder: Path) -
             assert await case.ask() == []
             assert time.monotonic() - start < 0.6
             start = time.monotonic()
-            assert await case.ask(["a", "b", "c"]) == ["a", "b", "c"]
+            new = [f"new {number}" for number in range(100)]
+            assert await case.ask(new) == new
             assert time.monotonic() - start < 1.2
             assert any("locked" in each for each in case.failures())
+        await case.is_remembered(new)
+
+
+def test_a_lock_is_waited_for_in_vain_only_once(folder: Path) -> None:
+    """After one writer has waited, others fail at once, until the lock is free: then they write."""
+    with DiskCache(folder, timeout=0.3) as cache:
+        cache.set("k", b"1", None)
+        with locked(folder / FILE):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                cache.set("k", b"2", None)
+            start = time.monotonic()
+            for _ in range(50):
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    cache.set("k", b"2", None)
+            assert time.monotonic() - start < 1.0  # of fifteen seconds
+        cache.set("k", b"3", None)
+        assert cache.get("k") == b"3"
+        with locked(folder / FILE):  # and it is waited for again
+            start = time.monotonic()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                cache.set("k", b"4", None)
+            assert time.monotonic() - start > 0.2
 
 
 WRITES: list[Callable[[Any], object]] = [
@@ -567,7 +627,7 @@ def test_a_write_ends_within_its_timeout(
         start = time.monotonic()
         with pytest.raises((sqlite3.OperationalError, TimeoutError), match="locked"):
             write(backend)
-        assert 0.1 < time.monotonic() - start < 0.45
+        assert 0.1 < time.monotonic() - start < 0.7
         assert took(lambda: backend.get("k")) < 0.1
         assert backend.get("k") == b"1"
     write(backend)
@@ -599,7 +659,7 @@ def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path) -> 
             start = time.monotonic()
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 use()
-            assert time.monotonic() - start < 0.35
+            assert time.monotonic() - start < 0.7
     assert cache.get("k") == b"1"
     cache.close()
 
@@ -617,26 +677,42 @@ def test_a_stuck_beginner_keeps_nobody_waiting_longer(folder: Path) -> None:
                 start = time.monotonic()
                 with pytest.raises(sqlite3.OperationalError, match="locked by another"):
                     use()
-                assert 0.1 < time.monotonic() - start < 0.35
+                assert 0.1 < time.monotonic() - start < 0.7
             fcntl.flock(file, fcntl.LOCK_UN)
             cache.set("k", b"2", None)
             assert cache.get("k") == b"2"
 
 
 def test_a_limit_that_was_lowered_is_reached_in_small_steps(folder: Path) -> None:
-    """To delete most of a large store blocks no single write for longer than its timeout."""
+    """No single write deletes most of a large store; those who come after it go on."""
     with DiskCache(folder) as cache:
-        for number in range(3000):
+        for number in range(1000):
             cache.set(f"{number}", bytes(3000), None)
-    with DiskCache(folder, size_limit=500_000, timeout=0.2) as cache:
-        for number in range(300):
-            assert took(lambda n=number: cache.set(f"new {n}", b"1", None)) < 0.4
-        pages = sql(
-            folder,
-            "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count",
-        )
-        assert pages[0][0] * 4096 <= 550_000
-        assert len(list(cache.scan("new"))) > 250
+    with DiskCache(folder, size_limit=500_000, timeout=0.0) as cache:
+        left = []
+        for number in range(200):
+            cache.set(f"new {number}", b"1", None)
+            left.append(len(list(cache.scan(""))))
+        assert left[0] > 980
+        pages = "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count"
+        assert sql(folder, pages)[0][0] * 4096 <= 550_000
+        assert len(list(cache.scan("new"))) > 150
+
+
+def test_a_connection_that_finds_the_journal_cut_short_is_replaced(folder: Path) -> None:
+    """An I/O error that all connections of the process would go on to have is met only once."""
+    with DiskCache(folder) as cache:
+        database = cache._database
+        cache.set("k", b"1", None)
+        database.run(lambda _: cache.get("k"))  # inside another: there are two connections now
+        for number in range(200):
+            cache.set(f"{number}", bytes(500), None)
+        os.truncate(folder / f"{FILE}-wal", 0)
+        database.pool._idle.rotate(1)
+        assert cache.get("150") in (None, bytes(500))
+        cache.set("new", b"1", None)
+        assert cache.get("new") == b"1"
+    assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_a_transaction_of_the_callers_own_is_no_obstacle(folder: Path) -> None:

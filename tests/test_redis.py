@@ -207,7 +207,7 @@ def test_no_event_loop_leaves_anything_behind(server: RedisServer) -> None:
     for _ in range(20):
         asyncio.run(use())
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert until(lambda: connections(server), 0) == 0
     assert not cache._by_loop
     assert not [o for o in gc.get_objects() if isinstance(o, asyncio.BaseEventLoop)]
@@ -244,7 +244,8 @@ def test_a_loop_closed_by_hand_is_not_kept(redis_url: str) -> None:
         loop.run_until_complete(cache.aget("k"))
         loop.close()
     assert list(cache._by_loop) == [loop]
-    cache._by_loop.clear()
+    cache.close()
+    del cache
     gc.collect()
 
 
@@ -343,7 +344,7 @@ class ClosesItsClient(RedisCache):
 
     async def aclose(self) -> None:
         if self.async_only:
-            await self.client.aclose()
+            await getattr(self.client, "aclose", self.client.close)()  # redis-py 5.0.0
 
 
 class OverRedis:

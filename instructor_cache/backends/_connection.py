@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _SETTINGS = (
@@ -19,6 +19,9 @@ _SCHEMA = (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
     "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
 )
+_INSERT = "INSERT OR IGNORE INTO entries(id, key, value, expires) VALUES (?, ?, ?, ?)"
+
+Row = tuple[int, str, bytes, "float | None"]
 
 
 class Connection(sqlite3.Connection):
@@ -46,8 +49,11 @@ class Connection(sqlite3.Connection):
         """Wait at most *seconds* in a block."""
         before = self.patience
         self.wait(seconds)
-        yield
-        self.wait(before)
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self.wait(before)
 
 
 def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:
@@ -71,11 +77,15 @@ def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:
     return connection
 
 
-def create(path: Path, deadline: float) -> None:
-    """Make a new file at *path*, empty but whole."""
+def create(path: Path, deadline: float, rows: Iterable[Row] = ()) -> int:
+    """Make a new file at *path*, whole, with *rows* in it; give their number."""
     with closing(_connect(path, "mode=rwc", deadline)) as connection:
-        connection.executescript(f"BEGIN; {'; '.join(_SCHEMA)}; COMMIT;")
+        for statement in ("BEGIN", *_SCHEMA):
+            connection.execute(statement)
+        kept = connection.executemany(_INSERT, rows).rowcount
+        connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    return max(kept, 0)
 
 
 def _connect(path: Path, mode: str, deadline: float) -> Connection:

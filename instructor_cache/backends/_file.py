@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sqlite3
 import stat
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .._frames import callers_frame
 from ..errors import BackendWarning
-from ._connection import Connection, connect, create
-
-if sys.platform != "win32":
-    import fcntl
+from ._connection import Connection, Row, connect, create
+from ._lockfile import alone
+from ._salvage import salvage
 
 _ATTEMPTS = 3  # to open it, while others delete it or set it aside
 _BROKEN = ("not a database", "malformed", "encrypted", "unsupported file format")  # SQLite's words
@@ -42,6 +39,7 @@ class StoreFile:
         self.path = path
         self._name = str(path)
         self._journal = f"{path}-wal"
+        self._lock = path.with_suffix(".lock")
         self._has_told = False
 
     def inode(self) -> int:
@@ -72,9 +70,9 @@ class StoreFile:
         If it was broken, it is set aside, unless another thread or process was faster.
         """
         if _says(error, _BROKEN) and self._is_writable():
-            with self._alone(deadline):
+            with alone(self._lock, deadline):
                 if self.inode() == inode:
-                    self._set_aside(error)
+                    self._begin_anew(error, deadline)
         return isinstance(error, FileNotFoundError) or self.inode() != inode
 
     # -- opening -------------------------------------------------------------------------
@@ -135,7 +133,7 @@ class StoreFile:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(folder.iterdir()):  # else it holds something of the user's
             (folder / ".gitignore").write_text("*\n")
-        with self._alone(deadline) as is_alone:
+        with alone(self._lock, deadline) as is_alone:
             if is_alone:  # what is there was left by a process that was killed
                 for left in folder.glob(f"{_DRAFTS}*"):
                     shutil.rmtree(left, ignore_errors=True)
@@ -143,36 +141,34 @@ class StoreFile:
                 self._make(folder, deadline)
             return self.inode()
 
-    def _make(self, folder: Path, deadline: float) -> None:
+    def _make(self, folder: Path, deadline: float, rows: Iterable[Row] = ()) -> int:
         with tempfile.TemporaryDirectory(dir=folder, prefix=_DRAFTS) as workshop:
             draft = Path(workshop, self.path.name)
-            create(draft, deadline)
+            kept = create(draft, deadline, rows)
             draft.chmod(0o600)
             for orphan in ("-wal", "-shm"):  # SQLite would take them for the new file's
                 Path(f"{self.path}{orphan}").unlink(missing_ok=True)
             with suppress(FileExistsError):  # Windows, where nothing is locked
                 draft.rename(self.path)
+        return kept
 
-    def _set_aside(self, error: Exception) -> None:
-        stamp = f"corrupt-{time.time_ns() // 1_000_000}"
+    def _begin_anew(self, error: Exception, deadline: float) -> None:
+        """Set the file aside, and begin a new one with what can be read of it in the time left."""
+        remains = self._set_aside()
+        kept, now = 0, time.monotonic()
+        with suppress(OSError, sqlite3.Error):  # then the next connection begins it
+            kept = self._make(self.path.parent, deadline, salvage(remains, (now + deadline) / 2))
+        _warn(
+            f"{self.path} was unusable ({error}); it is kept as {remains.name}, "
+            f"and a new one begun with the {kept} entries that could be read"
+        )
+
+    def _set_aside(self) -> Path:
+        aside = f"{self.path}.corrupt-{time.time_ns() // 1_000_000}"
         for suffix in ("-wal", "-shm", ""):
             if os.path.lexists(f"{self.path}{suffix}"):
-                os.rename(f"{self.path}{suffix}", f"{self.path}.{stamp}{suffix}")
-        _warn(f"{self.path} was unusable ({error}); it is kept as *.{stamp}, and a new one begun")
-
-    @contextmanager
-    def _alone(self, deadline: float) -> Generator[bool]:
-        """Hold the folder's lock file; gives False where there are no such locks."""
-        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(self.path.with_suffix(".lock"), flags, 0o600)
-        try:
-            while (is_ours := _try_lock(descriptor)) is None:
-                if time.monotonic() > deadline:
-                    raise sqlite3.OperationalError(f"{self.path} is locked by another process")
-                time.sleep(0.002)
-            yield is_ours
-        finally:
-            os.close(descriptor)
+                os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")
+        return Path(aside)
 
 
 def says_outdated(error: Exception) -> bool:
@@ -185,17 +181,6 @@ def _inode(name: str) -> int:
         return os.lstat(name).st_ino
     except (FileNotFoundError, NotADirectoryError):
         return 0
-
-
-def _try_lock(descriptor: int) -> bool | None:
-    """Whether it is locked now; None if another one holds it."""
-    if sys.platform == "win32":  # there a file that is open can't be replaced anyway
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return None if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR) else False
-    return True
 
 
 def _says(error: Exception, signs: tuple[str, ...]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -21,7 +21,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 class Settings:
     """How to reach a server, and for how long to try."""
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     timeout: float
     patience: float  # seconds to wait for a free connection
     size: int  # connections in each colour and event loop
@@ -35,7 +35,7 @@ class Settings:
         """
         options = _parse(redis, url)
         timeout = options.get("socket_timeout", timeout)
-        patience = options.get("timeout", QUEUE * timeout)
+        patience = float(options.get("timeout", QUEUE * timeout))  # a str in redis-py 5.0
         settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
         try:
             kind, options = settings.options(redis)

@@ -7,9 +7,12 @@ to look up, connect, shake hands, send, receive, and do it again on a new connec
 
 from __future__ import annotations
 
+import errno
 import functools
+import select
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -38,7 +41,7 @@ class Links(Commands):
         link = wait_turn(self._turns, self._settings.patience)
         answers = self._turns.answers
         try:
-            link.until.moment = monotonic() + self._settings.timeout
+            link.until.begin()
             reply = self._ask(link, args, again and self._settings.retries > 0)
             self._turns.answers += 1
             return reply
@@ -58,7 +61,7 @@ class Links(Commands):
 
     def _make(self) -> Any:
         link = self._kind(**self._options)
-        link.until = Until()
+        link.until = Until(self._settings.timeout)
         return link
 
     def _ask(self, link: Any, args: tuple[Any, ...], again: bool) -> Any:
@@ -85,16 +88,26 @@ def _exchange(link: Any, args: tuple[Any, ...]) -> Any:
 
 
 class Until:
-    """The moment at which the command of a connection has to end, by the monotonic clock."""
+    """The moment at which the command of a connection has to end, by the monotonic clock.
 
-    __slots__ = ("moment",)
+    Attributes:
+        slack: Seconds: how exactly it is kept.
+    """
 
-    def __init__(self) -> None:
-        self.moment = 0.0
+    __slots__ = ("_moment", "_seconds", "slack")
+
+    def __init__(self, seconds: float) -> None:
+        self.slack = seconds / 50
+        self._seconds = seconds - self.slack  # rather early than late
+        self._moment = 0.0
+
+    def begin(self) -> None:
+        """Give a command its time from now on."""
+        self._moment = monotonic() + self._seconds
 
     def left(self) -> float:
         """Give the seconds that are left; TimeoutError if none are."""
-        if (left := self.moment - monotonic()) > 0:
+        if (left := self._moment - monotonic()) > 0:
             return left
         raise TimeoutError("timed out")
 
@@ -124,7 +137,8 @@ class _InTime:
         # addresses, or does TLS, within a given time.
         connecting: Future[Any] = in_daemon(super()._connect)  # type: ignore[misc]
         try:
-            return TimedSocket(connecting.result(self.until.left()), self.until)
+            sock = connecting.result(self.until.left())
+            return TimedSocket(sock, self.until)
         except BaseException as error:
             connecting.add_done_callback(_close_late)
             if isinstance(error, FutureTimeout):  # which is no TimeoutError in Python 3.10
@@ -143,33 +157,54 @@ def _in_time(kind: Any) -> Any:
 
 
 class TimedSocket:
-    """A socket whose every call gets the time that the command has left."""
+    """A socket whose every call gets the time that the command has left.
+
+    Telling a socket its time is a system call, so it is told again only when that differs from
+    what it knows by more than a little.
+    """
 
     def __init__(self, sock: Any, until: Until) -> None:
         self._sock, self._until = sock, until
+        self._known = -inf  # seconds
         self._at_once = False
+        self._poll: Any = None
+        if hasattr(select, "poll") and not hasattr(sock, "pending"):  # TLS has a buffer of its own
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
 
     def settimeout(self, seconds: float | None) -> None:
         """Take 0 for "at once, or not at all"; any other limit is ours to set."""
         self._at_once = seconds == 0
 
     def recv(self, *args: Any) -> Any:
-        self._sock.settimeout(0 if self._at_once else self._until.left())
+        self._limit()
         return self._sock.recv(*args)
 
     def recv_into(self, *args: Any) -> Any:
-        self._sock.settimeout(0 if self._at_once else self._until.left())
+        self._limit()
         return self._sock.recv_into(*args)
 
     def sendall(self, data: Any) -> None:
         # Not the socket's own sendall, which over TLS limits each of its parts only.
         rest = data
         while True:
-            self._sock.settimeout(self._until.left())
+            self._limit()
             sent = self._sock.send(rest)
             if sent == len(rest):
                 return
             rest = memoryview(rest)[sent:]
+
+    def _limit(self) -> None:
+        if self._at_once:
+            if self._poll is not None and not self._poll.poll(0):
+                raise BlockingIOError(errno.EWOULDBLOCK, "nothing has come")
+            left = 0.0
+        else:
+            left = self._until.left()
+            if abs(left - self._known) < self._until.slack:
+                return
+        self._known = left
+        self._sock.settimeout(left)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

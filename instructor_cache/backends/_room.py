@@ -57,8 +57,9 @@ class Room:
                 return False
             batch = min(batch * 2, 1000)
         batch = 8
-        while (is_excess := self._excess(db)) and time.monotonic() < deadline:
-            db.execute(_OLDEST, (batch,))
+        while (is_excess := self._excess(db)) and db.execute(_OLDEST, (batch,)).rowcount:
+            if time.monotonic() > deadline:
+                break
             batch = min(batch * 2, 1000)
         return not is_excess
 

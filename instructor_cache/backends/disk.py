@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
 )
 _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
+_IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
 
 
 class DiskCache:
@@ -44,8 +46,9 @@ class DiskCache:
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
     the entries outgrow *size_limit*, the expired and then the oldest are deleted, by the writer.
-    An unreadable file is set aside and a new one begun. A read-only folder is served as it is:
-    what is set there is not kept, and `swap` raises PermissionError.
+    An unreadable file is set aside and a new one begun, with what can be read of the old one in
+    half the timeout, the newest first. A read-only folder is served as it is: what is set there
+    is not kept, and `swap` raises PermissionError.
 
     Args:
         directory: A folder; a relative one is meant from where the process is now.
@@ -76,6 +79,7 @@ class DiskCache:
         self.size_limit, self.timeout = size_limit, timeout
         self._clock = clock
         self._database = Database(self.directory / _FILE, timeout * (1 - _CULLING))
+        self._in_vain_until = 0.0  # another process has kept the lock: writers don't wait for it
         self._room = Room(size_limit, clock, timeout * _CULLING / 2)
 
     def get(self, key: str, /) -> bytes | None:
@@ -149,10 +153,22 @@ class DiskCache:
         def attempt(db: Connection) -> int:
             if db.trouble is not None:
                 raise db.trouble
-            return -1 if db.read_only else work(db)
+            if db.read_only:
+                return -1
+            if time.monotonic() > self._in_vain_until:
+                return work(db)
+            with db.waiting(0):
+                return work(db)
 
         self._database.look()
-        return self._database.run(attempt)
+        try:
+            changed = self._database.run(attempt)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) and time.monotonic() >= self._in_vain_until:
+                self._in_vain_until = time.monotonic() + _IN_VAIN
+            raise
+        self._in_vain_until = 0.0
+        return changed
 
     def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
         now = self._clock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
 from typing import Any
 
 from .._fork import renew_after_fork
@@ -100,8 +99,10 @@ class RedisCache:
         if self._sync is not None:
             self._sync.close()
         for loop, (links, _) in list(self._by_loop.items()):
-            with suppress(RuntimeError):  # that loop is closed, and its connections with it
+            try:
                 loop.call_soon_threadsafe(links.close)
+            except RuntimeError:  # that loop was closed by hand
+                links.close()
 
     # -- async ---------------------------------------------------------------------------
 
