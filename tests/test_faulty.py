@@ -33,29 +33,6 @@ class User(BaseModel):
     name: str
 
 
-class Swapping(MemoryCache):
-    """A memory that can swap, in both colours."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._swapping = threading.Lock()
-
-    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
-        with self._swapping:
-            if self.get(key) != old:
-                return False
-            if new is None:
-                self.delete(key)
-            else:
-                self.set(key, new, ttl)
-            return True
-
-    async def aswap(
-        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
-    ) -> bool:
-        return self.swap(key, old, new, ttl)
-
-
 class SyncOnly:
     """The three operations for blocking code, and nothing else."""
 
@@ -86,7 +63,7 @@ class Caller:
 
 @pytest.fixture
 def faulty() -> Iterator[FaultyBackend]:
-    faulty = FaultyBackend(Swapping())
+    faulty = FaultyBackend(MemoryCache())
     yield faulty
     faulty.close()
 
@@ -103,12 +80,69 @@ class TestWithoutFaults(BackendContract):
     """A faulty backend without faults keeps the contract, swap and all."""
 
     def make_backend(self) -> FaultyBackend:
-        return FaultyBackend(Swapping(maxsize=10_000))
+        return FaultyBackend(MemoryCache(maxsize=10_000))
+
+
+class Swapless(MemoryCache):
+    """Claims to swap, and does not look at what is there."""
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        if new is None:
+            self.delete(key)
+        else:
+            self.set(key, new, ttl)
+        return True
+
+
+class Racy(MemoryCache):
+    """Looks, and writes a moment later."""
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        if self.get(key) != old:
+            return False
+        time.sleep(0.001)
+        return Swapless.swap(self, key, old, new, ttl)  # type: ignore[arg-type]
+
+
+class Truthy(MemoryCache):
+    """Takes an empty value for none."""
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        return super().swap(key, (self.get(key) or None) if old is None else old, new, ttl)
+
+
+class Timeless(MemoryCache):
+    """Forgets the ttl of what it swaps in."""
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        return super().swap(key, old, new, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "checks"),
+    [
+        (Swapless, ["stores_where_nothing_is", "replaces_what_is_expected_only"]),
+        (Swapless, ["deletes_what_is_expected_only", "takes_an_expired_value_for_nothing"]),
+        (Racy, ["loses_no_increment"]),
+        (Truthy, ["stores_where_nothing_is"]),
+        (Timeless, ["gives_the_new_ttl"]),
+    ],
+)
+def test_the_contract_finds_a_wrong_swap(wrong: type[MemoryCache], checks: list[str]) -> None:
+    """A swap that is not atomic, blind, or mistaken about nothing or the ttl does not pass."""
+    contract = BackendContract()
+    contract.make_backend = wrong  # type: ignore[method-assign]
+    for check in checks:
+        with pytest.raises(AssertionError):
+            getattr(contract, f"test_swap_{check}")()
+    if wrong is Racy:
+        with pytest.raises(AssertionError):
+            contract.test_one_of_many_swaps_wins()
 
 
 def test_it_offers_what_is_inside() -> None:
     """Either colour or both, and the optional operations only where the inner backend has them."""
-    both, sync, coro = (FaultyBackend(inner) for inner in (Swapping(), SyncOnly(), AsyncOnly()))
+    both, sync, coro = (FaultyBackend(inner) for inner in (MemoryCache(), SyncOnly(), AsyncOnly()))
     assert isinstance(both, Backend) and isinstance(both, AsyncBackend)
     assert isinstance(sync, Backend) and not isinstance(sync, AsyncBackend)
     assert isinstance(coro, AsyncBackend) and not isinstance(coro, Backend)
@@ -224,9 +258,10 @@ async def test_silence_ends(faulty: FaultyBackend, do: Caller, ending: str) -> N
         for each in waiting:
             with pytest.raises(TimeoutError, match="set was not answered"):
                 each.result(5)
-    assert await do("get", "k") is None
-    await do("set", "k", b"2", None)
-    assert await do("get", "k") == b"2"
+    if ending != "close":
+        assert await do("get", "k") is None
+        await do("set", "k", b"2", None)
+        assert await do("get", "k") == b"2"
 
 
 async def test_a_silent_operation_can_be_cancelled(faulty: FaultyBackend) -> None:
@@ -315,6 +350,11 @@ async def test_torn_stores_a_beginning(faulty: FaultyBackend, do: Caller) -> Non
     with faulty.torn(OSError("disk full")), pytest.raises(OSError, match="disk full"):
         await do("set", "k2", value, None)
     assert value.startswith(await do("get", "k2"))
+    with faulty.torn():
+        assert await do("swap", "k3", None, value, None)
+        assert await do("swap", "k2", await do("get", "k2"), None, None)
+    assert len(await do("get", "k3")) < 256
+    assert await do("get", "k2") is None
 
 
 # -- which operations, and when --------------------------------------------------------------
@@ -404,7 +444,7 @@ def test_it_can_be_switched_while_in_use(faulty: FaultyBackend) -> None:
     [
         (lambda faulty: faulty.failing(on="aget"), "found on='aget'; wanted one or more of: get,"),
         (lambda faulty: faulty.failing(on=[]), "found on="),
-        (lambda faulty: faulty.corrupt(on="delete"), "wanted one or more of: get, set"),
+        (lambda faulty: faulty.corrupt(on="delete"), "wanted one or more of: get, set, swap"),
         (lambda faulty: faulty.silent(times=0), "times is 0"),
     ],
 )
@@ -461,7 +501,9 @@ async def test_closing_reaches_the_inner_backend() -> None:
         pytest.param(lambda faulty: faulty.corrupt("empty"), id="empty"),
         pytest.param(lambda faulty: faulty.corrupt("foreign"), id="foreign"),
         pytest.param(lambda faulty: faulty.corrupt("text"), id="text"),
-        pytest.param(lambda faulty: faulty.corrupt("flipped", on="set"), id="flipped set"),
+        pytest.param(
+            lambda faulty: faulty.corrupt("flipped", on=["set", "swap"]), id="flipped writes"
+        ),
         pytest.param(lambda faulty: faulty.torn(), id="torn"),
         pytest.param(lambda faulty: faulty.torn(OSError("disk full")), id="disk full"),
         pytest.param(lambda faulty: faulty.corrupt(lambda value: 17), id="a number"),

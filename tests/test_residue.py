@@ -7,7 +7,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def reachable(root: Any) -> dict[str, int]:
         if id(thing) in seen or isinstance(thing, (str, bytes, type, int, float)):
             continue
         seen.add(id(thing))
-        if isinstance(thing, (Mapping, Sequence, Set)) or hasattr(thing, "popleft"):
+        if isinstance(thing, (Mapping, Sequence, AbstractSet)) or hasattr(thing, "popleft"):
             sizes[path] = sizes.get(path, 0) + len(thing)
             parts = [*thing.values()] if isinstance(thing, Mapping) else list(thing)
             pending += [(part, f"{path}[]") for part in parts]
@@ -179,7 +180,10 @@ async def come_down_to(threads: int, files: int) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not tell")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["memory", "disk", "redis", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[3:])],
+)
 async def test_open_use_close_leaves_nothing(
     colour: Colour, make: Callable[[str], Any], prefix: str, kind: str
 ) -> None:
@@ -212,7 +216,7 @@ async def test_open_use_close_leaves_nothing(
 def test_loops_that_end_take_their_connections_with_them(
     make: Callable[[str], Any], prefix: str, kind: str
 ) -> None:
-    """One backend used in 100 event loops, one after the other, holds nothing of those that ended."""
+    """One backend in 100 event loops, one after the other, holds nothing of those that ended."""
     backend = make(kind)
     function: Any = instructor_cache(backend, prefix=prefix)(Colour("async").function(body))
     for _ in range(3):

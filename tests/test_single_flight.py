@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -96,11 +97,9 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
 
     async def seconds() -> float:
         start = time.monotonic()
+        call = function if colour.is_async else partial(asyncio.to_thread, function)
         with pytest.raises(LookupError):
-            if colour.is_async:
-                await function("ada")
-            else:
-                await asyncio.to_thread(function, "ada")
+            await call("ada")
         return time.monotonic() - start
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(10))
@@ -350,17 +349,19 @@ async def test_any_exception_reaches_everybody(colour: Colour, make: Callable[[]
 
     async def aextract(text: str) -> User:
         calls.append(1)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2 if issubclass(kind, Exception) else 0.01)
         raise make()
 
     def extract(text: str) -> User:
         calls.append(1)
-        time.sleep(0.05)
+        time.sleep(0.2 if issubclass(kind, Exception) else 0.01)
         raise make()
 
     function: Any = instructor_cache(MemoryCache(), flight_timeout=30)(
         aextract if colour.is_async else extract
     )
+
+    gate = threading.Barrier(10)
 
     def attempt() -> type[BaseException]:
         try:
@@ -371,8 +372,12 @@ async def test_any_exception_reaches_everybody(colour: Colour, make: Callable[[]
         except BaseException as error:
             return type(error)
 
+    def attempt_together() -> type[BaseException]:
+        gate.wait(10)
+        return attempt()
+
     with ThreadPoolExecutor(10) as pool:
-        jobs = [pool.submit(attempt) for _ in range(10)]
+        jobs = [pool.submit(attempt_together) for _ in range(10)]
         assert {job.result(10) for job in jobs} == {kind}
     assert len(calls) == 1 if issubclass(kind, Exception) else len(calls) <= 10
     assert no_flight_is_left(function)

@@ -144,25 +144,25 @@ class Silent(Fault):
 
 
 class Damaging(Fault):
-    """Changes the value that a get finds, or that a set is given."""
+    """Changes the value that a get finds, or that a set or swap is given."""
 
     def __init__(self, damage: Damage, error: Error | None, *schedule: Any) -> None:
         super().__init__(*schedule)
         self._damage, self._error, self._random = damage, error, Random(0)
 
     async def strike(self, operation: Operation, *args: Any) -> Any:
-        if operation.name == "set":
-            key, value, ttl = args
-            await operation.proceed(key, self._damaged(operation, key, value), ttl)
-            found = None
-        else:
-            found = self._damaged(operation, args[0], await operation.proceed(*args))
+        key, *rest = args
+        if operation.name == "get":
+            found = self._damaged(operation, key, await operation.proceed(key))
+        else:  # the value comes before the ttl
+            rest[-2] = self._damaged(operation, key, rest[-2])
+            found = await operation.proceed(key, *rest)
         if self._error is not None:
             raise fresh(self._error)
         return found
 
     def _damaged(self, operation: Operation, key: str, value: Any) -> Any:
-        if self._damage == "foreign":  # which may come where there is nothing
+        if self._damage == "foreign" and (value is not None or operation.name == "get"):
             other = operation.foreign(key)
             return value if other is None else other
         if not isinstance(value, bytes):  # nothing, or damaged already

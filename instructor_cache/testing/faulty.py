@@ -16,7 +16,8 @@ from ._faults import Damage, Damaging, Error, Failing, Fault, Operation, Silent,
 F = TypeVar("F", bound=Fault)
 
 _OPERATIONS = ("get", "set", "delete", "clear", "scan", "swap")
-_VALUED = ("get", "set")
+_VALUED = ("get", "set", "swap")
+_WRITES = ("set", "swap")
 _LOST = ConnectionError("the connection was lost before the reply came")
 _DOWN = ConnectionError("the backend is down")
 
@@ -47,7 +48,8 @@ class FaultyBackend:
     Every fault takes the same options: *on*, the name of the operation or several names ("get",
     "set", "delete", "clear", "scan", "swap", each for both colours; by default all of them);
     *times*, after how many operations it is over; *when*, a truth value for each operation that
-    it could strike, from first to last, after which it is over.
+    it could strike, from first to last, after which it is over. Answers are stored by "swap" in
+    a backend that has it, and by "set" in others.
 
     Attributes:
         inner: The backend behind it.
@@ -142,7 +144,7 @@ class FaultyBackend:
         times: int | None = None,
         when: Iterable[object] | None = None,
     ) -> Fault:
-        """Damage what a get finds; or, with ``on="set"``, what is stored.
+        """Damage what a get finds; or, with ``on=("set", "swap")``, what is stored.
 
         *damage* is "flipped" (one bit, somewhere), "truncated", "empty", "foreign" (the value of
         the key that was used before this one), "text" (a str of it), or a callable of the value.
@@ -158,7 +160,7 @@ class FaultyBackend:
         when: Iterable[object] | None = None,
     ) -> Fault:
         """Store only the beginning of a value; then raise *error*, if given."""
-        return self._begin(Damaging("truncated", error, _names("set"), _count(times), when))
+        return self._begin(Damaging("truncated", error, _names(_WRITES), _count(times), when))
 
     def heal(self) -> None:
         """End every fault, and let go of all who wait."""
