@@ -6,35 +6,23 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from ._behind import Behind
-from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
-from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
-from ._engine import Engine
-from ._flights import Flights
-from ._keeper import Keeper
-from ._lock import SharedLock
-from ._marks import Marks
-from ._stack import Stack
+from ._wiring import wire
 from .annotations import callers_names
 from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, CacheInfo, Decorator
+from .cached import AsyncCached, Cached, Decorator
 from .events import Announcer, Observer
 from .keys import Keys, Version
 from .policy import TTL, Lifetime, Policy
-from .protocols import Codec
 from .returns import ReturnType
-from .tiers import BackendLike, Tier, tiers_of
+from .tiers import BackendLike, tiers_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-# What a cached function carries beside its call, by the method of Calls behind it.
-_ASKED = ("get", "set", "contains", "invalidate", "refresh", "clear", "explain")
 
 
 @overload
@@ -168,7 +156,7 @@ def instructor_cache(
         keys = keys_of(func)
         announce = Announcer(keys.function, observer)
         returned = ReturnType(func, returns, callers_names(func), raw_response=raw_response)
-        return _wrap(func, keys, returned, tiers, policy, announce)
+        return wire(func, keys, returned, tiers, policy, announce)
 
     return decorate if function is None else decorate(function)
 
@@ -192,118 +180,6 @@ def lru(maxsize: Any = 128, ttl: TTL = None, **options: Any) -> Any:
     if _is_function(maxsize):
         return instructor_cache(MemoryCache(128))(cast("Callable[..., Any]", maxsize))
     return instructor_cache(MemoryCache(maxsize), ttl=ttl, **options)
-
-
-def _wrap(
-    func: Callable[..., Any],
-    keys: Keys,
-    returned: ReturnType,
-    tiers: tuple[Tier, ...],
-    policy: Policy,
-    announce: Announcer,
-) -> Any:
-    """A function like *func* in its own colour, with the methods of `Cached` on it."""
-    is_async = inspect.iscoroutinefunction(func)
-    engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
-    colour: Callable[..., Any] = _as_it_is if is_async else inline
-    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, engine)
-    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
-    face = _as_it_is if is_async else _driven
-    for name in _ASKED:
-        setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
-    wrapper.__cached__ = wrapper  # a wrapper around it gets a copy: only here it is itself
-    wrapper.cache_key = calls.key
-    wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, wrapper)
-    wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
-    wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy)
-    return wrapper
-
-
-def _engine(
-    keys: Keys,
-    returned: ReturnType,
-    tiers: tuple[Tier, ...],
-    policy: Policy,
-    announce: Announcer,
-    colour: Colour,
-) -> Engine:
-    stack = Stack.open(tiers, colour, announce, policy)
-
-    def codec() -> Codec:
-        return returned.codec
-
-    return Engine(
-        codec=codec,
-        stack=stack,
-        keeper=Keeper(codec, stack, announce, policy),
-        flights=Flights(colour.wait, policy.flight_timeout),
-        behind=Behind(colour.spawn),
-        lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
-        marks=Marks(stack.shared(), keys.namespace),
-        announce=announce,
-        policy=policy,
-    )
-
-
-def _sync_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
-    @wraps(func)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return drive(calls.call(*args, **kwargs))
-
-    return wrapper
-
-
-def _async_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
-    @wraps(func)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return await calls.call(*args, **kwargs)
-
-    return wrapper
-
-
-def _beneath(func: Any, is_async: bool) -> Beneath | None:
-    """The nearest cached function inside *func*, its methods in the colour of the outer one."""
-    inner: Any = inspect.unwrap(func, stop=lambda f: getattr(f, "__cached__", None) is f)
-    if not hasattr(inner, "__cached__") or inner.__cached__ is not inner:
-        return None
-    invalidate, clear = inner.cache_invalidate, inner.cache_clear
-    if inspect.iscoroutinefunction(inner):
-        return Beneath(invalidate, clear) if is_async else None
-    face: Callable[..., Any] = threaded if is_async else inline
-    return Beneath(face(invalidate), face(clear))
-
-
-def _driven(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    @wraps(method)
-    def ask(*args: Any, **kwargs: Any) -> Any:
-        return drive(method(*args, **kwargs))
-
-    return ask
-
-
-def _as_it_is(method: Callable[..., Any]) -> Callable[..., Any]:
-    return method
-
-
-def _size(tier: Tier) -> tuple[int | None, int | None]:
-    backend: Any = tier.backend
-    return (backend.maxsize, len(backend)) if hasattr(backend, "maxsize") else (None, None)
-
-
-def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str, Any]:
-    return {
-        "ttl": policy.ttl,
-        "stale_ttl": policy.stale_ttl,
-        "refresh_ahead": policy.refresh_ahead,
-        "jitter": policy.jitter,
-        "prefix": keys.prefix,
-        "version": keys.version,
-        "ignore": keys.ignore,
-        "fail_open": policy.fail_open,
-        "timeout": policy.timeout,
-        "lock": policy.lock,
-        "tiers": tuple(tier.name for tier in tiers),
-    }
 
 
 def _default_url() -> str:

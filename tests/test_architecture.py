@@ -52,6 +52,7 @@ LEVELS = [
     {"_engine"},
     {"cached"},
     {"_calls"},
+    {"_wiring"},
     {"decorator", "testing._faults"},
     {"testing.contract", "testing.faulty"},
     {"presets", "testing"},
