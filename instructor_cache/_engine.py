@@ -100,6 +100,8 @@ class Engine:
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
         with self.flights.aside(key) as flight:
             made = await self._call(key, produce, flight)
+            if flight.obsolete:  # later words have seen to the old answer
+                return made.result
             is_kept = made.payload is not None and await self.keeper.put(
                 key, made.result, made.payload, made.seconds
             )
@@ -187,7 +189,7 @@ class Engine:
         try:
             made = await self._call(key, produce, flight)
         except Exception as error:
-            if (outcome := await self._fall_back(key, error)) is None:
+            if flight.obsolete or (outcome := await self._fall_back(key, error)) is None:
                 raise
             if flight.obsolete:  # what we fell back on was forgotten, too
                 await self.stack.delete(key)

@@ -24,6 +24,7 @@ class Flight(Future[T]):
         self.obsolete = False  # invalidated while under way: its answer must not be kept
         self.waits_for: list[Flight[Any]] = []
         self.failed_at: TracebackType | None = None
+        self.failed_in: BaseException | None = None
 
 
 # The flights that the current call leads, itself or through its callers.
@@ -62,9 +63,13 @@ class Flights(Generic[T]):
         would wait for itself, or has waited for *timeout* seconds, is produced with *alone*.
         """
         while True:
-            flight, leading = self._board(key)
-            if leading:
-                return await self._lead(key, flight, lead, _led.get()), True
+            mine = Flight[T]()
+            try:
+                if (flight := self._board(key, mine)) is mine:
+                    return await self._lead(key, mine, lead, _led.get()), True
+            except BaseException:
+                self._crash(key, mine)
+                raise
             led = _led.get()
             if not _waits.begin(led, flight):
                 return await alone(), True
@@ -73,16 +78,25 @@ class Flights(Generic[T]):
             finally:
                 _waits.end(led, flight)
             if not in_time:
+                self._give_up(key, flight)
                 return await alone(), True
             if (error := flight.exception()) is None:
                 return flight.result(), False
             if not isinstance(error, LeaderGone):
-                raise error.with_traceback(flight.failed_at)  # it is everybody's: start anew
+                try:  # it is everybody's: start anew, and with the context it was raised in
+                    raise error.with_traceback(flight.failed_at)
+                finally:
+                    error.__context__ = flight.failed_in
 
     async def lead(self, key: str, lead: Callable[[Flight[T]], Awaitable[T]]) -> T | None:
         """Give the outcome for *key*, produced on nobody's behalf; None if somebody is at it."""
-        flight, leading = self._board(key)
-        return await self._lead(key, flight, lead, ()) if leading else None
+        mine = Flight[T]()
+        try:
+            leading = self._board(key, mine) is mine
+            return await self._lead(key, mine, lead, ()) if leading else None
+        except BaseException:
+            self._crash(key, mine)
+            raise
 
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""
@@ -104,13 +118,26 @@ class Flights(Generic[T]):
         finally:
             self._land(key, flight)
 
-    def _board(self, key: str) -> tuple[Flight[T], bool]:
+    def _board(self, key: str, mine: Flight[T]) -> Flight[T]:
+        """Give the flight to wait for; *mine* if there is none yet."""
         with self._lock:
             if (flight := self._open.get(key)) is not None:
-                return flight, False
-            flight = self._open[key] = Flight()
-            self._under_way[flight] = key
-            return flight, True
+                return flight
+            self._under_way[mine] = key
+            self._open[key] = mine
+            return mine
+
+    def _crash(self, key: str, flight: Flight[T]) -> None:
+        """Land *flight* if it has not: an interrupt can come at any moment."""
+        if not flight.done():
+            self._land(key, flight)
+            flight.set_exception(LeaderGone())
+
+    def _give_up(self, key: str, flight: Flight[T]) -> None:
+        """Let nobody else wait for *flight*: it may never land."""
+        with self._lock:
+            if self._open.get(key) is flight:
+                del self._open[key]
 
     async def _lead(
         self,
@@ -124,7 +151,7 @@ class Flights(Generic[T]):
             outcome = await lead(flight)
         except BaseException as error:
             self._land(key, flight)
-            flight.failed_at = error.__traceback__
+            flight.failed_at, flight.failed_in = error.__traceback__, error.__context__
             flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
             raise
         finally:

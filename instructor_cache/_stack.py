@@ -69,11 +69,11 @@ class Stack:
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
-        for depth, (guard, _) in enumerate(self.shelves):
+        for depth, (guard, ttl) in enumerate(self.shelves):
             raw = await guard.ask("get", key)
             if raw is None or raw is FAILED:
                 continue
-            entry = await self._read(guard, key, raw)
+            entry = await self._read(guard, ttl, key, raw)
             if entry is not None and entry.is_fresh(self.clock()):
                 copied = fill and await self._put(self.shelves[:depth], key, entry)
                 return Found(entry, guard.name, copied)
@@ -82,9 +82,9 @@ class Stack:
     async def get_kept(self, key: str) -> Found | None:
         """Give the entry that would answer if the function failed: the freshest that is kept."""
         found: list[Found] = []
-        for guard, _ in self.shelves:
+        for guard, ttl in self.shelves:
             raw = await guard.ask("get", key)
-            entry = await self._read(guard, key, raw) if isinstance(raw, bytes) else None
+            entry = await self._read(guard, ttl, key, raw) if isinstance(raw, bytes) else None
             if entry is not None and entry.is_kept(self.clock()):
                 found.append(Found(entry, guard.name))
         return max(found, key=lambda each: each.entry.fresh_until, default=None)
@@ -136,12 +136,12 @@ class Stack:
         for guard, _ in reversed(self.shelves):
             await guard.ask("clear", prefix)
 
-    async def _read(self, guard: Guard, key: str, raw: bytes) -> Entry | None:
+    async def _read(self, guard: Guard, ttl: float | None, key: str, raw: bytes) -> Entry | None:
         entry = await self._unpack(guard, key, raw)
         if entry is None or not entry.is_unforeseen(now := self.clock()):
             return entry
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await self._replace(guard, key, entry, entry.seen(now), left)
+        await self._replace(guard, key, entry, entry.seen(now), _shorter(ttl, left))
         return entry.seen(now)
 
     async def _replace(

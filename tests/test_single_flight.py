@@ -165,7 +165,6 @@ async def test_a_closed_loop_gives_its_flights_back(caplog: pytest.LogCaptureFix
     assert no_flight_is_left(extract)
 
 
-@pytest.mark.xfail(reason="a flight stays open when its followers gave it up", strict=True)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_flight_that_will_never_land_costs_one_timeout(caplog: pytest.LogCaptureFixture):
     """A leader that is stuck for ever holds its followers up for the timeout, and nobody later."""
@@ -264,7 +263,6 @@ async def test_everything_can_be_asked_from_inside_a_call(colour: Colour, method
     assert no_flight_is_left(function)
 
 
-@pytest.mark.xfail(reason="a failing call deletes what was set during it", strict=True)
 @pytest.mark.parametrize("stale_ttl", [60])
 async def test_a_set_during_a_failing_call_stays(colour: Colour, stale_ttl: float):
     """The later word wins: what was set while a call was under way is there when it fails."""
@@ -285,7 +283,6 @@ async def test_a_set_during_a_failing_call_stays(colour: Colour, stale_ttl: floa
     assert await colour.call(function.cache_get, "ada") == User(name="by hand")
 
 
-@pytest.mark.xfail(reason="a refresh deletes what was set during it", strict=True)
 async def test_a_set_during_a_refresh_stays(colour: Colour):
     """The later word wins over a refresh, too."""
 
@@ -387,7 +384,6 @@ async def test_any_exception_reaches_everybody(colour: Colour, make: Callable[[]
     assert len(calls) == 1
 
 
-@pytest.mark.xfail(reason="a follower's own error becomes the shared one's context", strict=True)
 def test_a_shared_failure_keeps_its_own_context():
     """A follower that is itself handling another error does not put it into the shared one."""
     started = threading.Event()
@@ -452,7 +448,6 @@ class InterruptAt:
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.xfail(reason="between boarding and leading a flight can be left open", strict=True)
 def test_an_interrupt_at_any_moment_leaves_the_key_usable():
     """Ctrl-C at any moment in our code: the next call is answered, and waits for nobody."""
     broken: list[str] = []
