@@ -9,11 +9,12 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from ._behind import Behind
-from ._flights import Flight, Flights
+from ._flights import Flights
 from ._keeper import Keeper, Outcome
 from ._lock import SharedLock
 from ._marks import Marks
 from ._stack import Found, Stack
+from ._waits import Flight
 from .entry import Entry
 from .errors import CorruptEntry
 from .events import Announcer

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from ._bridge import Wait
 from ._fork import renew_after_fork
+from ._waits import Flight, waits
 
 T = TypeVar("T")
-
-
-class Flight(Future[T]):
-    """One call under way, its outcome to come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.obsolete = False  # invalidated while under way: its answer must not be kept
-        self.waits_for: list[Flight[Any]] = []
-        self.failed_at: TracebackType | None = None
-        self.failed_in: BaseException | None = None
 
 
 # The flights that the current call leads, itself or through its callers.
@@ -71,12 +59,12 @@ class Flights(Generic[T]):
                 self._crash(key, mine)
                 raise
             led = _led.get()
-            if not _waits.begin(led, flight):
+            if not waits.begin(led, flight):
                 return await alone(), True
             try:
                 in_time = await self._wait(flight, self._timeout)
             finally:
-                _waits.end(led, flight)
+                waits.end(led, flight)
             if not in_time:
                 self._give_up(key, flight)
                 return await alone(), True
@@ -173,45 +161,3 @@ class Flights(Generic[T]):
         self._lock = Lock()
         self._open: dict[str, Flight[T]] = {}
         self._under_way: dict[Flight[T], str] = {}
-
-
-class _Waits:
-    """Which flights wait for which: nobody may wait for a flight that waits for him."""
-
-    def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self, _Waits.renew)
-
-    def renew(self) -> None:
-        self._lock = Lock()
-
-    def begin(self, led: tuple[Flight[Any], ...], flight: Flight[Any]) -> bool:
-        """Whether who leads *led* may wait for *flight*; if so, that he does is written down."""
-        with self._lock:
-            if led and _reaches(flight, led):
-                return False
-            for mine in led:
-                mine.waits_for.append(flight)
-            return True
-
-    def end(self, led: tuple[Flight[Any], ...], flight: Flight[Any]) -> None:
-        with self._lock:
-            for mine in led:
-                mine.waits_for.remove(flight)
-
-
-def _reaches(start: Flight[Any], goals: tuple[Flight[Any], ...]) -> bool:
-    """Whether *start* is one of *goals* or waits for one, directly or through others."""
-    seen: set[Flight[Any]] = set()
-    pending = [start]
-    while pending:
-        flight = pending.pop()
-        if flight in goals:
-            return True
-        if flight not in seen:
-            seen.add(flight)
-            pending.extend(flight.waits_for)
-    return False
-
-
-_waits = _Waits()

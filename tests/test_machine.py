@@ -33,7 +33,7 @@ from instructor_cache import (
     instructor_cache,
 )
 from instructor_cache._bridge import drive
-from instructor_cache._guard import breaker_of
+from instructor_cache._health import health_of
 from instructor_cache.testing import FaultyBackend
 
 
@@ -489,13 +489,15 @@ class TwoFunctions(RuleBasedStateMachine):
     def heal(self) -> None:
         for tier in self.tiers:
             tier.heal()
-            breaker_of(tier).succeed()  # it would see for itself within 4 seconds
+            health = health_of(tier)
+            for breaker in (health.reads, health.writes):
+                breaker.succeed()  # it would see for itself within 4 seconds
         self.run(self.catch_up())
 
     async def catch_up(self) -> None:
         """Have every tier delete what it should have deleted while it failed."""
         for tier in self.tiers:
-            missed = breaker_of(tier).missed
+            missed = health_of(tier).missed
             for _ in range(1000):
                 if not missed:
                     break
