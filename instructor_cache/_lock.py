@@ -56,17 +56,21 @@ class SharedLock:
         """
         name, token = f"lock:{key}", uuid.uuid4().hex.encode()
         held = await self._acquire(name, token, self.timeout if waiting else 0.0)
-        if held is not True:
-            yield held is FAILED
+        if held is False:
+            yield False
             return
         released: Future[None] = Future()
-        with suppress(RuntimeError):  # no thread can be started: the lease has to do
-            self.colour.spawn(lambda: self._renew(name, token, released))
+        if held is not FAILED:
+            self._keep_renewing(name, token, released)
         try:
             yield True
-        finally:
+        finally:  # even if it was not heard that it is ours
             released.set_result(None)
             await self.guard.ask("swap", name, token, None, None)
+
+    def _keep_renewing(self, name: str, token: bytes, released: Future[None]) -> None:
+        with suppress(RuntimeError):  # no thread can be started: the lease has to do
+            self.colour.spawn(lambda: self._renew(name, token, released))
 
     async def _acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
         deadline, pause = monotonic() + timeout, _FIRST

@@ -187,12 +187,12 @@ class Stack:
             has_swapped = await shelf.guard.ask("swap", key, there, raw, left)
             if has_swapped or has_swapped is FAILED:
                 return entry if has_swapped else None
-            there = await shelf.guard.ask("get", key) or None
-            other = None if there is None else await self._unpack(shelf.guard, key, there)
-            if other is None:
-                there = None
-            elif other.is_fresh(self.clock()) and other != instead_of:
+            found = await shelf.guard.ask("get", key)
+            is_there = found is not None and found is not FAILED
+            other = await self._unpack(shelf.guard, key, found) if is_there else None
+            if other is not None and other != instead_of and other.is_fresh(self.clock()):
                 return other
+            there = None if other is None else found
         return None
 
 

@@ -393,3 +393,19 @@ async def test_an_invalidation_leaves_nothing_under_its_key(colour: Colour, tmp_
     await colour.call(f.cache_invalidate, "ada")
     assert disk.get(f.cache_key("ada")) is None
     assert list(disk.scan("instructor:")) == []
+
+
+async def test_a_lock_whose_reply_was_lost_is_given_back(colour: Colour):
+    """Who did not hear that the lock is his leaves nobody waiting for its lease."""
+    faulty = FaultyBackend(_Shared())
+
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    f: Any = instructor_cache(faulty, lock="backend", cache_if=lambda _: False)(
+        colour.function(extract)
+    )
+    with faulty.losing_replies(on="swap", times=1) as fault:
+        assert (await colour.call(f, "ada")).name == "ada"
+        assert fault.struck == 1
+    assert len(faulty.inner) == 0
