@@ -168,13 +168,30 @@ async def test_after_five_idle_seconds_the_first_call_is_a_hit():
     with case.faulty.silent():
         for _ in range(5):
             await case.ask()
-    breaker = _breaker(case)
-    assert breaker.is_open
-    breaker._due = time.monotonic()  # the longest wait is over
-    breaker._probed_at = None
+    wait_over(case)
     case.calls.clear()
     await case.ask()
     assert case.calls == []
+
+
+async def test_a_probe_brings_nothing_back_that_was_invalidated(colour: Colour):
+    """The very read that finds the tier working again does not believe what it missed to delete."""
+    case = Case(colour)
+    await case.ask()
+    with case.faulty.silent():
+        await colour.call(case.cached.cache_invalidate, "ada")
+        await case.ask("bob")
+    wait_over(case)
+    case.calls.clear()
+    await case.ask()
+    assert case.calls == ["ada"]
+
+
+def wait_over(case: Case) -> None:
+    """Have the next operation be a probe."""
+    breaker = _breaker(case)
+    assert breaker.is_open
+    breaker._due, breaker._probed_at = time.monotonic(), None
 
 
 def _breaker(case: Case) -> Breaker:
