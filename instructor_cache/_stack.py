@@ -73,9 +73,15 @@ class Stack:
             raw = await guard.ask("get", key)
             if raw is None or raw is FAILED:
                 continue
-            entry = await self._read(guard, ttl, key, raw)
-            if entry is not None and entry.is_fresh(self.clock()):
-                copied = fill and await self._put(self.shelves[:depth], key, entry)
+            try:
+                entry = Entry.unpack(key, raw)
+            except CorruptEntry as error:
+                await self._discard(guard, key, error)
+                continue
+            if (now := self.clock()) < entry.created_at:
+                entry = await self._see(guard, ttl, key, entry, now)
+            if entry.is_fresh(now):
+                copied = depth > 0 and fill and await self._put(self.shelves[:depth], key, entry)
                 return Found(entry, guard.name, copied)
         return None
 
@@ -83,9 +89,10 @@ class Stack:
         """Give the entry that would answer if the function failed: the freshest that is kept."""
         found: list[Found] = []
         for guard, ttl in self.shelves:
-            raw = await guard.ask("get", key)
-            entry = await self._read(guard, ttl, key, raw) if isinstance(raw, bytes) else None
-            if entry is not None and entry.is_kept(self.clock()):
+            entry, now = await self._read(guard, key), self.clock()
+            if entry is not None and now < entry.created_at:
+                entry = await self._see(guard, ttl, key, entry, now)
+            if entry is not None and entry.is_kept(now):
                 found.append(Found(entry, guard.name))
         return max(found, key=lambda each: each.entry.fresh_until, default=None)
 
@@ -136,9 +143,25 @@ class Stack:
         for guard, _ in reversed(self.shelves):
             await guard.ask("clear", prefix)
 
-    async def _read(self, guard: Guard, ttl: float | None, key: str, raw: bytes) -> Entry | None:
-        entry = await self._unpack(guard, key, raw)
-        if entry is None or not entry.is_unforeseen(now := self.clock()):
+    async def _read(self, guard: Guard, key: str) -> Entry | None:
+        raw = await guard.ask("get", key)
+        if raw is None or raw is FAILED:
+            return None
+        try:
+            return Entry.unpack(key, raw)
+        except CorruptEntry as error:
+            await self._discard(guard, key, error)
+            return None
+
+    async def _discard(self, guard: Guard, key: str, error: CorruptEntry) -> None:
+        self.announce("corrupt", key, guard.name, error=error)
+        await guard.ask("delete", key)
+
+    async def _see(
+        self, guard: Guard, ttl: float | None, key: str, entry: Entry, now: float
+    ) -> Entry:
+        """An entry from the future, which gets its time to live from the first look at it."""
+        if not entry.is_unforeseen(now):
             return entry
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
         await self._replace(guard, key, entry, entry.seen(now), _shorter(ttl, left))
@@ -153,14 +176,6 @@ class Stack:
             await guard.ask("swap", key, was, becomes, ttl)
         elif await guard.ask("get", key) == was:
             await guard.ask("set", key, becomes, ttl)
-
-    async def _unpack(self, guard: Guard, key: str, raw: bytes) -> Entry | None:
-        try:
-            return Entry.unpack(key, raw)
-        except CorruptEntry as error:
-            self.announce("corrupt", key, guard.name, error=error)
-            await guard.ask("delete", key)
-            return None
 
     async def _put(
         self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
@@ -187,12 +202,10 @@ class Stack:
             has_swapped = await shelf.guard.ask("swap", key, there, raw, left)
             if has_swapped or has_swapped is FAILED:
                 return entry if has_swapped else None
-            found = await shelf.guard.ask("get", key)
-            is_there = found is not None and found is not FAILED
-            other = await self._unpack(shelf.guard, key, found) if is_there else None
+            other = await self._read(shelf.guard, key)
             if other is not None and other != instead_of and other.is_fresh(self.clock()):
                 return other
-            there = None if other is None else found
+            there = None if other is None else other.pack(key)
         return None
 
 

@@ -11,9 +11,9 @@ from .errors import CorruptEntry
 
 FORMAT = 2
 
-_HEADER = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
+_HEAD = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
 _TIMES = struct.Struct(">ddddf")  # created at, fresh until, kept until, seen at, seconds
-_PAYLOAD_AT = _HEADER.size + _TIMES.size
+_ALL = struct.Struct(">BBIddddf")
 _STALE = 1  # the other flags are there for entries that are compressed or encrypted
 
 
@@ -56,6 +56,8 @@ class Entry(NamedTuple):
 
     def is_fresh(self, now: float) -> bool:
         """Whether it answers."""
+        if now >= self.created_at:
+            return now < self.fresh_until
         return self.age(now) < self.fresh_until - self.created_at
 
     def is_kept(self, now: float) -> bool:
@@ -76,23 +78,22 @@ class Entry(NamedTuple):
         times = (self.created_at, self.fresh_until, self.kept_until, self.seen_at, self.seconds)
         body = _TIMES.pack(*times) + self.payload
         flags = _STALE if self.is_stale else 0
-        return _HEADER.pack(FORMAT, flags, _checksum(flags, key, body)) + body
+        return _HEAD.pack(FORMAT, flags, _checksum(flags, key, body)) + body
 
     @classmethod
     def unpack(cls, key: str, raw: bytes) -> Entry:
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
         try:
-            version, flags, checksum = _HEADER.unpack_from(raw)
-            created, fresh, kept, seen, seconds = _TIMES.unpack_from(raw, _HEADER.size)
+            version, flags, checksum, created, fresh, kept, seen, seconds = _ALL.unpack_from(raw)
         except (struct.error, TypeError) as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
             ) from error
         if version != FORMAT or flags > _STALE:
             raise CorruptEntry(f"found format {version} flags {flags}, wanted format {FORMAT}")
-        if checksum != _checksum(flags, key, memoryview(raw)[_HEADER.size :]):
+        if checksum != _checksum(flags, key, memoryview(raw)[_HEAD.size :]):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
-        return cls(raw[_PAYLOAD_AT:], created, fresh, kept, seconds, seen, flags == _STALE)
+        return cls(raw[_ALL.size :], created, fresh, kept, seconds, seen, flags == _STALE)
 
 
 def _checksum(flags: int, key: str, body: bytes | memoryview) -> int:
