@@ -27,29 +27,39 @@ class Behind:
     def start(self, key: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Begin *work* for *key*; it tells whether it succeeded. If not, the key gets a rest."""
         with self._lock:
-            if key in self._under_way or len(self._under_way) >= _AT_ONCE:
+            for other in [k for k, is_dead in self._under_way.items() if is_dead()]:
+                del self._under_way[other]
+            if key in self._under_way or len(self._under_way) >= _AT_ONCE or self.rests(key):
                 return
-            if monotonic() < self._resting.get(key, 0.0):
-                return
-            self._under_way.add(key)
+            self._under_way[key] = lambda: False
         try:
-            self._spawn(lambda: self._do(key, work))
+            self._under_way[key] = self._spawn(lambda: self._do(key, work))
         except RuntimeError:  # no thread can be started, as when the interpreter ends
-            self._under_way.discard(key)
+            self._under_way.pop(key, None)
+
+    def rest(self, key: str) -> None:
+        """Leave *key* alone for half a minute."""
+        with self._lock:
+            self._resting.pop(key, None)
+            self._resting[key] = monotonic() + _REST
+            if len(self._resting) > _MOST:
+                del self._resting[next(iter(self._resting))]  # the oldest
+
+    def rests(self, key: str) -> bool:
+        """Whether *key* is to be left alone."""
+        return bool(self._resting) and monotonic() < self._resting.get(key, 0.0)
 
     async def _do(self, key: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-        succeeded = True
+        succeeded = False
         try:
             succeeded = await work()
         finally:
             with self._lock:
-                self._under_way.discard(key)
+                self._under_way.pop(key, None)
                 self._resting.pop(key, None)
-                if not succeeded:
-                    self._resting[key] = monotonic() + _REST
-                if len(self._resting) > _MOST:
-                    del self._resting[next(iter(self._resting))]  # the oldest
+            if not succeeded:
+                self.rest(key)
 
     def _renew(self) -> None:
         self._lock = Lock()
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, Callable[[], bool]] = {}

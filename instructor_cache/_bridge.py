@@ -9,6 +9,7 @@ asyncio is imported where it is used: whoever is async has it already, the other
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -96,42 +97,71 @@ async def wait_blocking(future: Future[Any], seconds: float) -> bool:
 async def wait_async(future: Future[Any] | asyncio.Future[Any], seconds: float) -> bool:
     """Wait for *future* on the running loop; being cancelled leaves it untouched.
 
-    The time that the loop itself was held up is given back: it is not the future's fault.
+    The time that the loop itself was held up is given back, once: it isn't the future's fault.
     """
     import asyncio
 
     waiting = asyncio.wrap_future(future)
     if waiting is not future:
-        waiting.add_done_callback(_look_at)  # its outcome is told elsewhere
+        waiting.add_done_callback(look_at)  # its outcome is told elsewhere
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     if not done and (held_up := loop.time() - deadline) > _HELD_UP:
-        done, _ = await asyncio.wait({waiting}, timeout=held_up)
+        done, _ = await asyncio.wait({waiting}, timeout=min(held_up, seconds))
     return bool(done)
 
 
-def _look_at(done: asyncio.Future[Any]) -> None:
+def look_at(done: asyncio.Future[Any]) -> None:
+    """Take note of an outcome that is nobody's business, or it would be reported as missed."""
     if not done.cancelled():
         done.exception()
 
 
-Spawn = Callable[[Callable[[], Coroutine[Any, Any, Any]]], None]
+Work = Callable[[], Coroutine[Any, Any, Any]]
+Spawn = Callable[[Work], Callable[[], bool]]
 
 
-def spawn_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Have *work* done in a thread that nobody waits for."""
-    run = copy_context().run
-    Thread(target=run, args=(lambda: drive(work()),), name="instructor_cache", daemon=True).start()
+def spawn_thread(work: Work) -> Callable[[], bool]:
+    """Have *work* done in a thread that nobody waits for; tells, when asked, if it was lost."""
+    thread = Thread(target=copy_context().run, args=(lambda: drive(work()),), daemon=True)
+    start(thread)
+    return lambda: not thread.is_alive()
 
 
-def spawn_task(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Have *work* done in a task that nobody waits for; it ends with the loop."""
+def start(thread: Thread) -> None:
+    """Start *thread*; raise RuntimeError when the interpreter ends, where it would never begin."""
+    if sys.is_finalizing():
+        raise RuntimeError("can't start a thread while the interpreter ends")
+    thread.name = f"instructor_cache {thread.name}"
+    thread.start()
+
+
+def spawn_task(work: Work) -> Callable[[], bool]:
+    """Have *work* done in a task that nobody waits for; tells, when asked, if it was lost."""
     import asyncio
 
+    for lost in [task for task in _tasks if task.get_loop().is_closed()]:
+        _tasks.discard(lost)
     task = asyncio.ensure_future(work())
     _tasks.add(task)  # the loop itself keeps only weak references
     task.add_done_callback(_tasks.discard)
+    return lambda: task.done() or task.get_loop().is_closed()
+
+
+async def to_its_end(work: Work) -> None:
+    """Do *work*, to its end even if the caller is cancelled."""
+    import asyncio
+
+    task = asyncio.ensure_future(work())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    await asyncio.shield(task)
+
+
+async def right_here(work: Work) -> None:
+    """Do *work* on the caller's stack."""
+    await work()
 
 
 async def sleep_async(seconds: float) -> None:
@@ -147,8 +177,9 @@ class Colour:
     wait: Wait
     sleep: Callable[[float], Awaitable[None]]
     spawn: Spawn
+    finish: Callable[[Work], Awaitable[None]]
 
 
 _tasks: set[Any] = set()
-SYNC = Colour(wait_blocking, inline(time.sleep), spawn_thread)
-ASYNC = Colour(wait_async, sleep_async, spawn_task)
+SYNC = Colour(wait_blocking, inline(time.sleep), spawn_thread, right_here)
+ASYNC = Colour(wait_async, sleep_async, spawn_task, to_its_end)

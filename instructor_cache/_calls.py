@@ -89,7 +89,7 @@ class Calls:
         if found is None:
             return Explanation("miss", "no tier has a fresh answer under this key", key)
         now = self.engine.policy.clock()
-        age, left = now - found.entry.created_at, found.entry.ttl(now)
+        age, left = found.entry.age(now), found.entry.fresh_for(now)
         try:
             self.engine.codec().decode(found.entry.payload)
         except Exception as error:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ._bridge import Wait, carried, wait_async, wait_blocking
+from ._bridge import Wait, carried, look_at, wait_async, wait_blocking
 from ._workers import Workers
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,7 +31,7 @@ def in_workers(
         try:
             while (left := workers.time_left(job, timeout)) > 0:
                 if await wait(job, left):
-                    return job.result()
+                    return _outcome(job)
         finally:
             job.cancel()  # does nothing once it has begun
         raise _too_late(timeout)
@@ -47,12 +51,23 @@ def in_time(func: Callable[P, Coroutine[Any, Any, T]], timeout: float) -> Callab
         task = asyncio.ensure_future(func(*args, **kwargs))
         try:
             if await wait_async(task, timeout):
-                return task.result()
+                return _outcome(task)
+            task.add_done_callback(look_at)
         finally:
             task.cancel()
         raise _too_late(timeout)
 
     return call
+
+
+def _outcome(done: Future[T] | asyncio.Future[T]) -> T:
+    """What the operation gave; not a cancellation, as nobody cancelled the caller."""
+    try:
+        return done.result()
+    except BaseException as error:
+        if type(error).__name__ == "CancelledError":
+            raise ConnectionError("the backend cancelled its own operation") from error
+        raise
 
 
 def _too_late(timeout: float) -> TimeoutError:

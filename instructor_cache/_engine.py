@@ -43,12 +43,15 @@ MISS = Miss()
 
 
 class Made(NamedTuple):
-    """What a call gave, its form to store, if any, its seconds, and the last mark before it."""
+    """What a call gave, and when it began, as `Forgotten` and `Marks` count.
+
+    The payload is the form to store it in, if it is to be stored.
+    """
 
     result: Any
     payload: bytes | None
     seconds: float
-    since: int
+    began: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,12 @@ class Engine:
 
         async def alone() -> Outcome:
             self.announce("miss", key)
-            return Outcome(self.keeper.settled(key, await produce()), None)
+            try:
+                return Outcome(self.keeper.settled(key, await produce()), None)
+            except Exception as error:
+                if (outcome := await self._fall_back(key, error)) is None:
+                    raise
+                return outcome
 
         outcome, led = await self.flights.share(key, lead, alone)
         if led:
@@ -99,35 +107,44 @@ class Engine:
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
-        with self.flights.aside(key) as flight:
+        flight = self.flights.aside(key)
+        try:
+            self.announce("miss", key)
             made = await self._call(key, produce, flight)
-            if flight.obsolete:  # later words have seen to the old answer
-                return made.result
-            is_kept = made.payload is not None and await self.keeper.put(
-                key, made.result, made.payload, made.seconds
-            )
-            if not is_kept or await self._is_void(key, made, flight):
-                await self.stack.delete(key)  # the old answer, or this one, is outdated
-        return made.result
+            if not flight.obsolete:  # else later words have seen to the old answer
+                await self._put_in_place(key, made, flight)
+            return made.result
+        finally:
+            self.flights.land(key, flight)
+
+    async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
+        with self.stack.forgotten.forgetting(key):
+            if not await self.keeper.put(key, made.result, made.payload, made.seconds):
+                await self.stack.delete(key)  # the old answer is outdated
+        if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
+            await self.stack.delete(key)  # so is this one
 
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
         self.flights.forget(key)  # as above
-        await self.keeper.put(key, result, payload)
+        with self.stack.forgotten.forgetting(key):
+            await self.keeper.put(key, result, payload, 0.0)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""
         self.flights.forget(key)
-        await self.marks.set(key)
-        await self.stack.delete(key)
+        with self.stack.forgotten.forgetting(key):
+            await self.marks.set(key)
+            await self.stack.delete(key)
 
     async def clear(self, namespace: str) -> None:
         """Forget every answer whose key begins with *namespace*."""
         self.flights.forget(namespace)
         self.stack.check_clearable()
-        await self.marks.set(namespace)
-        await self.stack.clear(namespace)
+        with self.stack.forgotten.forgetting(namespace):
+            await self.marks.set(namespace)
+            await self.stack.clear(namespace)
 
     # -- answers that are there ----------------------------------------------------------
 
@@ -151,12 +168,13 @@ class Engine:
         return None if answer is MISS else Outcome(answer, self.keeper.encode(key, answer))
 
     async def _find(self, key: str) -> Found | None:
-        forgotten = self.flights.forgotten
+        forgotten = self.stack.forgotten
+        since = forgotten.count
         found = await self.stack.get(key)
-        if found is None or not found.copied or forgotten == self.flights.forgotten:
+        if found is None or not found.copied or not forgotten.has_hit(key, since):
             return found
-        await self.stack.delete(key)  # it may be this that was forgotten while we copied it
-        return None
+        await self.stack.take_back(key, found.entry, nearer_than=found.tier)
+        return await self.stack.get(key, fill=False)  # what it was replaced by, if anything
 
     async def _decode(self, key: str, found: Found) -> Any:
         try:
@@ -173,11 +191,15 @@ class Engine:
     # -- answers that are made -----------------------------------------------------------
 
     async def _answer(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
+        if self.behind.rests(key) and (outcome := await self._fall_back(key)) is not None:
+            return outcome
         if self.lock is None:
+            self.announce("miss", key)
             return await self._call_or_fall_back(key, produce, flight)
         async with self.lock.hold(key):
             if (outcome := await self._found(key)) is not None:  # by another process
                 return outcome
+            self.announce("miss", key)
             return await self._call_or_fall_back(key, produce, flight)
 
     async def _call_or_fall_back(
@@ -196,29 +218,30 @@ class Engine:
                 await self.stack.delete(key)
                 raise
             return outcome
+        if flight.obsolete:
+            return Outcome(made.result, made.payload)
         result, payload, seconds, _ = made
-        if payload is None or flight.obsolete:
-            return Outcome(result, payload)
-        is_kept = await self.keeper.keep(key, result, payload, seconds, instead_of)
-        if await self._is_void(key, made, flight):
-            await self.stack.delete(key)
-        return Outcome(result, payload, is_kept)
+        entry = await self.keeper.keep(key, result, payload, seconds, instead_of)
+        if entry is not None and await self._is_void(key, made, flight):
+            await self.stack.take_back(key, entry)
+        return Outcome(made.result, made.payload, entry is not None)
 
     async def _call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
-        self.announce("miss", key)
-        since = await self.marks.latest()
+        began = self.stack.forgotten.count, await self.marks.latest()
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
         payload = None if flight.obsolete else self.keeper.payload(key, result)
-        return Made(result, payload, seconds, since)
+        return Made(result, payload, seconds, began)
 
     async def _is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
         """Whether the answer was invalidated, here or anywhere, while it was made and stored."""
-        return flight.obsolete or await self.marks.has_hit(key, made.since)
+        here, anywhere = made.began
+        is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
+        return is_void_here or await self.marks.has_hit(key, anywhere)
 
-    async def _fall_back(self, key: str, error: Exception) -> Outcome | None:
+    async def _fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
         """The expired answer, which serves for a while from now on: the provider needs a rest."""
         if self.policy.stale_ttl is None:
             return None
@@ -231,7 +254,8 @@ class Engine:
             self.announce("failure", key, error=error)
         else:
             self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
-            await self.stack.replace(key, entry, entry.again(now, self.policy.rest))
+            if not await self.stack.replace(key, entry, entry.again(now, self.policy.rest)):
+                self.behind.rest(key)  # nobody took it down that the provider needs a rest
         return Outcome(answer, entry.payload)
 
     # -- answers that are made ahead of time ---------------------------------------------
@@ -243,7 +267,7 @@ class Engine:
             self.behind.start(key, lambda: self._refresh_behind(key, produce, entry))
 
     async def _refresh_behind(self, key: str, produce: Produce, entry: Entry) -> bool:
-        """Call in place of whoever would be next to; tell whether all is well."""
+        """Call in place of whoever would be next to; tell whether there is a new answer."""
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
             return await self._call_or_fall_back(key, produce, flight, instead_of=entry)
@@ -251,10 +275,20 @@ class Engine:
         lock = nullcontext(True) if self.lock is None else self.lock.hold(key, waiting=False)
         try:
             async with lock as is_ours:
-                outcome = await self.flights.lead(key, lead) if is_ours else None
-        except Exception as error:
+                if not is_ours or await self._is_outdated(key, entry):
+                    return True
+                outcome = await self.flights.lead(key, lead)
+        except (Exception, SystemExit) as error:  # nobody is there to exit for
             self.announce("failure", key, error=error)
             return False
         if outcome is not None and outcome.is_kept:
             self.announce("refreshed", key)
         return outcome is None or outcome.is_kept
+
+    async def _is_outdated(self, key: str, entry: Entry) -> bool:
+        """Whether another one was faster to make *entry* anew; the new answer is here then, too."""
+        found = await self.stack.get_kept(key)
+        if found is None or found.entry.fresh_until <= entry.fresh_until:
+            return False
+        await self.stack.keep(key, found.entry, instead_of=entry)
+        return True

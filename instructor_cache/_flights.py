@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from enum import Enum
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,13 @@ _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
 
 class LeaderGone(Exception):
     """The leader was cancelled or killed; a follower has to take over."""
+
+
+class _Join(Enum):
+    """What comes of joining a flight that brings nothing home."""
+
+    AGAIN = "take its place"
+    ALONE = "call, and share with nobody"
 
 
 class Flights(Generic[T]):
@@ -58,23 +66,11 @@ class Flights(Generic[T]):
             except BaseException:
                 self._crash(key, mine)
                 raise
-            led = _led.get()
-            if not waits.begin(led, flight):
+            joined = await self._join(key, flight)
+            if joined is _Join.ALONE:
                 return await alone(), True
-            try:
-                in_time = await self._wait(flight, self._timeout)
-            finally:
-                waits.end(led, flight)
-            if not in_time:
-                self._give_up(key, flight)
-                return await alone(), True
-            if (error := flight.exception()) is None:
-                return flight.result(), False
-            if not isinstance(error, LeaderGone):
-                try:  # it is everybody's: start anew, and with the context it was raised in
-                    raise error.with_traceback(flight.failed_at)
-                finally:
-                    error.__context__ = flight.failed_in
+            if not isinstance(joined, _Join):
+                return joined, False
 
     async def lead(self, key: str, lead: Callable[[Flight[T]], Awaitable[T]]) -> T | None:
         """Give the outcome for *key*, produced on nobody's behalf; None if somebody is at it."""
@@ -95,16 +91,32 @@ class Flights(Generic[T]):
                     flight.obsolete = True
                     self._open.pop(key, None)
 
-    @contextmanager
-    def aside(self, key: str) -> Generator[Flight[T]]:
-        """Give a flight that nobody joins, but that can be forgotten."""
+    def aside(self, key: str) -> Flight[T]:
+        """Give a flight that nobody joins, but that can be forgotten; it has to be landed."""
         flight = Flight[T]()
         with self._lock:
             self._under_way[flight] = key
+        return flight
+
+    async def _join(self, key: str, flight: Flight[T]) -> T | _Join:
+        """The outcome of another caller's flight, or what to do without it."""
+        led = _led.get()
+        if not waits.begin(led, flight):
+            return _Join.ALONE
         try:
-            yield flight
+            in_time = await self._wait(flight, self._timeout)
         finally:
-            self._land(key, flight)
+            waits.end(led, flight)
+        if not in_time:
+            return _Join.AGAIN if self._give_up(key, flight) else _Join.ALONE
+        if (error := flight.exception()) is None:
+            return flight.result()
+        if isinstance(error, LeaderGone):
+            return _Join.AGAIN
+        try:  # it is everybody's: start anew, and with the context it was raised in
+            raise error.with_traceback(flight.failed_at)
+        finally:  # not by its own __setattr__, which may refuse
+            BaseException.__setattr__(error, "__context__", flight.failed_in)
 
     def _board(self, key: str, mine: Flight[T]) -> Flight[T]:
         """Give the flight to wait for; *mine* if there is none yet."""
@@ -118,14 +130,16 @@ class Flights(Generic[T]):
     def _crash(self, key: str, flight: Flight[T]) -> None:
         """Land *flight* if it has not: an interrupt can come at any moment."""
         if not flight.done():
-            self._land(key, flight)
+            self.land(key, flight)
             flight.set_exception(LeaderGone())
 
-    def _give_up(self, key: str, flight: Flight[T]) -> None:
-        """Let nobody else wait for *flight*: it may never land."""
+    def _give_up(self, key: str, flight: Flight[T]) -> bool:
+        """Let nobody else wait for *flight*, which may never land; tell who is the first."""
         with self._lock:
-            if self._open.get(key) is flight:
-                del self._open[key]
+            if self._open.get(key) is not flight:
+                return False
+            del self._open[key]
+            return True
 
     async def _lead(
         self,
@@ -138,18 +152,19 @@ class Flights(Generic[T]):
         try:
             outcome = await lead(flight)
         except BaseException as error:
-            self._land(key, flight)
+            self.land(key, flight)
             flight.failed_at, flight.failed_in = error.__traceback__, error.__context__
             flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
             raise
         finally:
             with suppress(ValueError):  # a task destroyed with its loop has lost its context
                 _led.reset(token)
-        self._land(key, flight)
+        self.land(key, flight)
         flight.set_result(outcome)
         return outcome
 
-    def _land(self, key: str, flight: Flight[T]) -> None:
+    def land(self, key: str, flight: Flight[T]) -> None:
+        """Take note that *flight* has ended."""
         with self._lock:
             self.landed += 1
             self._under_way.pop(flight, None)

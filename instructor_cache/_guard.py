@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from ._breaker import Breaker
-from ._bridge import Wait
+from ._bridge import Wait, look_at
 from ._health import Health
 from .errors import BackendBusy, BackendClosed, BackendError
 from .events import Announcer
 from .ports import Port
 
+_WRITES = ("set", "swap")  # a full store can't do these, but answers and deletes
 _PATIENCE = 0.02  # seconds to wait for a probe: one that works answers sooner
-
-
-def _look_at(done: Any) -> None:
-    if not done.cancelled():
-        done.exception()  # or it would be reported as never retrieved
 
 
 class Failed:
@@ -50,14 +46,17 @@ class Guard:
     announce: Announcer
     fail_open: bool
 
-    async def ask(self, operation: str, key: str, *args: Any) -> Any:
+    def ask(self, operation: str, key: str, *args: Any) -> Awaitable[Any]:
         """Give what the backend answers to *operation*, or FAILED."""
         health = self.health
-        breaker = health.reads if operation == "get" else health.writes
+        breaker = health.writes if operation in _WRITES else health.reads
         if breaker.is_open:
-            return await self._probe(breaker, operation, key, *args)
-        if health.missed and not await self._catch_up(key):
-            return FAILED  # what it holds is outdated
+            return self._probe(breaker, operation, key, *args)
+        if health.missed:
+            return self._ask_late(breaker, operation, key, *args)
+        return self._ask(breaker, operation, key, *args)
+
+    async def _ask(self, breaker: Breaker, operation: str, key: str, *args: Any) -> Any:
         start = monotonic()
         try:
             answer = await getattr(self.port, operation)(key, *args)
@@ -100,19 +99,22 @@ class Guard:
 
     def doubt(self, key: str) -> None:
         """Take note that what the backend has under *key*, if anything, is outdated."""
-        self.health.missed.add("delete", key)
+        self._add_missed("delete", key)
 
-    async def _catch_up(self, key: str) -> bool:
-        """Delete *key* if it should have been, and tell whether that succeeded; then the rest."""
+    def _add_missed(self, operation: str, key: str) -> None:
+        self.health.missed.add(operation, key, can_clear=self.port.clear is not None)
+
+    async def _ask_late(self, breaker: Breaker, operation: str, key: str, *args: Any) -> Any:
+        """Ask a backend that has deletions to make up for; not about what they concern."""
         missed = self.health.missed
-        for operation, prefix in missed.of(key):
-            missed.made_up(operation, prefix)
-            if await self.ask(operation, prefix) is FAILED:  # which adds it again
-                return False
         if due := missed.due():
-            with suppress(BackendBusy):
-                self.port.begin(due, missed.made_up).add_done_callback(_look_at)
-        return True
+            catching_up = self.port.begin(due, missed.made_up)
+            catching_up.add_done_callback(look_at)
+            if missed.of(key):
+                await self.wait(catching_up, _PATIENCE)
+        if missed.of(key):
+            return FAILED
+        return await self._ask(breaker, operation, key, *args)
 
     # -- failures ----------------------------------------------------------------------------
 
@@ -136,7 +138,7 @@ class Guard:
 
     def _miss(self, operation: str, key: str, error: BaseException | None) -> None:
         if operation in ("delete", "clear") and not isinstance(error, BackendClosed):
-            self.health.missed.add(operation, key)
+            self._add_missed(operation, key)
 
     def _leave_out(self, breaker: Breaker, operation: str, key: str) -> Failed:
         """Go on without the backend; what was to be deleted is the only thing worth telling."""

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._breaker import Breaker
+from ._forgotten import Forgotten
 from ._missed import Missed
 
 
@@ -18,10 +19,12 @@ class Health:
     Attributes:
         reads, writes: Whether it is worth asking.
         missed: The deletions that it was not there for.
+        forgotten: The invalidations of its keys in this process.
     """
 
     def __init__(self) -> None:
         self.reads, self.writes, self.missed = Breaker(), Breaker(), Missed()
+        self.forgotten = Forgotten()
         self._only_writes = False
 
     def fail(self, error: BaseException, seconds: float, timeout: float) -> bool:

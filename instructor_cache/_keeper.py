@@ -52,8 +52,10 @@ class Keeper:
             self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
             return None
 
-    def entry(self, key: str, result: Any, payload: bytes, seconds: float) -> Entry | None:
-        """Give the entry to store, or None if its ttl is 0."""
+    def entry(self, key: str, result: Any, payload: bytes | None, seconds: float) -> Entry | None:
+        """Give the entry to store, or None if there is no payload, or its ttl is 0."""
+        if payload is None:
+            return None
         now = self.policy.clock()
         life = self._survive(key, lambda: self.policy.life(result, now), None)
         if life is None:
@@ -62,17 +64,22 @@ class Keeper:
         return Entry(payload, now, fresh_until, kept_until, seconds)
 
     async def keep(
-        self, key: str, result: Any, payload: bytes, seconds: float, instead_of: Entry | None
-    ) -> bool:
-        """Store an answer unless another came first; tell whether there is one now."""
+        self,
+        key: str,
+        result: Any,
+        payload: bytes | None,
+        seconds: float,
+        instead_of: Entry | None,
+    ) -> Entry | None:
+        """Store an answer unless another came first; give its entry if it is the one kept."""
         if (entry := self.entry(key, result, payload, seconds)) is None:
-            return False
-        kept = await self.stack.keep(key, entry, instead_of)
-        if kept is entry:
-            self.announce("stored", key, seconds=seconds)
-        return kept is not None
+            return None
+        if await self.stack.keep(key, entry, instead_of) is not entry:
+            return None
+        self.announce("stored", key, seconds=seconds)
+        return entry
 
-    async def put(self, key: str, result: Any, payload: bytes, seconds: float = 0.0) -> bool:
+    async def put(self, key: str, result: Any, payload: bytes | None, seconds: float) -> bool:
         """Store an answer in place of any other; tell whether a tier took it."""
         if (entry := self.entry(key, result, payload, seconds)) is None:
             return False

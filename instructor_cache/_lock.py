@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncGenerator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
 
@@ -47,32 +47,16 @@ class SharedLock:
             )
         return cls(guard, colour, policy.lock_lease, policy.flight_timeout)
 
-    @asynccontextmanager
-    async def hold(self, key: str, *, waiting: bool = True) -> AsyncGenerator[bool]:
-        """Hold the lock of *key*, for which it may have to wait; tell whether nobody else does.
+    def hold(self, key: str, *, waiting: bool = True) -> Hold:
+        """Hold the lock of *key* in an ``async with``, for which it may have to wait.
 
-        Its lease is renewed in the background. Without the store there is no lock: nobody else is
-        known to hold it.
+        It tells whether nobody else holds it. Its lease is renewed in the background. Without the
+        store there is no lock: nobody else is known to hold it. Who holds it already has it.
         """
-        name, token = f"lock:{key}", uuid.uuid4().hex.encode()
-        held = await self._acquire(name, token, self.timeout if waiting else 0.0)
-        if held is False:
-            yield False
-            return
-        released: Future[None] = Future()
-        if held is not FAILED:
-            self._keep_renewing(name, token, released)
-        try:
-            yield True
-        finally:  # even if it was not heard that it is ours
-            released.set_result(None)
-            await self.guard.ask("swap", name, token, None, None)
+        return Hold(self, f"lock:{key}", self.timeout if waiting else 0.0)
 
-    def _keep_renewing(self, name: str, token: bytes, released: Future[None]) -> None:
-        with suppress(RuntimeError):  # no thread can be started: the lease has to do
-            self.colour.spawn(lambda: self._renew(name, token, released))
-
-    async def _acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
+    async def acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
+        """Tell whether the lock is ours, waiting for it; FAILED if the store can't be asked."""
         deadline, pause = monotonic() + timeout, _FIRST
         while (held := await self.guard.ask("swap", name, None, token, self.lease)) is False:
             if monotonic() + pause > deadline:
@@ -81,7 +65,54 @@ class SharedLock:
             pause = min(pause * 1.3, _LAST)
         return held  # type: ignore[no-any-return]
 
-    async def _renew(self, name: str, token: bytes, released: Future[None]) -> None:
+    async def renew(self, name: str, token: bytes, released: Future[None]) -> None:
+        """Keep the lock alive until it is *released*."""
         while not await self.colour.wait(released, self.lease / 3):
             if await self.guard.ask("swap", name, token, token, self.lease) is False:
                 return  # it is another's now
+
+    async def release(self, name: str, token: bytes) -> None:
+        """Give the lock back, unless it is another's by now."""
+        await self.guard.ask("swap", name, token, None, None)
+
+
+class Hold:
+    """One holding of a lock. Not a generator: those write to the errors that pass through them."""
+
+    def __init__(self, lock: SharedLock, name: str, timeout: float) -> None:
+        self._lock, self._name, self._timeout = lock, name, timeout
+        self._token = uuid.uuid4().hex.encode()
+        self._released: Future[None] = Future()
+        self._is_ours = False
+
+    async def __aenter__(self) -> bool:
+        place = id(self._lock.guard.health), self._name
+        if place in _held.get():
+            return True
+        held = await self._lock.acquire(self._name, self._token, self._timeout)
+        if held is False:
+            return False
+        self._is_ours = True  # even if that was not heard, for the reply may have been lost
+        self._before = _held.set(_held.get() | {place})
+        if held is not FAILED:
+            with suppress(RuntimeError):  # no thread can be started: the lease has to do
+                self._lock.colour.spawn(self._renew)
+        return True
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._is_ours:
+            return
+        with suppress(ValueError):  # a task destroyed with its loop has lost its context
+            _held.reset(self._before)
+        self._released.set_result(None)
+        await self._lock.colour.finish(self._release)
+
+    async def _renew(self) -> None:
+        await self._lock.renew(self._name, self._token, self._released)
+
+    async def _release(self) -> None:
+        await self._lock.release(self._name, self._token)
+
+
+# What the current call, or one of its callers, holds: a store and the name of a lock in it.
+_held: ContextVar[frozenset[tuple[int, str]]] = ContextVar("held", default=frozenset())

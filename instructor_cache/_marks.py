@@ -65,7 +65,5 @@ class Marks:
 
 
 def _number(mark: bytes | None) -> int:
-    try:
-        return int(mark or b"0")
-    except ValueError:  # damaged
-        return 0
+    is_whole = isinstance(mark, bytes) and mark.isdigit()  # and not damaged
+    return int(mark) if is_whole and mark is not None else 0

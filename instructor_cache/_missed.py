@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from time import monotonic
 
-_MOST = 1000  # of a backend; beyond it the oldest is forgotten
+_MOST = 1000  # of a backend that can clear; _MANY of one that can't: then they are given up
+_MANY = 100_000
+_PAUSE = 0.25  # seconds between two attempts to make up for them
 
 
 class Missed(dict[tuple[str, str], None]):
@@ -12,21 +14,28 @@ class Missed(dict[tuple[str, str], None]):
 
     _due = 0.0
 
-    def add(self, operation: str, key: str) -> None:
+    def add(self, operation: str, key: str, *, can_clear: bool) -> None:
         """Take note of a "delete" of *key*, or a "clear" of what begins with it."""
         self[operation, key] = None
-        while len(self) > _MOST:
-            self.pop(next(iter(self)), None)
+        if len(self) > (_MOST if can_clear else _MANY):
+            self._shorten(can_clear)
+
+    def _shorten(self, can_clear: bool) -> None:
+        """Make of many deletions the clearing of all that their functions have stored."""
+        for operation, key in list(self):
+            self.pop((operation, key), None)
+            if can_clear:
+                self["clear", ":".join([*key.split(":")[:2], ""])] = None
 
     def made_up(self, operation: str, key: str, *_: object) -> None:
         """Take note that it was done after all."""
         self.pop((operation, key), None)
 
     def due(self) -> list[tuple[str, str]]:
-        """Give all of them, but not more often than every second."""
+        """Give all of them, but not again and again."""
         if monotonic() < self._due:
             return []
-        self._due = monotonic() + 1.0
+        self._due = monotonic() + _PAUSE
         return list(self)
 
     def of(self, key: str) -> list[tuple[str, str]]:

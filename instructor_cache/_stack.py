@@ -8,6 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
+from ._forgotten import Forgotten
 from ._guard import FAILED, Guard
 from ._health import health_of
 from .entry import Entry
@@ -56,6 +57,11 @@ class Stack:
             return Shelf(Guard(tier.name, port, health, colour.wait, announce, fail_open), tier.ttl)
 
         return cls(tuple(map(shelf, tiers)), announce, policy.clock)
+
+    @property
+    def forgotten(self) -> Forgotten:
+        """What was lately forgotten in this process, by any function over the farthest tier."""
+        return self.shelves[-1].guard.health.forgotten
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""
@@ -120,12 +126,24 @@ class Stack:
                 return kept
         return entry if await self._put(others, key, entry) else None
 
-    async def replace(self, key: str, old: Entry, new: Entry) -> None:
-        """Write *new* to the tiers that hold *old*, the farthest first."""
+    async def replace(self, key: str, old: Entry, new: Entry) -> bool:
+        """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
+        has_written = False
         for guard, ttl in reversed(self.shelves):
             left = _shorter(ttl, new.ttl(self.clock()))
             if left is None or left > 0:
-                await self._replace(guard, key, old, new, left)
+                has_written |= await self._replace(guard, key, old, new, left)
+        return has_written
+
+    async def take_back(self, key: str, entry: Entry, nearer_than: str | None = None) -> None:
+        """Delete *entry*, and nothing that has replaced it, from all tiers, or the nearer ones."""
+        for guard, _ in self.shelves:
+            if guard.name == nearer_than:
+                return
+            if guard.port.swap is not None:
+                await guard.ask("swap", key, entry.pack(key), None, None)
+            elif await guard.ask("get", key) == entry.pack(key):
+                await guard.ask("delete", key)
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
@@ -169,13 +187,14 @@ class Stack:
 
     async def _replace(
         self, guard: Guard, key: str, old: Entry, new: Entry, ttl: float | None
-    ) -> None:
+    ) -> bool:
         """Write *new* if the tier still holds *old*: it may have been forgotten since."""
         was, becomes = old.pack(key), new.pack(key)
         if guard.port.swap is not None:
-            await guard.ask("swap", key, was, becomes, ttl)
-        elif await guard.ask("get", key) == was:
-            await guard.ask("set", key, becomes, ttl)
+            return bool(await guard.ask("swap", key, was, becomes, ttl))
+        if await guard.ask("get", key) != was:
+            return False
+        return await guard.ask("set", key, becomes, ttl) is not FAILED
 
     async def _put(
         self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False

@@ -11,12 +11,13 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from ._bridge import start
 from ._fork import renew_after_fork
 from .errors import BackendBusy
 
 T = TypeVar("T")
 
-_LIMIT = 32  # threads of one pool
+_LIMIT, _MOST = 32, 128  # threads of one pool; and if they do not come back from their work
 _LINGER = 0.25  # seconds that an idle thread stays
 _STUCK = 5.0  # seconds without any progress after which no more work is queued
 
@@ -45,7 +46,7 @@ Inbox = SimpleQueue[Job[Any]]
 
 
 class Workers:
-    """Up to 32 threads that end soon after the work does.
+    """Up to 32 threads, and more if those hang, that end soon after the work does.
 
     Not a `ThreadPoolExecutor`: that one's threads are waited for when the interpreter ends, so a
     disk that hangs would hang the whole program; and nobody else's work waits behind ours.
@@ -53,6 +54,7 @@ class Workers:
 
     def __init__(self, name: str) -> None:
         self._name = f"instructor_cache-{name}"
+        self.progress_at = 0.0
         self._renew()
         renew_after_fork(self, Workers._renew)
 
@@ -60,11 +62,12 @@ class Workers:
         """Have *work* done; raise BackendBusy if all threads hang in earlier work."""
         job = Job(work)
         with self._lock:
-            if self._idle or self._threads < _LIMIT:
+            is_stuck = monotonic() - self.progress_at > _STUCK
+            if self._idle or self._threads < (_MOST if is_stuck else _LIMIT):
                 self.progress_at = monotonic()
                 (self._idle.pop() if self._idle else self._start()).put(job)
-            elif monotonic() - self.progress_at > _STUCK:
-                raise BackendBusy(f"none of {_LIMIT} operations came back for {_STUCK:g} s")
+            elif is_stuck:
+                raise BackendBusy(f"none of {_MOST} operations came back for {_STUCK:g} s")
             else:
                 self._queue.append(job)
         return job
@@ -76,7 +79,7 @@ class Workers:
 
     def _start(self) -> Inbox:
         inbox = Inbox()
-        Thread(target=self._serve, args=(inbox,), name=self._name, daemon=True).start()
+        start(Thread(target=self._serve, args=(inbox,), name=self._name, daemon=True))
         self._threads += 1
         return inbox
 
@@ -84,12 +87,15 @@ class Workers:
         job: Job[Any] | None = inbox.get()
         while job is not None:
             job.run()
+            if (
+                not job.cancelled() and job.exception() is None
+            ):  # failures are no progress for those who wait
+                self.progress_at = monotonic()
             job = None  # or its result would be kept while we wait
             job = self._next(inbox)
 
     def _next(self, inbox: Inbox) -> Job[Any] | None:
         with self._lock:
-            self.progress_at = monotonic()
             if self._queue:
                 return self._queue.popleft()
             self._idle.append(inbox)

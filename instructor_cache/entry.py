@@ -69,6 +69,11 @@ class Entry(NamedTuple):
         until = self.created_at + self.age(now) + seconds
         return self._replace(fresh_until=min(until, self.kept_until), is_stale=True)
 
+    def fresh_for(self, now: float) -> float | None:
+        """Seconds for which it goes on to answer, or None for ever."""
+        life = self.fresh_until - self.created_at
+        return None if life == inf else life - self.age(now)
+
     def ttl(self, now: float) -> float | None:
         """Seconds until backends may drop it, or None for an entry that is kept for ever."""
         return None if self.kept_until == inf else self.kept_until - self.created_at - self.age(now)

@@ -61,7 +61,9 @@ class Policy:
         self._check_callables()
         self._check_parts()
         patience("flight_timeout", self.flight_timeout, least=0)
-        patience("lock_lease", self.lock_lease)
+        patience("lock_lease", self.lock_lease, least=0.1)
+        if self.lock_lease == math.inf:
+            raise ValueError("lock_lease is infinite; a holder that died would hold up all others")
         if self.timeout is not None:
             patience("timeout", self.timeout)
         if self.lock not in (None, "backend"):
@@ -95,6 +97,8 @@ class Policy:
     def _check_callables(self) -> None:
         if self.cache_if is not None and not callable(self.cache_if):
             raise TypeError(f"cache_if is {self.cache_if!r}; it must be a callable of the result")
+        if not callable(self.clock):
+            raise TypeError(f"clock is {self.clock!r}; it must be a callable that gives seconds")
         for name in ("ttl", "cache_if", "clock"):
             if iscoroutinefunction(getattr(self, name)):
                 raise TypeError(f"{name} is a coroutine function; it must be a plain one")
@@ -151,7 +155,7 @@ def _number(ttl: Any, name: str) -> float:
         return _float(ttl)
     raise TypeError(
         f"{name} is {ttl!r} of type {type(ttl).__name__}; give seconds, a timedelta, "
-        f'text such as "1h30m", a callable of the result, or None'
+        f'text such as "1h30m", {"a callable of the result, " if name == "ttl" else ""}or None'
     )
 
 

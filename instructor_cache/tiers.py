@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Union
 
 from .backends import open_url
@@ -62,16 +63,18 @@ class TieredCache:
 
     def close(self) -> None:
         """Close every tier that can be closed; the connections of async callers with `aclose`."""
-        for tier in self.tiers:
-            if (close := getattr(tier.backend, "close", None)) is not None:
-                close()
+        with ExitStack() as closing:  # all of them, even if one raises
+            for tier in reversed(self.tiers):
+                if (close := getattr(tier.backend, "close", None)) is not None:
+                    closing.callback(close)
 
     async def aclose(self) -> None:
         """Close every tier, this event loop's connections included."""
-        for tier in self.tiers:
-            if (aclose := getattr(tier.backend, "aclose", None)) is not None:
-                await aclose()
-        self.close()
+        async with AsyncExitStack() as closing:
+            closing.callback(self.close)
+            for tier in reversed(self.tiers):
+                if (aclose := getattr(tier.backend, "aclose", None)) is not None:
+                    closing.push_async_callback(aclose)
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_workers", "_behind", "_missed", "_waits"},
+    {"_workers", "_behind", "_missed", "_waits", "_forgotten"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},

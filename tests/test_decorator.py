@@ -800,7 +800,8 @@ async def test_an_invalidation_wins_over_a_refresh_and_a_copy(colour: Colour):
     def forget() -> None:
         far.meanwhile = None
         owner.flights.forget(g.cache_key("ada"))
-        far.data.clear()
+        with owner.stack.forgotten.forgetting(g.cache_key("ada")):
+            far.data.clear()
 
     far.meanwhile = forget
     await colour.call(g, "ada")

@@ -123,6 +123,7 @@ def test_jitter_spreads():
         ({"timeout": "1s"}, "timeout is '1s'"),
         ({"flight_timeout": -1}, "flight_timeout is -1; it must be seconds, 0 or more"),
         ({"lock_lease": 0}, "lock_lease is 0"),
+        ({"lock_lease": inf}, "lock_lease is infinite"),
         ({"lock": True}, 'lock is True; it must be "backend" or None'),
     ],
 )

@@ -21,7 +21,7 @@ from ._salvage import salvage
 
 _ATTEMPTS = 3  # to open it, while others delete it or set it aside
 _BROKEN = ("not a database", "malformed", "encrypted", "unsupported file format")  # SQLite's words
-_OUTDATED = ("disk i/o error", "readonly database", "unable to open")  # of the connection only
+_OUTDATED = ("disk i/o error", "readonly database", "unable to open", "no such ")
 _DRAFTS = "entries-1.new-"  # folders in which files are made
 
 

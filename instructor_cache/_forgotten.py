@@ -1,0 +1,50 @@
+"""What was lately forgotten, for those who are about to write what they read or began before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from threading import Lock
+
+from ._fork import renew_after_fork
+
+_MOST = 1000  # that are remembered; who began before the oldest of them is told to be careful
+
+
+class Forgotten:
+    """The invalidations of one backend's keys in this process, whoever made them.
+
+    Attributes:
+        count: How many have ended; to be noted before a read or a call, for `has_hit`.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ended: deque[str] = deque(maxlen=_MOST)
+        self._renew()
+        renew_after_fork(self, Forgotten._renew)
+
+    @contextmanager
+    def forgetting(self, prefix: str) -> Generator[None]:
+        """Announce that what begins with *prefix* is deleted or replaced in this block."""
+        with self._lock:
+            self._under_way.append(prefix)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.remove(prefix)
+                self._ended.append(prefix)
+                self.count += 1
+
+    def has_hit(self, key: str, since: int) -> bool:
+        """Whether *key* was, or is just being, forgotten after *since* was the count."""
+        with self._lock:
+            ended = self.count - since
+            recent = list(self._ended)[-ended:] if ended else []
+            return ended > _MOST or any(map(key.startswith, recent + self._under_way))
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+        self._under_way: list[str] = []
