@@ -25,6 +25,7 @@ from redis_server import RedisServer
 from instructor_cache import RedisCache, instructor_cache
 from instructor_cache.errors import BackendBusy, BackendClosed
 from instructor_cache.events import Event
+from instructor_cache.ports import open_port
 
 CLOSED = pytest.raises(BackendClosed, match="make a new one")
 
@@ -117,13 +118,14 @@ def test_threads_take_turns_with_a_ready_client(server: RedisServer, pool: Any) 
 
 
 async def test_tasks_take_turns_with_a_ready_client(server: RedisServer) -> None:
-    """Ready clients of both kinds serve 500 tasks over two connections."""
+    """Ready clients of both kinds serve 500 tasks over two connections; a sync one from threads."""
     pool = redis.asyncio.ConnectionPool.from_url(server.url, max_connections=2)
     client = redis.asyncio.Redis(connection_pool=pool)
     sync = redis.Redis.from_url(server.url, max_connections=2)
     for cache in (RedisCache(client), RedisCache(sync)):
-        await cache.aset("k", b"v", None)
-        assert await asyncio.gather(*(cache.aget("k") for _ in range(500))) == [b"v"] * 500
+        port = open_port(cache, for_async=True, timeout=5)
+        await port.set("k", b"v", None)
+        assert await asyncio.gather(*(port.get("k") for _ in range(500))) == [b"v"] * 500
     await pool.disconnect()
     sync.close()
 
@@ -301,7 +303,7 @@ def caches(url: str, colour: Colour) -> list[RedisCache]:
 
 async def close(cache: RedisCache, colour: Colour) -> None:
     await cache.aclose()
-    client = cache._client or getattr(cache._sync, "client", None)
+    client = cache._client
     if client is not None:
         await colour.call(client.connection_pool.disconnect)
 
@@ -416,7 +418,7 @@ async def test_after_close_every_use_says_so(colour: Colour, server: RedisServer
         ):
             with CLOSED:
                 await do(colour, cache, *operation)
-        client = cache._client or getattr(cache._sync, "client", None)
+        client = cache._client
         if client is not None:
             assert await colour.call(client.ping)
         await close(cache, colour)
@@ -552,7 +554,7 @@ def test_a_fork_in_the_middle_of_everything(server: RedisServer) -> None:
         def reads() -> bool:
             return cache.get("k") == b"v" == asyncio.run(cache.aget("k"))
 
-        with cache._sync._turns._lock:  # type: ignore[union-attr]
+        with cache._sync._lock:  # type: ignore[union-attr]
             assert in_child(reads)
         for thread in busy:
             thread.join()

@@ -8,10 +8,8 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
-ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
 # A firewall that forgets an idle connection tells nobody; without these the next command would
 # only find out by waiting.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}

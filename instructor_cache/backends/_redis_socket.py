@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import select
+from concurrent.futures import Future
 from math import inf
 from time import monotonic
 from typing import Any
@@ -86,3 +87,9 @@ class TimedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+
+def close_late(connecting: Future[Any]) -> None:
+    """Close the socket that came after its time, if it did."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
