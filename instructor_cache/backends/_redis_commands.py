@@ -12,19 +12,15 @@ _BATCH = 500  # keys to a SCAN or an UNLINK
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == 'UNLINK' then redis.call('UNLINK', KEYS[1])
-elseif ARGV[4] then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-else redis.call('SET', KEYS[1], ARGV[3]) end
+if not ARGV[2] then redis.call('UNLINK', KEYS[1])
+elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
-_REPLIES: dict[str, tuple[type, ...]] = {
+_REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "SET": (bytes, type(None)),
-    "UNLINK": (int,),
-    "EXISTS": (int,),
-    "EVALSHA": (int,),
-    "EVAL": (int,),
     "SCAN": (list,),
 }
 
@@ -35,7 +31,8 @@ def checked(args: tuple[Any, ...], reply: Any) -> Any:
     On a connection that is out of step each reply belongs to the command before. That shows as
     soon as two commands differ in kind, and the connection is given up.
     """
-    if type(reply) not in _REPLIES[args[0]] or (args[0] == "SET" and reply not in (b"OK", None)):
+    kinds = _REPLIES.get(args[0], (int,))
+    if type(reply) not in kinds or (args[0] == "SET" and reply not in (b"OK", None)):
         raise InvalidResponse(f"Protocol Error: found a {type(reply).__name__} after {args[0]}")
     return reply
 
@@ -55,9 +52,11 @@ class Commands:
         await self.command("SET", key, value, *_expiry(ttl))
 
     async def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None) -> bool:
+        if old is None and new is None:
+            return not await self.command("EXISTS", key)
         if old is None:
-            return _swapped(await self.command(*_if_absent(key, new, ttl), again=False))
-        how = (1, key, old, *_change(new, ttl))
+            return bool(await self.command("SET", key, new, "NX", *_expiry(ttl), again=False))
+        how = (1, key, old) if new is None else (1, key, old, new, *_expiry(ttl)[1:])
         try:
             return bool(await self.command("EVALSHA", _SWAP_NAME, *how, again=False))
         except Exception as error:
@@ -93,16 +92,3 @@ def _expiry(ttl: float | None) -> tuple[str, int] | tuple[()]:
     if ttl is None or ttl > _MAX_TTL:
         return ()
     return "PX", max(1, round(ttl * 1000))
-
-
-def _if_absent(key: str, new: bytes | None, ttl: float | None) -> tuple[Any, ...]:
-    return ("EXISTS", key) if new is None else ("SET", key, new, "NX", *_expiry(ttl))
-
-
-def _swapped(reply: Any) -> bool:
-    """Whether the reply to `_if_absent` says so: 0 keys exist, or OK."""
-    return reply == 0 if type(reply) is int else bool(reply)
-
-
-def _change(new: bytes | None, ttl: float | None) -> tuple[Any, ...]:
-    return ("UNLINK",) if new is None else ("SET", new, *_expiry(ttl)[1:])

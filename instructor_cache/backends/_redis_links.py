@@ -6,15 +6,17 @@ Waiting has a limit, and ends at once when the server turns out to be dead.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
 import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 
-from .._bridge import Wait
+from .._bridge import wait_blocking
 from ..errors import BackendBusy, BackendClosed
 from ._redis_commands import Commands
 
@@ -26,9 +28,9 @@ Turn = Any  # a future of concurrent.futures or of asyncio; its result is a link
 class Link:
     """What one caller at a time can send commands with."""
 
+    @abstractmethod
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
         """Give the reply to the command *args*."""
-        raise NotImplementedError
 
     def drop(self) -> None:
         """Close it; it may still be used again."""
@@ -37,7 +39,7 @@ class Link:
 class Connection(Link):
     """A link of our own, connected anew whenever it can't be trusted any more."""
 
-    retries = 1
+    retries: int
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
         try:
@@ -55,38 +57,26 @@ class Connection(Link):
             self.drop()
             raise
 
+    @abstractmethod
     def is_open(self) -> bool:
         """Whether it is connected, and nothing came that nobody asked for: its end, or bytes."""
-        raise NotImplementedError
 
-    async def open(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def open(self) -> None: ...
 
-    async def exchange(self, args: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def exchange(self, args: tuple[Any, ...]) -> Any: ...
 
 
 class Links(Commands):
-    """Hands out at most *size* links, each to one caller at a time.
+    """Hands out at most *size* links, each to one caller at a time, who waits *patience* seconds.
 
-    Args:
-        make: Makes a link when all others are in use.
-        size: The most links to make.
-        patience: Seconds that a caller waits for a link.
-        new_turn: Makes the future that a caller waits for when there are no more.
-        wait: Waits for such a future.
+    These are for threads.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], Link],
-        size: int,
-        patience: float,
-        new_turn: Callable[[], Turn],
-        wait: Wait,
-    ) -> None:
+    def __init__(self, make: Callable[[], Link], size: int, patience: float) -> None:
         self._make, self._size, self._patience = make, size, patience
-        self._new_turn, self._wait = new_turn, wait
+        self._new_turn: Callable[[], Turn] = Future
         self._closed = False
         self._answers = 0  # which the server gave, to anybody
         self.begin_anew()
@@ -107,7 +97,8 @@ class Links(Commands):
             return reply
         except redis.TimeoutError:
             if answers == self._answers:  # nobody had one: those who wait would wait in vain
-                self._dismiss(_silent_error)
+                silent = "Timeout waiting for a connection: the server answers nobody"
+                self._dismiss(lambda: redis.TimeoutError(silent))
             raise
         finally:
             self._give(link)
@@ -133,31 +124,34 @@ class Links(Commands):
                 return link
             self._queue.append(turn := self._new_turn())
         try:
-            await self._wait(turn, self._patience)
+            await self._wait(turn)
         except BaseException:
-            if isinstance(link := self._outcome(turn), Link):  # it came in that very moment
-                self._give(link)
+            if not turn.cancelled() and isinstance(link := self._outcome(turn), Link):
+                self._give(link)  # it came in that very moment
             raise
         if isinstance(outcome := self._outcome(turn), Exception):
             raise outcome
         return outcome  # type: ignore[no-any-return]
 
+    async def _wait(self, turn: Turn) -> None:
+        await wait_blocking(turn, self._patience)
+
     def _outcome(self, turn: Turn) -> Any:
         """End the wait of *turn*; give its link, or the error if none has come."""
         with self._lock:
             if not turn.done():
-                turn.set_result(busy_error(self._patience))
-        return turn.result()
+                turn.set_result(None)
+        return turn.result() or busy_error(self._patience)
 
     def _give(self, link: Link) -> None:
         """Take *link* back, for the next in line."""
         with self._lock:
-            while self._queue:
-                turn = self._queue.popleft()
-                if not turn.done():
-                    turn.set_result(link)
-                    return
-            if not self._closed and link in self._all:
+            if link in self._all and not self._closed:
+                while self._queue:
+                    turn = self._queue.popleft()
+                    if not turn.done():
+                        turn.set_result(link)
+                        return
                 self._free.append(link)
                 return
         link.drop()
@@ -182,7 +176,3 @@ def busy_error(seconds: float) -> BackendBusy:
 def closed_error() -> BackendClosed:
     """The error of every use after `close`."""
     return BackendClosed("found a RedisCache that was closed; wanted an open one: make a new one")
-
-
-def _silent_error() -> redis.TimeoutError:
-    return redis.TimeoutError("Timeout waiting for a connection: the server answers nobody")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future
-from inspect import iscoroutinefunction
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
 from .._bridge import ASYNC, SYNC, Colour
 from ._redis_links import Link, Links, busy_error
-from ._redis_watch import Watch, unless
+from ._redis_loop import Deadline, LoopLinks, unless
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
 
+Run = Callable[..., Awaitable[Any]]  # calls a method of the client
+
 
 class ReadyLink(Link):
-    """A turn with a ready sync client."""
+    """A turn with a ready client."""
 
-    def __init__(self, client: Any, patience: float, colour: Colour = SYNC) -> None:
-        self._client, self._patience, self._sleep = client, patience, colour.sleep
+    def __init__(self, client: Any, patience: float, colour: Colour, run: Run) -> None:
+        self._client, self._patience = client, patience
+        self._sleep, self._run = colour.sleep, run
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
         until, pause = monotonic() + self._patience, 0.001
@@ -35,56 +36,32 @@ class ReadyLink(Link):
             await self._sleep(pause)
             pause = min(2 * pause, 0.02)
 
-    async def _send(self, args: tuple[Any, ...], node: str) -> Any:
+    def _send(self, args: tuple[Any, ...], node: str) -> Awaitable[Any]:
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
-            return await self._run(self._client.unlink, *args[1:])
+            return self._run(self._client.unlink, *args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] == "GET" else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
-        return await self._run(self._client.execute_command, *args, **options)
-
-    async def _run(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return method(*args, **options)
-
-
-class AsyncReadyLink(ReadyLink):
-    """A turn with a ready async client, on its own event loop."""
-
-    def __init__(self, client: Any, patience: float, watch: Watch) -> None:
-        super().__init__(client, patience, ASYNC)
-        self._watch = watch
-
-    async def _run(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        over = self._watch.start()
-        try:
-            return await unless(over, asyncio.ensure_future(method(*args, **options)))
-        finally:
-            self._watch.stop(over)
+        return self._run(self._client.execute_command, *args, **options)
 
 
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
-    def make() -> ReadyLink:
-        return ReadyLink(client, patience)
+    async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return method(*args, **options)
 
-    return Links(make, _pool_size(client), patience, Future, SYNC.wait)
+    return Links(lambda: ReadyLink(client, patience, SYNC, run), _pool_size(client), patience)
 
 
-def async_ready_links(client: Any, timeout: float, patience: float) -> Links:
+def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     """Give the use of a ready async client to the tasks of the running loop."""
-    loop = asyncio.get_running_loop()
-    watch = Watch(loop, timeout)
 
-    def make() -> ReadyLink:
-        return AsyncReadyLink(client, patience, watch)
+    async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        with Deadline(timeout) as over:
+            return await unless(over, asyncio.ensure_future(method(*args, **options)))
 
-    return Links(make, _pool_size(client), patience, loop.create_future, ASYNC.wait)
-
-
-def is_async(client: object) -> bool:
-    """Tell whether *client* is for coroutines."""
-    return iscoroutinefunction(getattr(client, "execute_command", None))
+    return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
 
 def _pool_size(client: Any) -> int:

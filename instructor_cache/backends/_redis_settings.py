@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,12 @@ def _parse(colour: Any, url: str) -> dict[str, Any]:
             "found a Redis URL that can't be read; wanted "
             "redis://user:password@host:6379/0?option=value, special characters as %XX"
         ) from None
+
+
+def close_late(connecting: Future[Any]) -> None:
+    """Close the socket that came when nobody waited for it any more, if it did."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
 
 
 def _keepalive() -> dict[int, int]:

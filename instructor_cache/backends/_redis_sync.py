@@ -7,18 +7,20 @@ to look up, connect, shake hands, send, receive, and do it again on a new connec
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+import errno
+import select
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from math import inf
+from time import monotonic
 from typing import Any
 
 import redis
 
-from .._bridge import wait_blocking
 from .._workers import in_daemon
 from ._redis_commands import checked
 from ._redis_links import Connection, Links
-from ._redis_settings import Settings
-from ._redis_socket import TimedSocket, Until, close_late
+from ._redis_settings import Settings, close_late
 
 
 def links(settings: Settings) -> Links:
@@ -31,7 +33,7 @@ def links(settings: Settings) -> Links:
     def make() -> SyncConnection:
         return SyncConnection(in_time(**options), settings)
 
-    return Links(make, settings.size, settings.patience, Future, wait_blocking)
+    return Links(make, settings.size, settings.patience)
 
 
 class SyncConnection(Connection):
@@ -39,10 +41,13 @@ class SyncConnection(Connection):
 
     def __init__(self, conn: Any, settings: Settings) -> None:
         self._conn, self.retries = conn, settings.retries
-        self._until = conn.until = Until(settings.timeout)
+        conn.slack = settings.timeout / 50
+        self._seconds = settings.timeout - conn.slack  # rather early than late
+        self._until = 0.0
+        conn.left = self._left
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
-        self._until.begin()
+        self._until = monotonic() + self._seconds
         return await super().ask(args, again, node)
 
     def is_open(self) -> bool:
@@ -62,20 +67,73 @@ class SyncConnection(Connection):
     def drop(self) -> None:
         self._conn.disconnect()
 
+    def _left(self) -> float:
+        """Give the seconds that are left for the command; TimeoutError if none are."""
+        if (left := self._until - monotonic()) > 0:
+            return left
+        raise TimeoutError("timed out")
+
 
 class _InTime:
     """What a connection class of redis-py needs to keep to one moment."""
 
-    until: Until
+    left: Callable[[], float]
+    slack: float
 
-    def _connect(self: Any) -> TimedSocket:
+    def _connect(self: Any) -> _TimedSocket:
         # In a thread, as no system call looks up a name, or connects to one of several
         # addresses, or does TLS, within a given time.
         connecting: Future[Any] = in_daemon(super()._connect)  # type: ignore[misc]
         try:
-            return TimedSocket(connecting.result(self.until.left()), self.until)
-        except BaseException as error:
+            if wait({connecting}, self.left()).done:
+                return _TimedSocket(connecting.result(), self.left, self.slack)
+            raise TimeoutError("timed out")
+        except BaseException:
             connecting.add_done_callback(close_late)
-            if isinstance(error, FutureTimeout):  # which is no TimeoutError in Python 3.10
-                raise TimeoutError("timed out") from None
             raise
+
+
+class _TimedSocket:
+    """A socket whose every call gets the time that the command has left, within *slack* seconds.
+
+    Telling it to the kernel is a system call, and so is asking if something came: each is done
+    as seldom as possible.
+    """
+
+    def __init__(self, sock: Any, left: Callable[[], float], slack: float) -> None:
+        self._sock, self._left, self._slack = sock, left, slack
+        self._known = -inf  # seconds
+        self._at_once = False
+        self._poll: Any = None
+        if hasattr(select, "poll") and not hasattr(sock, "pending"):  # TLS has a buffer of its own
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Take 0 for "at once, or not at all"; any other limit is ours to set."""
+        self._at_once = seconds == 0
+
+    def recv(self, *args: Any) -> Any:
+        self._limit()
+        return self._sock.recv(*args)
+
+    def recv_into(self, *args: Any) -> Any:
+        self._limit()
+        return self._sock.recv_into(*args)
+
+    def sendall(self, data: Any) -> None:
+        # Not the socket's own sendall, which over TLS limits each of its parts only.
+        while len(data):
+            self._limit()
+            data = memoryview(data)[self._sock.send(data) :]
+
+    def _limit(self) -> None:
+        if self._at_once and self._poll is not None and not self._poll.poll(0):
+            raise BlockingIOError(errno.EWOULDBLOCK, "nothing has come")
+        left = 0.0 if self._at_once else self._left()
+        if abs(left - self._known) > self._slack:
+            self._known = left
+            self._sock.settimeout(left)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)

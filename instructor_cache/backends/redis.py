@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 from .._bridge import drive
@@ -12,7 +14,7 @@ from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_links import Links, closed_error
-from ._redis_ready import async_ready_links, is_async, ready_links
+from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
 
 
@@ -47,19 +49,18 @@ class RedisCache:
     ) -> None:
         self.timeout = timeout
         self.closed = False
-        self._settings: Settings | None = None
-        self._client: Any = None  # a ready one
         self._sync: Links | None = None
+        self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
         if isinstance(url_or_client, str):
-            self._settings = Settings.read(url_or_client, timeout, max_connections, retries)
-            self.timeout = self._settings.timeout
-            self._sync = _redis_sync.links(self._settings)
+            settings = Settings.read(url_or_client, timeout, max_connections, retries)
+            self.timeout = settings.timeout
+            self._sync = _redis_sync.links(settings)
+            self._open = partial(_redis_async.links, settings)
         else:
             self.bounded = False
             self._adopt(url_or_client)
-        self.async_only = self._sync is None
-        self.sync_only = self._settings is None and not self.async_only
+        self.async_only, self.sync_only = self._sync is None, self._open is None
         renew_after_fork(self, RedisCache._begin_anew)
 
     # -- sync ----------------------------------------------------------------------------
@@ -143,32 +144,28 @@ class RedisCache:
                 f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
                 f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
             )
-        self._client = client
-        if not is_async(client):
+        if iscoroutinefunction(client.execute_command):
+            self._open = partial(async_ready_links, client, QUEUE * self.timeout, self.timeout)
+        else:
             self._sync = ready_links(client, QUEUE * self.timeout)
 
     async def _here(self) -> Links:
         """Give the connections of the running loop."""
         if self.closed:
             raise closed_error()
+        if self._open is None:
+            raise TypeError("found a sync client; wanted one for coroutines: use get, set")
         loop = asyncio.get_running_loop()
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
         for ended in [known for known in list(self._by_loop) if known.is_closed()]:
             links, _ = self._by_loop.pop(ended)  # closed by hand, with its connections open
             links.close()
-        links = self._open_here()
+        links = self._open()
         closer = self._closes_with(loop, links)
         self._by_loop[loop] = links, closer
         await closer.__anext__()
         return links
-
-    def _open_here(self) -> Links:
-        if self.sync_only:
-            raise TypeError("found a sync client; wanted one for coroutines: use get, set")
-        if self._settings is None:
-            return async_ready_links(self._client, self.timeout, QUEUE * self.timeout)
-        return _redis_async.links(self._settings)
 
     async def _closes_with(self, loop: Any, links: Links) -> AsyncGenerator[None]:
         # A loop ends its asynchronous generators before it closes (`asyncio.run` sees to it), so
