@@ -54,7 +54,7 @@ def open_port(backend: AnyBackend, *, for_async: bool, timeout: float | None = N
     own = float(getattr(backend, "timeout", TIMEOUT)) if is_bounded(backend) else None
     limit = timeout if timeout is not None else TIMEOUT if own is None else own
     is_punctual = own is not None and own <= limit
-    if for_async and isinstance(backend, AsyncBackend):
+    if for_async and is_native(backend):
         return _native(backend, limit, is_punctual)
     if isinstance(backend, Backend) and not getattr(backend, "async_only", False):
         return _blocking(backend, limit, is_punctual and not for_async, for_async)
@@ -62,6 +62,11 @@ def open_port(backend: AnyBackend, *, for_async: bool, timeout: float | None = N
         f"{type(backend).__name__} is async-only, so it can't cache a sync function; "
         f"make the function async, or use a backend that has get, set and delete"
     )
+
+
+def is_native(backend: object) -> bool:
+    """Whether async functions reach *backend* by its own coroutines, not from worker threads."""
+    return isinstance(backend, AsyncBackend) and not getattr(backend, "sync_only", False)
 
 
 def is_bounded(backend: object) -> bool:

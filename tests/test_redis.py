@@ -24,7 +24,8 @@ from redis_server import RedisServer, free_port
 
 from instructor_cache import RedisCache, instructor_cache
 from instructor_cache.errors import BackendClosed
-from instructor_cache.testing import BackendContract
+from instructor_cache.ports import is_native
+from instructor_cache.testing import BackendContract, FaultyBackend
 
 
 class User(BaseModel):
@@ -463,6 +464,18 @@ async def test_a_sync_client_serves_both_colours(redis_url: str, prefix: str) ->
         assert (extract.cache_info().hits, aextract.cache_info().hits) == (1, 1)
         RedisCache(client).close()
         assert client.ping()
+
+
+async def test_a_ready_client_has_one_colour(redis_url: str) -> None:
+    """Used directly in the other colour, a ready client is a TypeError with the remedy; what wraps
+    a sync one is reached from worker threads as well."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        with pytest.raises(TypeError, match="use aget, aset"):
+            RedisCache(client).get("k")
+    with redis.Redis.from_url(redis_url) as sync:
+        with pytest.raises(TypeError, match="use get, set"):
+            await RedisCache(sync).aget("k")
+        assert not is_native(FaultyBackend(RedisCache(sync)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")

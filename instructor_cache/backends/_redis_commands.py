@@ -1,32 +1,26 @@
-"""What a cache asks of Redis, in both colours, given a way to send one command."""
+"""What a cache asks of Redis, given a way to send one command."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from redis.exceptions import InvalidResponse
 
+START = {"": 0}  # the cursors of a scan that begins
 _BATCH = 500  # keys to a SCAN or an UNLINK
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == 'UNLINK' then redis.call('UNLINK', KEYS[1])
-elseif ARGV[4] then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-else redis.call('SET', KEYS[1], ARGV[3]) end
+if not ARGV[2] then redis.call('UNLINK', KEYS[1])
+elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
-
-
-_REPLIES: dict[str, tuple[type, ...]] = {
+_REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "SET": (bytes, type(None)),
-    "UNLINK": (int,),
-    "EXISTS": (int,),
-    "EVALSHA": (int,),
-    "EVAL": (int,),
     "SCAN": (list,),
 }
 
@@ -37,94 +31,56 @@ def checked(args: tuple[Any, ...], reply: Any) -> Any:
     On a connection that is out of step each reply belongs to the command before. That shows as
     soon as two commands differ in kind, and the connection is given up.
     """
-    if type(reply) not in _REPLIES[args[0]] or (args[0] == "SET" and reply not in (b"OK", None)):
+    kinds = _REPLIES.get(args[0], (int,))
+    if type(reply) not in kinds or (args[0] == "SET" and reply not in (b"OK", None)):
         raise InvalidResponse(f"Protocol Error: found a {type(reply).__name__} after {args[0]}")
     return reply
 
 
 class Commands:
-    """The commands of a cache over `command`, for threads."""
+    """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
-    def command(self, *args: Any, again: bool = True) -> Any:
+    async def command(self, *args: Any, again: bool = True, node: str = "") -> Any:
         """Send a command; give the reply, a value of it undecoded.
 
         *again*: doing it twice does no harm, so it may be sent anew if its connection had broken.
+        *node*: whom to ask, in a cluster.
         """
         raise NotImplementedError
-
-    def get(self, key: str) -> bytes | None:
-        return self.command("GET", key)  # type: ignore[no-any-return]
-
-    def set(self, key: str, value: bytes, ttl: float | None) -> None:
-        self.command("SET", key, value, *_expiry(ttl))
-
-    def delete(self, *keys: Any) -> None:
-        self.command("UNLINK", *keys)
-
-    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None) -> bool:
-        if old is None:
-            return _swapped(self.command(*_if_absent(key, new, ttl), again=False))
-        how = (1, key, old, *_change(new, ttl))
-        try:
-            return bool(self.command("EVALSHA", _SWAP_NAME, *how, again=False))
-        except Exception as error:
-            if not _not_loaded(error):
-                raise
-        return bool(self.command("EVAL", _SWAP, *how, again=False))
-
-    def batches(self, prefix: str) -> Iterator[list[Any]]:
-        """Give the keys below *prefix*, some at a time."""
-        cursor, begun = 0, False
-        while cursor or not begun:
-            reply = self.command("SCAN", cursor, "MATCH", glob(prefix), "COUNT", _BATCH)
-            cursor, begun = int(reply[0]), True
-            yield reply[1]
-
-    def clear(self, prefix: str) -> None:
-        for keys in self.batches(prefix):
-            if keys:
-                self.delete(*keys)
-
-
-class AsyncCommands:
-    """The commands of a cache over `command`, for tasks."""
-
-    async def command(self, *args: Any, again: bool = True) -> Any:
-        """Do what `Commands.command` does."""
-        raise NotImplementedError
-
-    async def get(self, key: str) -> bytes | None:
-        return await self.command("GET", key)  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float | None) -> None:
         await self.command("SET", key, value, *_expiry(ttl))
 
-    async def delete(self, *keys: Any) -> None:
-        await self.command("UNLINK", *keys)
-
     async def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None) -> bool:
+        if old is None and new is None:
+            return not await self.command("EXISTS", key)
         if old is None:
-            return _swapped(await self.command(*_if_absent(key, new, ttl), again=False))
-        how = (1, key, old, *_change(new, ttl))
+            return bool(await self.command("SET", key, new, "NX", *_expiry(ttl), again=False))
+        how = (1, key, old) if new is None else (1, key, old, new, *_expiry(ttl)[1:])
         try:
             return bool(await self.command("EVALSHA", _SWAP_NAME, *how, again=False))
         except Exception as error:
-            if not _not_loaded(error):
+            if type(error).__name__ != "NoScriptError":  # of redis-py or of valkey-py
                 raise
         return bool(await self.command("EVAL", _SWAP, *how, again=False))
 
-    async def batches(self, prefix: str) -> AsyncIterator[list[Any]]:
-        """Give the keys below *prefix*, some at a time."""
-        cursor, begun = 0, False
-        while cursor or not begun:
-            reply = await self.command("SCAN", cursor, "MATCH", glob(prefix), "COUNT", _BATCH)
-            cursor, begun = int(reply[0]), True
-            yield reply[1]
+    async def scan(self, prefix: str, cursors: dict[str, int]) -> list[Any]:
+        """Give some keys below *prefix*; go on while there are *cursors*, which begin as START.
+
+        There is one cursor for each node of a cluster that is not done.
+        """
+        node, cursor = cursors.popitem()
+        how = "MATCH", glob(prefix), "COUNT", _BATCH
+        reply = await self.command("SCAN", cursor, *how, node=node)
+        found = reply[0] if isinstance(reply[0], dict) else {node: reply[0]}
+        cursors.update({name: int(found[name]) for name in found if int(found[name])})
+        return reply[1]  # type: ignore[no-any-return]
 
     async def clear(self, prefix: str) -> None:
-        async for keys in self.batches(prefix):
-            if keys:
-                await self.delete(*keys)
+        cursors = START.copy()
+        while cursors:
+            if keys := await self.scan(prefix, cursors):
+                await self.command("UNLINK", *keys)
 
 
 def glob(prefix: str) -> str:
@@ -136,20 +92,3 @@ def _expiry(ttl: float | None) -> tuple[str, int] | tuple[()]:
     if ttl is None or ttl > _MAX_TTL:
         return ()
     return "PX", max(1, round(ttl * 1000))
-
-
-def _if_absent(key: str, new: bytes | None, ttl: float | None) -> tuple[Any, ...]:
-    return ("EXISTS", key) if new is None else ("SET", key, new, "NX", *_expiry(ttl))
-
-
-def _swapped(reply: Any) -> bool:
-    """Whether the reply to `_if_absent` says so: 0 keys exist, or OK."""
-    return reply == 0 if type(reply) is int else bool(reply)
-
-
-def _change(new: bytes | None, ttl: float | None) -> tuple[Any, ...]:
-    return ("UNLINK",) if new is None else ("SET", new, *_expiry(ttl)[1:])
-
-
-def _not_loaded(error: Exception) -> bool:
-    return type(error).__name__ == "NoScriptError"  # that of redis-py or that of valkey-py

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
-ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
 # A firewall that forgets an idle connection tells nobody; without these the next command would
 # only find out by waiting.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -65,6 +64,12 @@ def _parse(colour: Any, url: str) -> dict[str, Any]:
             "found a Redis URL that can't be read; wanted "
             "redis://user:password@host:6379/0?option=value, special characters as %XX"
         ) from None
+
+
+def close_late(connecting: Future[Any]) -> None:
+    """Close the socket that came when nobody waited for it any more, if it did."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
 
 
 def _keepalive() -> dict[int, int]:

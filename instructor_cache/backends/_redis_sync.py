@@ -7,122 +7,133 @@ to look up, connect, shake hands, send, receive, and do it again on a new connec
 
 from __future__ import annotations
 
-import functools
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+import errno
+import select
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from math import inf
+from time import monotonic
 from typing import Any
 
 import redis
 
-from .._fork import renew_after_fork
-from ._daemon import in_daemon
-from ._redis_commands import Commands, checked
-from ._redis_settings import ANSWERS, Settings
-from ._redis_socket import TimedSocket, Until
-from ._redis_turns import Turns, wait_turn
+from .._workers import in_daemon
+from ._redis_commands import checked
+from ._redis_links import Connection, Links
+from ._redis_settings import Settings, close_late
 
 
-class Links(Commands):
-    """The connections of all threads to one server."""
+def links(settings: Settings) -> Links:
+    """Give the connections of all threads to one server."""
+    kind, options = settings.options(redis)
+    seconds = settings.timeout
+    options.update(socket_timeout=seconds, socket_connect_timeout=seconds)
+    in_time = type(kind.__name__, (_InTime, kind), {})
 
-    def __init__(self, settings: Settings) -> None:
-        kind, options = settings.options(redis)
-        self._kind = _in_time(kind)
-        seconds = settings.timeout
-        self._options = {**options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
-        self._settings = settings
-        self._turns = Turns[Any](self._make, settings.size, Future)
-        renew_after_fork(self, Links._begin_anew)
+    def make() -> SyncConnection:
+        return SyncConnection(in_time(**options), settings)
 
-    def command(self, *args: Any, again: bool = True) -> Any:
-        link = wait_turn(self._turns, self._settings.patience)
-        answers = self._turns.answers
+    return Links(make, settings.size, settings.patience)
+
+
+class SyncConnection(Connection):
+    """One connection, for one thread at a time."""
+
+    def __init__(self, conn: Any, settings: Settings) -> None:
+        self._conn, self.retries = conn, settings.retries
+        conn.slack = settings.timeout / 50
+        self._seconds = settings.timeout - conn.slack  # rather early than late
+        self._until = 0.0
+        conn.left = self._left
+
+    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
+        self._until = monotonic() + self._seconds
+        return await super().ask(args, again, node)
+
+    def is_open(self) -> bool:
         try:
-            link.until.begin()
-            reply = self._ask(link, args, again and self._settings.retries > 0)
-            self._turns.answers += 1
-            return reply
-        except redis.TimeoutError:
-            self._turns.dismiss(answers)
-            raise
-        finally:
-            if not self._turns.give(link):
-                link.disconnect()
+            return self._conn._sock is not None and not self._conn.can_read()
+        except Exception:
+            return False
 
-    def _begin_anew(self) -> None:
-        self._turns.start()
+    async def open(self) -> None:
+        self._conn.disconnect()
+        self._conn.connect()
 
-    def close(self) -> None:
-        for link in self._turns.close():
-            link.disconnect()
+    async def exchange(self, args: tuple[Any, ...]) -> Any:
+        self._conn.send_command(*args)
+        return checked(args, self._conn.read_response(disable_decoding=True))
 
-    def _make(self) -> Any:
-        link = self._kind(**self._options)
-        link.until = Until(self._settings.timeout)
-        return link
+    def drop(self) -> None:
+        self._conn.disconnect()
 
-    def _ask(self, link: Any, args: tuple[Any, ...], again: bool) -> Any:
-        try:
-            stale = link.refresh()
-            try:
-                return _exchange(link, args)
-            except redis.ConnectionError as error:
-                if not (again and stale) or isinstance(error, ANSWERS):
-                    raise
-            link.disconnect()
-            link.connect()
-            return _exchange(link, args)
-        except redis.ResponseError:  # an answer like any other
-            raise
-        except BaseException:  # what comes on this connection now is no answer to the next
-            link.disconnect()
-            raise
-
-
-def _exchange(link: Any, args: tuple[Any, ...]) -> Any:
-    link.send_command(*args)
-    return checked(args, link.read_response(disable_decoding=True))
+    def _left(self) -> float:
+        """Give the seconds that are left for the command; TimeoutError if none are."""
+        if (left := self._until - monotonic()) > 0:
+            return left
+        raise TimeoutError("timed out")
 
 
 class _InTime:
     """What a connection class of redis-py needs to keep to one moment."""
 
-    until: Until
+    left: Callable[[], float]
+    slack: float
 
-    def refresh(self: Any) -> bool:
-        """Be connected; tell if this is an old connection, which may have gone stale unseen."""
-        if self._sock is not None and not self._stirs():
-            return True
-        self.disconnect()
-        self.connect()
-        return False
-
-    def _stirs(self: Any) -> bool:
-        """Whether something came that nobody asked for: the connection's end, or bytes."""
-        try:
-            return bool(self.can_read())
-        except Exception:
-            return True
-
-    def _connect(self: Any) -> TimedSocket:
+    def _connect(self: Any) -> _TimedSocket:
         # In a thread, as no system call looks up a name, or connects to one of several
         # addresses, or does TLS, within a given time.
         connecting: Future[Any] = in_daemon(super()._connect)  # type: ignore[misc]
         try:
-            sock = connecting.result(self.until.left())
-            return TimedSocket(sock, self.until)
-        except BaseException as error:
-            connecting.add_done_callback(_close_late)
-            if isinstance(error, FutureTimeout):  # which is no TimeoutError in Python 3.10
-                raise TimeoutError("timed out") from None
+            if wait({connecting}, self.left()).done:
+                return _TimedSocket(connecting.result(), self.left, self.slack)
+            raise TimeoutError("timed out")
+        except BaseException:
+            connecting.add_done_callback(close_late)
             raise
 
 
-def _close_late(connecting: Future[Any]) -> None:
-    if connecting.exception() is None:
-        connecting.result().close()
+class _TimedSocket:
+    """A socket whose every call gets the time that the command has left, within *slack* seconds.
 
+    Telling it to the kernel is a system call, and so is asking if something came: each is done
+    as seldom as possible.
+    """
 
-@functools.cache
-def _in_time(kind: Any) -> Any:
-    return type(kind.__name__, (_InTime, kind), {})
+    def __init__(self, sock: Any, left: Callable[[], float], slack: float) -> None:
+        self._sock, self._left, self._slack = sock, left, slack
+        self._known = -inf  # seconds
+        self._at_once = False
+        self._poll: Any = None
+        if hasattr(select, "poll") and not hasattr(sock, "pending"):  # TLS has a buffer of its own
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Take 0 for "at once, or not at all"; any other limit is ours to set."""
+        self._at_once = seconds == 0
+
+    def recv(self, *args: Any) -> Any:
+        self._limit()
+        return self._sock.recv(*args)
+
+    def recv_into(self, *args: Any) -> Any:
+        self._limit()
+        return self._sock.recv_into(*args)
+
+    def sendall(self, data: Any) -> None:
+        # Not the socket's own sendall, which over TLS limits each of its parts only.
+        while len(data):
+            self._limit()
+            data = memoryview(data)[self._sock.send(data) :]
+
+    def _limit(self) -> None:
+        if self._at_once and self._poll is not None and not self._poll.poll(0):
+            raise BlockingIOError(errno.EWOULDBLOCK, "nothing has come")
+        left = 0.0 if self._at_once else self._left()
+        if abs(left - self._known) > self._slack:
+            self._known = left
+            self._sock.settimeout(left)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
+from .._bridge import drive
 from .._fork import renew_after_fork
 from ..protocols import ReadyClient
-from ._redis_async import AsyncLinks
-from ._redis_ready import AsyncReadyLinks, ReadyLinks, ThreadLinks, is_async
+from . import _redis_async, _redis_sync
+from ._redis_commands import START
+from ._redis_links import Links, closed_error
+from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
-from ._redis_sync import Links
-from ._redis_turns import closed_error
-
-_LoopLinks = AsyncLinks | AsyncReadyLinks | ThreadLinks
 
 
 class RedisCache:
@@ -48,47 +49,44 @@ class RedisCache:
     ) -> None:
         self.timeout = timeout
         self.closed = False
-        self._settings: Settings | None = None
-        self._sync: Links | ReadyLinks | None = None
-        self._client: Any = None  # a ready async one
-        self._by_loop: dict[Any, tuple[_LoopLinks, AsyncGenerator[None]]] = {}
+        self._sync: Links | None = None
+        self._open: Callable[[], Links] | None = None
+        self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
         if isinstance(url_or_client, str):
-            self._settings = Settings.read(url_or_client, timeout, max_connections, retries)
-            self.timeout = self._settings.timeout
-            self._sync = Links(self._settings)
+            settings = Settings.read(url_or_client, timeout, max_connections, retries)
+            self.timeout = settings.timeout
+            self._sync = _redis_sync.links(settings)
+            self._open = partial(_redis_async.links, settings)
         else:
             self.bounded = False
             self._adopt(url_or_client)
-        renew_after_fork(self, RedisCache._forget_loops)
-
-    @property
-    def async_only(self) -> bool:
-        """Whether only async functions can use it."""
-        return self._sync is None
+        self.async_only, self.sync_only = self._sync is None, self._open is None
+        renew_after_fork(self, RedisCache._begin_anew)
 
     # -- sync ----------------------------------------------------------------------------
 
     def get(self, key: str, /) -> bytes | None:
-        return self._links.get(key)
+        return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        self._links.set(key, value, ttl)
+        drive(self._links.set(key, value, ttl))
 
     def delete(self, key: str, /) -> None:
-        self._links.delete(key)
+        drive(self._links.command("UNLINK", key))
 
     def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
-        return self._links.swap(key, old, new, ttl)
+        return drive(self._links.swap(key, old, new, ttl))
 
     def scan(self, prefix: str, /) -> Iterator[str]:
-        for keys in self._links.batches(prefix):
-            for key in keys:
+        cursors = START.copy()
+        while cursors:
+            for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
     def clear(self, prefix: str, /) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
-        self._links.clear(prefix)
+        drive(self._links.clear(prefix))
 
     def close(self) -> None:
         """Close all connections, those of event loops too; every later use raises BackendClosed.
@@ -107,13 +105,13 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).get(key)
+        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
 
     async def adelete(self, key: str, /) -> None:
-        await (await self._here()).delete(key)
+        await (await self._here()).command("UNLINK", key)
 
     async def aswap(
         self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
@@ -135,7 +133,7 @@ class RedisCache:
     # -- connections ---------------------------------------------------------------------
 
     @property
-    def _links(self) -> Links | ReadyLinks:
+    def _links(self) -> Links:
         if self._sync is None:
             raise TypeError("found an async client; wanted one for blocking code: use aget, aset")
         return self._sync
@@ -146,35 +144,30 @@ class RedisCache:
                 f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
                 f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
             )
-        if is_async(client):
-            self._client = client
+        if iscoroutinefunction(client.execute_command):
+            self._open = partial(async_ready_links, client, QUEUE * self.timeout, self.timeout)
         else:
-            self._sync = ReadyLinks(client, QUEUE * self.timeout)
+            self._sync = ready_links(client, QUEUE * self.timeout)
 
-    async def _here(self) -> _LoopLinks:
+    async def _here(self) -> Links:
         """Give the connections of the running loop."""
         if self.closed:
             raise closed_error()
+        if self._open is None:
+            raise TypeError("found a sync client; wanted one for coroutines: use get, set")
         loop = asyncio.get_running_loop()
         if (known := self._by_loop.get(loop)) is not None:
             return known[0]
         for ended in [known for known in list(self._by_loop) if known.is_closed()]:
             links, _ = self._by_loop.pop(ended)  # closed by hand, with its connections open
             links.close()
-        links = self._open_here(loop)
+        links = self._open()
         closer = self._closes_with(loop, links)
         self._by_loop[loop] = links, closer
         await closer.__anext__()
         return links
 
-    def _open_here(self, loop: Any) -> _LoopLinks:
-        if self._settings is not None:
-            return AsyncLinks(self._settings, loop)
-        if isinstance(self._sync, ReadyLinks):
-            return ThreadLinks(self._sync, self.timeout, QUEUE * self.timeout)
-        return AsyncReadyLinks(self._client, self.timeout, QUEUE * self.timeout)
-
-    async def _closes_with(self, loop: Any, links: _LoopLinks) -> AsyncGenerator[None]:
+    async def _closes_with(self, loop: Any, links: Links) -> AsyncGenerator[None]:
         # A loop ends its asynchronous generators before it closes (`asyncio.run` sees to it), so
         # nobody has to remember to close connections that belong to it.
         try:
@@ -184,12 +177,13 @@ class RedisCache:
             links.close()
             await asyncio.sleep(0)  # in which the loop closes the sockets
 
-    def _forget_loops(self) -> None:
+    def _begin_anew(self) -> None:
+        if self._sync is not None:
+            self._sync.begin_anew()
         # Closing a connection of the parent's loop would disturb the parent, which shares the
         # kernel's list of what the loop waits for.
-        if self._by_loop:
-            _of_parents.append(self._by_loop)
-            self._by_loop = {}
+        _of_parents.append(self._by_loop)
+        self._by_loop = {}
 
 
 _of_parents: list[Any] = []  # kept from the garbage collector, which would close them

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .._bridge import drive, inline, threaded
-from ..ports import Port, adapt, open_port
-from ..protocols import AnyBackend, AsyncBackend, Scannable
+from ..ports import Port, adapt, is_native, open_port
+from ..protocols import AnyBackend, Scannable
 
 _EVERY_BYTE = bytes(range(256))
 
@@ -59,7 +59,7 @@ class Subject:
 
     @property
     def _is_native(self) -> bool:
-        return self.is_async and isinstance(self.backend, AsyncBackend)
+        return self.is_async and is_native(self.backend)
 
     def scan(self, prefix: str = "") -> list[str]:
         """The names that ``scan`` finds, sorted."""

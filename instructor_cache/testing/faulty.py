@@ -84,7 +84,7 @@ class FaultyBackend:
         for name in _OPERATIONS:
             if hasattr(self.inner, name) and not getattr(self.inner, "async_only", False):
                 setattr(self, name, self._blocking(name, getattr(self.inner, name)))
-            if hasattr(self.inner, f"a{name}"):
+            if hasattr(self.inner, f"a{name}") and not getattr(self.inner, "sync_only", False):
                 setattr(self, f"a{name}", self._async(name, getattr(self.inner, f"a{name}")))
 
     # -- faults --------------------------------------------------------------------------

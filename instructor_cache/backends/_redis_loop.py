@@ -1,0 +1,83 @@
+"""What links on an event loop need: waiting for a turn, and an end of what takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from ._redis_links import Link, Links, Turn
+
+_STALL = 0.03  # seconds; a loop that is late by more than that was blocked
+
+
+class LoopLinks(Links):
+    """Links for the tasks of the running loop; only its thread may close them."""
+
+    def __init__(self, make: Callable[[], Link], size: int, patience: float) -> None:
+        super().__init__(make, size, patience)
+        self._loop = asyncio.get_running_loop()
+        self._new_turn = self._loop.create_future
+
+    async def _wait(self, turn: Turn) -> None:
+        timer = self._loop.call_later(self._patience, self._outcome, turn)
+        try:
+            await turn
+        finally:
+            timer.cancel()
+
+
+class Deadline:
+    """A context whose future is done when it takes more than *seconds*.
+
+    They are counted in small steps. A step hardly counts for more while the loop stands still
+    because somebody blocks it: no server is blamed for that time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._left: float = 0.98 * seconds  # rather early than late
+        self._most = seconds / 10
+        self._wait()
+
+    def __enter__(self) -> asyncio.Future[None]:
+        return self._over
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._step = min(self._left, self._most)
+        self._timer = self._loop.call_later(self._step, self._look)
+
+    def _look(self) -> None:
+        late = self._loop.time() - self._timer.when()
+        self._left -= self._step + (late if late < _STALL else 0)
+        if self._left > 0:
+            self._wait()
+        else:
+            self._over.set_result(None)
+
+
+async def unless(over: asyncio.Future[None], work: asyncio.Future[Any]) -> Any:
+    """Give what *work* gives, or redis.TimeoutError if *over* is done before.
+
+    It is cancelled then, as it is with the caller, but not waited for: it may clean up slowly.
+    """
+    try:
+        await asyncio.wait({work, over}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise redis.TimeoutError("Timeout: no answer in time")
+    finally:
+        if not work.done():
+            work.cancel()
+            _unattended.add(work)
+            work.add_done_callback(_unattended.discard)
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+_unattended: set[asyncio.Future[Any]] = set()
