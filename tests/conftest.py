@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import uuid
@@ -12,6 +13,13 @@ from typing import Any
 
 import pytest
 from redis_server import NONE_FOUND, RedisServer, find_server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the collections in tests what was there before them: modules, and the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
