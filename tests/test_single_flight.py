@@ -85,12 +85,12 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
 
     async def afail(text: str) -> User:
         calls.append(text)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         raise LookupError
 
     def fail(text: str) -> User:
         calls.append(text)
-        time.sleep(1)
+        time.sleep(0.5)
         raise LookupError
 
     function: Any = instructor_cache(MemoryCache())(afail if colour.is_async else fail)
@@ -103,7 +103,7 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
         return time.monotonic() - start
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(10))
-    assert max(await asyncio.gather(*(seconds() for _ in range(10)))) < 1.1
+    assert max(await asyncio.gather(*(seconds() for _ in range(10)))) < 0.5 + 0.25
     assert len(calls) == 1
 
 
