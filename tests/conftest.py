@@ -15,13 +15,6 @@ import pytest
 from redis_server import NONE_FOUND, RedisServer, find_server
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    """Spare the collections in tests what was there before them: modules, and the tests."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
     """Run an ``async def`` test on an event loop of its own."""
@@ -63,6 +56,13 @@ class Colour:
 def engine_of(cached: Any) -> Any:
     """The engine of a cached function."""
     return getattr(cached.cache_get, "__wrapped__", cached.cache_get).__self__.engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """Spare the collections in a module's tests what was there before them: all other modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -773,9 +773,7 @@ def open_files() -> int:
 
 @posix
 @pytest.mark.parametrize("times", [50, pytest.param(200, marks=pytest.mark.slow)])
-async def test_opened_used_and_closed_many_times(
-    colour: Colour, folder: Path, times: int
-) -> None:
+async def test_opened_used_and_closed_many_times(colour: Colour, folder: Path, times: int) -> None:
     """Fifty, or two hundred, caches under functions leave no thread and no open file."""
     for number in range(times + 5):
         with DiskCache(folder) as cache:
