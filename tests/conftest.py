@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import uuid
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -61,7 +62,9 @@ def engine_of(cached: Any) -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def _frozen() -> None:
     """Spare the collections in a module's tests what was there before them: all other modules."""
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what others left open is not for this one to tell
+        gc.collect()
     gc.freeze()
 
 
