@@ -142,14 +142,14 @@ async def test_a_refusing_tier_is_left_out_after_ten_failures(colour: Colour):
     assert case.count("opened") == 1
 
 
-@pytest.mark.parametrize("seconds", [0.6, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.6, pytest.param(5, marks=pytest.mark.slow)])
 async def test_a_tier_that_recovers_is_used_again_by_itself(colour: Colour, seconds: float):
     """Within 5 seconds of its recovery it gives hits, and an event says that it is back."""
     case = Case(colour)
     await case.ask()
     with case.faulty.failing():
         end = time.monotonic() + seconds
-        while time.monotonic() < end:  # in 8 seconds the probes become as rare as they get
+        while time.monotonic() < end:  # in 5 seconds the probes become as rare as they get
             await case.ask()
             await asyncio.sleep(0.01)
     healed = time.monotonic()
