@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import uuid
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -55,6 +57,15 @@ class Colour:
 def engine_of(cached: Any) -> Any:
     """The engine of a cached function."""
     return getattr(cached.cache_get, "__wrapped__", cached.cache_get).__self__.engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """Spare the collections in a module's tests what was there before them: all other modules."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what others left open is not for this one to tell
+        gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,10 +149,25 @@ def test_readme_blocks_run(tmp_path: Path, redis_url: str):
     assert printed == marks
 
 
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_types_are_what_users_see(checker: str):
+CHECKERS = {"mypy": ["--strict"], "pyright": ["--pythonpath", sys.executable]}
+
+
+@pytest.fixture(scope="module")
+def checkers() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """What each type checker says of `typing_api.py`; they run at the same time."""
+
+    def run(checker: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", checker, *CHECKERS[checker], "tests/typing_api.py"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    with ThreadPoolExecutor(len(CHECKERS)) as pool:
+        yield {checker: pool.submit(run, checker) for checker in CHECKERS}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_types_are_what_users_see(
+    checkers: dict[str, Future[subprocess.CompletedProcess[str]]], checker: str
+):
     """`typing_api.py` passes both checkers: right uses are accepted, wrong ones refused."""
-    strict = ["--strict"] if checker == "mypy" else ["--pythonpath", sys.executable]
-    command = [sys.executable, "-m", checker, *strict, "tests/typing_api.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = checkers[checker].result()
     assert done.returncode == 0, done.stdout + done.stderr

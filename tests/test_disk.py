@@ -471,10 +471,11 @@ def descriptors() -> int:
 
 
 @posix
-def test_opening_and_closing_leaks_nothing(folder: Path) -> None:
-    """Two hundred caches, opened, used, and closed or forgotten, leave no open file."""
+@pytest.mark.parametrize("times", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_opening_and_closing_leaks_nothing(folder: Path, times: int) -> None:
+    """Fifty, or two hundred, caches, opened, used, and closed or forgotten, leave no open file."""
     before = descriptors()
-    for number in range(200):
+    for number in range(times):
         cache = DiskCache(folder)
         cache.set("k", b"1", None)
         assert cache.get("k") == b"1"

@@ -266,7 +266,7 @@ async def test_a_store_that_broke_while_closed(
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_what_can_be_read_is_not_lost(is_open: bool, colour: Colour, folder: Path) -> None:
     """When one page of many is damaged, all other answers are in the new store at once."""
-    texts = [f"paid {number}" for number in range(1000)]
+    texts = [f"paid {number}" for number in range(500)]
     cache = DiskCache(folder, timeout=20)
     await Case(colour, cache).ask(texts)
     if not is_open:
@@ -772,9 +772,10 @@ def open_files() -> int:
 
 
 @posix
-async def test_opened_used_and_closed_two_hundred_times(colour: Colour, folder: Path) -> None:
-    """Two hundred caches under functions leave no thread and no open file."""
-    for number in range(205):
+@pytest.mark.parametrize("times", [50, pytest.param(200, marks=pytest.mark.slow)])
+async def test_opened_used_and_closed_many_times(colour: Colour, folder: Path, times: int) -> None:
+    """Fifty, or two hundred, caches under functions leave no thread and no open file."""
+    for number in range(times + 5):
         with DiskCache(folder) as cache:
             await Case(colour, cache).ask([f"{number % 3}"])
         if number == 5:
@@ -787,10 +788,11 @@ async def test_opened_used_and_closed_two_hundred_times(colour: Colour, folder: 
 
 
 @posix
-def test_close_while_others_are_at_work(folder: Path) -> None:
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_close_while_others_are_at_work(folder: Path, times: int) -> None:
     """Threads in the middle of their work end it, then find it closed, and no file stays open."""
     before = open_files()
-    for _ in range(10):
+    for _ in range(times):
         for backend in closing_backends(folder):
             start = threading.Barrier(5)
 

@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -78,10 +80,60 @@ def runner(tmp_path: Path, redis_url: str) -> Runner:
     return Runner(tmp_path, redis_url)
 
 
-@pytest.fixture
-def runner_without_redis(tmp_path: Path) -> Runner:
-    """Examples in an empty folder, with nobody where Redis should be."""
-    return Runner(tmp_path, f"redis://127.0.0.1:{free_port()}/0")
+WITHOUT_REDIS = ["async_redis", "hierarchical", "redis_cache"]
+
+
+@dataclass
+class Ending:
+    """What an example printed, its errors, and the files that it left in its folder."""
+
+    out: str
+    err: str
+    left: list[Path]
+
+
+class Programs:
+    """Examples that run at the same time, as many as there are processors."""
+
+    def __init__(self, pool: ThreadPoolExecutor, folders: pytest.TempPathFactory) -> None:
+        self._pool, self._folders = pool, folders
+        self._running: dict[tuple[str, str], Future[Ending]] = {}
+
+    def start(self, redis_url: str, name: str, *options: str) -> None:
+        """Start it, with a folder of its own, as soon as a processor is free."""
+        folder = self._folders.mktemp(name)
+
+        def run() -> Ending:
+            out, err = Runner(folder, redis_url).run(name, *options)
+            return Ending(out, err, list(folder.iterdir()))
+
+        self._running[name, redis_url] = self._pool.submit(run)
+
+    def ending(self, redis_url: str, name: str) -> Ending:
+        """Give how it ended, or raise what went wrong."""
+        return self._running[name, redis_url].result()
+
+
+@pytest.fixture(scope="module")
+def nobody() -> str:
+    """Where Redis should be, and is not."""
+    return f"redis://127.0.0.1:{free_port()}/0"
+
+
+@pytest.fixture(scope="module")
+def programs(
+    tmp_path_factory: pytest.TempPathFactory, redis_server_url: str, nobody: str
+) -> Iterator[Programs]:
+    """All examples, begun."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        programs = Programs(pool, tmp_path_factory)
+        programs.start(redis_server_url, "demo", "--delay", "0")  # it takes longest
+        for name in sorted(PROGRAMS):
+            programs.start(redis_server_url, name)
+        for name in WITHOUT_REDIS:
+            programs.start(nobody, name)
+        yield programs
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture
@@ -92,33 +144,33 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
-def test_an_example_keeps_its_promise(runner: Runner, name: str) -> None:
+def test_an_example_keeps_its_promise(programs: Programs, redis_url: str, name: str) -> None:
     """An example ends with status 0, prints what it is about, and complains of nothing."""
-    out, err = runner.run(name)
-    assert [line for line in SAYS[name] if line not in out] == []
-    assert err == ""
+    ending = programs.ending(redis_url, name)
+    assert [line for line in SAYS[name] if line not in ending.out] == []
+    assert ending.err == ""
 
 
-@pytest.mark.parametrize("name", ["async_redis", "hierarchical", "redis_cache"])
-def test_an_example_answers_without_redis(runner_without_redis: Runner, name: str) -> None:
+@pytest.mark.parametrize("name", WITHOUT_REDIS)
+def test_an_example_answers_without_redis(programs: Programs, nobody: str, name: str) -> None:
     """An example that wants Redis says that there is none, and has its answers all the same."""
-    out, _ = runner_without_redis.run(name)
+    out = programs.ending(nobody, name).out
     assert "Redis can't be reached" in out
     assert "name='Jason'" in out
 
 
-def test_the_demo_shows_four_passes_and_cleans_up(runner: Runner, tmp_path: Path) -> None:
+def test_the_demo_shows_four_passes_and_cleans_up(programs: Programs, redis_url: str) -> None:
     """The demo's table tells the hits and misses of each pass; of its cache nothing is left."""
-    out, err = runner.run("demo", "--delay", "0")
-    assert re.findall(r"━ +(\d+) +(\d+)", out) == [
+    ending = programs.ending(redis_url, "demo")
+    assert re.findall(r"━ +(\d+) +(\d+)", ending.out) == [
         ("0", "36"),
         ("36", "0"),
         ("36", "0"),
         ("0", "36"),
     ]
-    assert "72 of 144 answers came from the cache" in out
-    assert err == ""
-    assert list(tmp_path.iterdir()) == []
+    assert "72 of 144 answers came from the cache" in ending.out
+    assert ending.err == ""
+    assert ending.left == []
 
 
 class TestMistakes:

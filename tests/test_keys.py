@@ -13,6 +13,7 @@ import sys
 import threading
 import unittest.mock
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
@@ -502,9 +503,15 @@ def test_worker_processes_and_importers_agree(tmp_path: Path):
         )
         return done.stdout.strip()
 
-    by_import = "-c", "import {0}; print({0}.extract.cache_key('a'))"
-    assert run("job.py") == run(by_import[0], by_import[1].format("job"))
-    assert run("-m", "app.job") == run(by_import[0], by_import[1].format("app.job"))
+    by_import = "import {0}; print({0}.extract.cache_key('a'))"
+    commands = [
+        *(("job.py",), ("-c", by_import.format("job"))),
+        *(("-m", "app.job"), ("-c", by_import.format("app.job"))),
+    ]
+    with ThreadPoolExecutor() as pool:
+        script, imported, module, imported_module = pool.map(lambda each: run(*each), commands)
+    assert script == imported
+    assert module == imported_module
 
 
 def test_functions_of_one_name_do_not_mix():

@@ -85,12 +85,12 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
 
     async def afail(text: str) -> User:
         calls.append(text)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         raise LookupError
 
     def fail(text: str) -> User:
         calls.append(text)
-        time.sleep(1)
+        time.sleep(0.5)
         raise LookupError
 
     function: Any = instructor_cache(MemoryCache())(afail if colour.is_async else fail)
@@ -103,7 +103,7 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
         return time.monotonic() - start
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(10))
-    assert max(await asyncio.gather(*(seconds() for _ in range(10)))) < 1.1
+    assert max(await asyncio.gather(*(seconds() for _ in range(10)))) < 0.5 + 0.25
     assert len(calls) == 1
 
 
@@ -343,15 +343,16 @@ async def test_any_exception_reaches_everybody(colour: Colour, make: Callable[[]
     if colour.is_async and kind is StopIteration:
         kind = RuntimeError  # which a coroutine makes of it, with or without a cache
     calls: list[int] = []
+    seconds = [0.2 if issubclass(kind, Exception) else 0.01]  # in which all ten have arrived
 
     async def aextract(text: str) -> User:
         calls.append(1)
-        await asyncio.sleep(0.2 if issubclass(kind, Exception) else 0.01)
+        await asyncio.sleep(seconds[0])
         raise make()
 
     def extract(text: str) -> User:
         calls.append(1)
-        time.sleep(0.2 if issubclass(kind, Exception) else 0.01)
+        time.sleep(seconds[0])
         raise make()
 
     function: Any = instructor_cache(MemoryCache(), flight_timeout=30)(
@@ -379,6 +380,7 @@ async def test_any_exception_reaches_everybody(colour: Colour, make: Callable[[]
     assert len(calls) == 1 if issubclass(kind, Exception) else len(calls) <= 10
     assert no_flight_is_left(function)
     calls.clear()
+    seconds[0] = 0.0
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(attempt).result(10) is kind
     assert len(calls) == 1

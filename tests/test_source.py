@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +155,13 @@ def test_a_method_with_a_prompt_at_the_margin(change: tuple[str, str], tmp_path:
     """Text at column 0 inside a method does not hide changes, whatever the hash seed is."""
 
     def version(source: str, seed: int) -> str:
-        path = tmp_path / "service.py"
+        path = tmp_path / str(seed) / "service.py"
+        path.parent.mkdir()
         path.write_text(source)
         env = {**os.environ, "PYTHONHASHSEED": str(seed)}
         command = [sys.executable, str(path)]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
 
-    same = version(METHOD, 1) == version(METHOD.replace(*change), 2)
-    assert same == (change == ("", ""))
+    with ThreadPoolExecutor() as pool:
+        before, after = pool.map(version, [METHOD, METHOD.replace(*change)], [1, 2])
+    assert (before == after) == (change == ("", ""))

@@ -152,7 +152,7 @@ def test_a_storm_of_cancellations(backend: Any, prefix: str, loops: int) -> None
 @pytest.mark.parametrize("seed", range(3))
 def test_a_long_storm_of_cancellations(backend: Any, prefix: str, seed: int) -> None:
     """The same for longer, with other seeds."""
-    run_storm(backend, prefix, 8, seed=100 * seed, loops=3)
+    run_storm(backend, prefix, 6, seed=100 * seed, loops=3)
 
 
 async def test_every_leader_is_cancelled(backend: Any, prefix: str) -> None:
