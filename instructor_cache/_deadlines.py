@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._bridge import Wait, carried, look_at, wait_async, wait_blocking
@@ -17,6 +20,39 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Clock:
+    """The time that an operation has left, while it does not just wait for its turn."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self.resumed_at = 0.0
+
+    def left(self, timeout: float, began: float) -> float:
+        if self.is_stopped:
+            return timeout
+        return max(began, self.resumed_at) + timeout - monotonic()
+
+
+_clock: ContextVar[_Clock | None] = ContextVar("clock", default=None)
+
+
+@contextmanager
+def off_the_clock() -> Generator[None]:
+    """Give a block in which the present operation's time does not run, and after which it begins.
+
+    For waiting in line for something of our own, a connection for instance: that says nothing
+    of the backend.
+    """
+    if (clock := _clock.get()) is None:
+        yield
+        return
+    clock.is_stopped = True
+    try:
+        yield
+    finally:
+        clock.resumed_at, clock.is_stopped = monotonic(), False
+
+
 def in_workers(
     func: Callable[P, T], timeout: float, workers: Workers, *, for_async: bool
 ) -> Callable[P, Awaitable[T]]:
@@ -27,9 +63,10 @@ def in_workers(
     wait: Wait = wait_async if for_async else wait_blocking
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        job = workers.submit(partial(carried(func), *args, **kwargs))
+        with _timed() as clock:
+            job = workers.submit(partial(carried(func), *args, **kwargs))
         try:
-            while (left := workers.time_left(job, timeout)) > 0:
+            while (left := clock.left(timeout, workers.began(job))) > 0:
                 if await wait(job, left):
                     return _outcome(job)
         finally:
@@ -48,16 +85,29 @@ def in_time(func: Callable[P, Coroutine[Any, Any, T]], timeout: float) -> Callab
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         import asyncio
 
-        task = asyncio.ensure_future(func(*args, **kwargs))
+        with _timed() as clock:
+            task, began = asyncio.ensure_future(func(*args, **kwargs)), monotonic()
         try:
-            if await wait_async(task, timeout):
-                return _outcome(task)
-            task.add_done_callback(look_at)
+            while (left := clock.left(timeout, began)) > 0:
+                if await wait_async(task, left):
+                    return _outcome(task)
         finally:
-            task.cancel()
+            if task.cancel():
+                task.add_done_callback(look_at)
         raise _too_late(timeout)
 
     return call
+
+
+@contextmanager
+def _timed() -> Generator[_Clock]:
+    """What is started in this block finds its clock in its context."""
+    clock = _Clock()
+    token = _clock.set(clock)
+    try:
+        yield clock
+    finally:
+        _clock.reset(token)
 
 
 def _outcome(done: Future[T] | asyncio.Future[T]) -> T:

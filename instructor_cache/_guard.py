@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -108,10 +109,11 @@ class Guard:
         """Ask a backend that has deletions to make up for; not about what they concern."""
         missed = self.health.missed
         if due := missed.due():
-            catching_up = self.port.begin(due, missed.made_up)
-            catching_up.add_done_callback(look_at)
-            if missed.of(key):
-                await self.wait(catching_up, _PATIENCE)
+            with suppress(BackendBusy, RuntimeError):  # no thread is to be had
+                catching_up = self.port.begin(due, missed.made_up)
+                catching_up.add_done_callback(look_at)
+                if missed.of(key):
+                    await self.wait(catching_up, _PATIENCE)
         if missed.of(key):
             return FAILED
         return await self._ask(breaker, operation, key, *args)

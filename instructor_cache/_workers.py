@@ -79,10 +79,9 @@ class Workers:
                 self._queue.append(job)
         return job
 
-    def time_left(self, job: Job[Any], timeout: float) -> float:
-        """Seconds that *job* may still take if work may take *timeout* once it is begun."""
-        began = self.progress_at if job.started_at is None else job.started_at
-        return began + timeout - monotonic()
+    def began(self, job: Job[Any]) -> float:
+        """When *job* was begun; for one in the queue, when the last one made progress."""
+        return self.progress_at if job.started_at is None else job.started_at
 
     def _start(self) -> Inbox:
         inbox = Inbox()
@@ -94,10 +93,8 @@ class Workers:
         job: Job[Any] | None = inbox.get()
         while job is not None:
             job.run()
-            if (
-                not job.cancelled() and job.exception() is None
-            ):  # failures are no progress for those who wait
-                self.progress_at = monotonic()
+            if not job.cancelled() and job.exception() is None:
+                self.progress_at = monotonic()  # a failure is none, for those who wait
             job = None  # or its result would be kept while we wait
             job = self._next(inbox)
 

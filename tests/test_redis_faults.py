@@ -122,13 +122,13 @@ async def test_every_operation_ends_in_time(
 
 
 def test_it_promises_what_it_keeps(server: RedisServer) -> None:
-    """Over a URL it is bounded by its timeout, which the URL may set; over a ready client, whose
-    settings are another's, it promises nothing."""
+    """Over a URL, or a ready async client, it is bounded by its timeout, which the URL may set;
+    over a ready sync client, whose settings are another's, it promises nothing."""
     assert is_bounded(RedisCache(server.url))
     assert RedisCache(server.url).timeout == 0.5
     assert RedisCache(f"{server.url}?socket_timeout=2", timeout=1).timeout == 2
-    for ready in (redis.Redis, redis.asyncio.Redis):
-        assert not is_bounded(RedisCache(ready.from_url(server.url)))
+    assert is_bounded(RedisCache(redis.asyncio.Redis.from_url(server.url)))
+    assert not is_bounded(RedisCache(redis.Redis.from_url(server.url)))
 
 
 async def test_a_slow_server_is_waited_for(colour: Colour, proxy: Proxy) -> None:

@@ -17,6 +17,7 @@ import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 
 from .._bridge import wait_blocking
+from .._deadlines import off_the_clock
 from ..errors import BackendBusy, BackendClosed
 from ._redis_commands import Commands
 
@@ -124,7 +125,8 @@ class Links(Commands):
                 return link
             self._queue.append(turn := self._new_turn())
         try:
-            await self._wait(turn)
+            with off_the_clock():
+                await self._wait(turn)
         except BaseException:
             if not turn.cancelled() and isinstance(link := self._outcome(turn), Link):
                 self._give(link)  # it came in that very moment

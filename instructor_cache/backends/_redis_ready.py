@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from .._bridge import ASYNC, SYNC, Colour
+from .._deadlines import off_the_clock
 from ._redis_links import Link, Links, busy_error
 from ._redis_loop import Deadline, LoopLinks, unless
 
@@ -33,7 +34,8 @@ class ReadyLink(Link):
                     raise
                 if monotonic() >= until:
                     raise busy_error(self._patience) from error
-            await self._sleep(pause)
+            with off_the_clock():
+                await self._sleep(pause)
             pause = min(2 * pause, 0.02)
 
     def _send(self, args: tuple[Any, ...], node: str) -> Awaitable[Any]:

@@ -10,12 +10,15 @@ from typing import Any
 
 from .._bridge import drive
 from .._fork import renew_after_fork
+from ..policy import patience
 from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_links import Links, closed_error
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
+
+_DAY = 86_400.0  # seconds
 
 
 class RedisCache:
@@ -47,7 +50,7 @@ class RedisCache:
         max_connections: int = 50,
         retries: int = 1,
     ) -> None:
-        self.timeout = timeout
+        self.timeout = timeout = min(patience("timeout", timeout), _DAY)
         self.closed = False
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
@@ -61,6 +64,8 @@ class RedisCache:
             self.bounded = False
             self._adopt(url_or_client)
         self.async_only, self.sync_only = self._sync is None, self._open is None
+        if self.async_only:
+            self.bounded = True  # the sync client's sockets have limits of their own, or none
         renew_after_fork(self, RedisCache._begin_anew)
 
     # -- sync ----------------------------------------------------------------------------
