@@ -89,7 +89,11 @@ class Hold:
         place = id(self._lock.guard.health), self._name
         if place in _held.get():
             return True
-        held = await self._lock.acquire(self._name, self._token, self._timeout)
+        try:
+            held = await self._lock.acquire(self._name, self._token, self._timeout)
+        except BaseException:  # cancelled, perhaps just when it became ours
+            await self._lock.colour.finish(self._release)
+            raise
         if held is False:
             return False
         self._is_ours = True  # even if that was not heard, for the reply may have been lost
