@@ -9,15 +9,14 @@ has stored the answer; if it has grown, the other marks tell whether this answer
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from ._guard import FAILED, Guard
 
 _LIFE = 3600.0  # seconds; a call that takes longer is not protected
+_QUIET = 10.0  # seconds without another try when they can't be read, or not by this user
 _ROUNDS = 5  # against others who invalidate at the same time
 
 
-@dataclass(frozen=True, slots=True)
 class Marks:
     """The marks of one function, kept by the tier that most processes see.
 
@@ -26,8 +25,9 @@ class Marks:
         namespace: What the function's keys begin with.
     """
 
-    guard: Guard | None
-    namespace: str
+    def __init__(self, guard: Guard | None, namespace: str) -> None:
+        self.guard, self.namespace = guard, namespace
+        self._quiet_until = 0.0
 
     async def latest(self) -> int:
         """Give the number of the last invalidation, to be handed to `has_hit` later."""
@@ -60,8 +60,13 @@ class Marks:
 
     async def _get(self, forgotten: str) -> bytes | None:
         assert self.guard is not None
+        if time.monotonic() < self._quiet_until:
+            return None
         found = await self.guard.ask("get", self._name(forgotten))
-        return None if found is FAILED else found
+        if found is not FAILED:
+            return found  # type: ignore[no-any-return]
+        self._quiet_until = time.monotonic() + _QUIET
+        return None
 
 
 def _number(mark: bytes | None) -> int:
