@@ -124,7 +124,8 @@ Spawn = Callable[[Work], Callable[[], bool]]
 
 def spawn_thread(work: Work) -> Callable[[], bool]:
     """Have *work* done in a thread that nobody waits for; tells, when asked, if it was lost."""
-    thread = Thread(target=copy_context().run, args=(lambda: drive(work()),), daemon=True)
+    run = copy_context().run
+    thread = Thread(target=run, args=(lambda: drive(work()),), name="instructor_cache", daemon=True)
     start(thread)
     return lambda: not thread.is_alive()
 
@@ -133,7 +134,6 @@ def start(thread: Thread) -> None:
     """Start *thread*; raise RuntimeError when the interpreter ends, where it would never begin."""
     if sys.is_finalizing():
         raise RuntimeError("can't start a thread while the interpreter ends")
-    thread.name = f"instructor_cache {thread.name}"
     thread.start()
 
 
@@ -156,6 +156,7 @@ async def to_its_end(work: Work) -> None:
     task = asyncio.ensure_future(work())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
+    task.add_done_callback(look_at)
     await asyncio.shield(task)
 
 
