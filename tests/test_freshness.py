@@ -131,7 +131,7 @@ async def test_a_provider_that_is_back_is_asked_again(colour: Colour):
 
 async def test_nothing_serves_after_the_stale_ttl(colour: Colour):
     """Past ttl + stale_ttl the failure is the caller's, however often it was covered before."""
-    case = Case(colour, stale_ttl=50)
+    case = Case(colour, MemoryCache(), stale_ttl=50)  # whose own clock does not move
     await case.ask()
     case.provider.error = LookupError("down")
     case.clock.now += 140
@@ -411,3 +411,20 @@ async def test_a_stale_answer_is_not_brought_back_by_its_own_rearming(colour: Co
         assert await case.ask() == "ada 1"
         assert fault.struck == 1
     assert memory.get(key) is None
+
+
+def test_an_invalidation_while_the_stale_answer_is_fetched_wins():
+    """What is forgotten at the last moment does not cover the failure."""
+    case = Case(Colour("sync"), FaultyBackend(MemoryCache()), stale_ttl=1000)
+    case.cached("ada")
+    case.clock.now += 101
+    case.provider.error = LookupError("down")
+
+    def forget(value: bytes) -> bytes:
+        case.cached.cache_invalidate("ada")
+        return value
+
+    with case.backend.corrupt(forget, on="get", when=[False, True]) as fault:
+        with pytest.raises(LookupError):
+            case.cached("ada")
+        assert fault.struck == 1
