@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._engine import MISS
+from ._keeper import MISS
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from ._behind import Behind
 from ._flights import Flights
-from ._keeper import Keeper, Outcome
+from ._keeper import MISS, Keeper, Outcome
 from ._lock import SharedLock
+from ._maker import Made, Maker, Produce
 from ._marks import Marks
 from ._stack import Found, Stack
 from ._waits import Flight
 from .entry import Entry
-from .errors import CorruptEntry
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
-
-Produce = Callable[[], Awaitable[Any]]
-
-
-class Miss:
-    """The type of `MISS`, which stands for "nothing cached" where None would be an answer."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISS"
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __reduce__(self) -> str:
-        return "MISS"
-
-
-MISS = Miss()
-
-
-class Made(NamedTuple):
-    """What a call gave, and when it began, as `Forgotten` and `Marks` count.
-
-    The payload is the form to store it in, if it is to be stored.
-    """
-
-    result: Any
-    payload: bytes | None
-    seconds: float
-    began: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +32,7 @@ class Engine:
     codec: Callable[[], Codec]
     stack: Stack
     keeper: Keeper
+    maker: Maker
     flights: Flights[Outcome]
     behind: Behind
     lock: SharedLock | None
@@ -89,7 +57,7 @@ class Engine:
             try:
                 return Outcome(self.keeper.settled(key, await produce()), None)
             except Exception as error:
-                if (outcome := await self._fall_back(key, error)) is None:
+                if (outcome := await self.maker.fall_back(key, error)) is None:
                     raise
                 return outcome
 
@@ -102,7 +70,7 @@ class Engine:
     async def look(self, key: str) -> Any:
         """Give the cached answer, or `MISS`; counts as neither hit nor miss."""
         found = await self._find(key)
-        return MISS if found is None else await self._decode(key, found)
+        return MISS if found is None else await self.keeper.decode(key, found)
 
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
@@ -110,7 +78,7 @@ class Engine:
         flight = self.flights.aside(key)
         try:
             self.announce("miss", key)
-            made = await self._call(key, produce, flight)
+            made = await self.maker.call(key, produce, flight)
             if not flight.obsolete:  # else later words have seen to the old answer
                 await self._put_in_place(key, made, flight)
             return made.result
@@ -152,7 +120,7 @@ class Engine:
         found = await self._find(key)
         if found is None:
             return MISS
-        answer = await self._decode(key, found)
+        answer = await self.keeper.decode(key, found)
         if answer is not MISS:
             entry = found.entry
             self.announce(
@@ -176,87 +144,19 @@ class Engine:
         await self.stack.take_back(key, found.entry, nearer_than=found.tier)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything
 
-    async def _decode(self, key: str, found: Found) -> Any:
-        try:
-            return self.codec().decode(found.entry.payload)
-        except RecursionError:  # the caller is deep in its own calls: no fault of the entry's
-            return MISS
-        except Exception as cause:
-            error = CorruptEntry(f"found a payload that is no answer ({type(cause).__name__})")
-            error.__cause__ = cause
-            self.announce("corrupt", key, found.tier, error=error)
-            await self.stack.delete(key)
-            return MISS
-
     # -- answers that are made -----------------------------------------------------------
 
     async def _answer(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
-        if self.behind.rests(key) and (outcome := await self._fall_back(key)) is not None:
+        if self.behind.rests(key) and (outcome := await self.maker.fall_back(key)) is not None:
             return outcome
         if self.lock is None:
             self.announce("miss", key)
-            return await self._call_or_fall_back(key, produce, flight)
+            return await self.maker.make(key, produce, flight)
         async with self.lock.hold(key):
             if (outcome := await self._found(key)) is not None:  # by another process
                 return outcome
             self.announce("miss", key)
-            return await self._call_or_fall_back(key, produce, flight)
-
-    async def _call_or_fall_back(
-        self,
-        key: str,
-        produce: Produce,
-        flight: Flight[Outcome],
-        instead_of: Entry | None = None,
-    ) -> Outcome:
-        try:
-            made = await self._call(key, produce, flight)
-        except Exception as error:
-            if flight.obsolete or (outcome := await self._fall_back(key, error)) is None:
-                raise
-            if flight.obsolete:  # what we fell back on was forgotten, too
-                await self.stack.delete(key)
-                raise
-            return outcome
-        if flight.obsolete:
-            return Outcome(made.result, made.payload)
-        result, payload, seconds, _ = made
-        entry = await self.keeper.keep(key, result, payload, seconds, instead_of)
-        if entry is not None and await self._is_void(key, made, flight):
-            await self.stack.take_back(key, entry)
-        return Outcome(made.result, made.payload, entry is not None)
-
-    async def _call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
-        began = self.stack.forgotten.count, await self.marks.latest()
-        start = perf_counter()
-        answer = await produce()
-        seconds = perf_counter() - start
-        result = self.keeper.settled(key, answer)
-        payload = None if flight.obsolete else self.keeper.payload(key, result)
-        return Made(result, payload, seconds, began)
-
-    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
-        """Whether the answer was invalidated, here or anywhere, while it was made and stored."""
-        here, anywhere = made.began
-        is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
-        return is_void_here or await self.marks.has_hit(key, anywhere)
-
-    async def _fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
-        """The expired answer, which serves for a while from now on: the provider needs a rest."""
-        if self.policy.stale_ttl is None:
-            return None
-        if (found := await self.stack.get_kept(key)) is None:
-            return None
-        if (answer := await self._decode(key, found)) is MISS:
-            return None
-        entry, now = found.entry, self.policy.clock()
-        if entry.is_fresh(now):
-            self.announce("failure", key, error=error)
-        else:
-            self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
-            if not await self.stack.replace(key, entry, entry.again(now, self.policy.rest)):
-                self.behind.rest(key)  # nobody took it down that the provider needs a rest
-        return Outcome(answer, entry.payload)
+            return await self.maker.make(key, produce, flight)
 
     # -- answers that are made ahead of time ---------------------------------------------
 
@@ -270,7 +170,7 @@ class Engine:
         """Call in place of whoever would be next to; tell whether there is a new answer."""
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
-            return await self._call_or_fall_back(key, produce, flight, instead_of=entry)
+            return await self.maker.make(key, produce, flight, instead_of=entry)
 
         lock = nullcontext(True) if self.lock is None else self.lock.hold(key, waiting=False)
         try:

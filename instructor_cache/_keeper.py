@@ -7,12 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ._stack import Stack
+from ._stack import Found, Stack
 from .entry import Entry
-from .errors import UnstorableResultWarning
+from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
+
+
+class Miss:
+    """The type of `MISS`, which stands for "nothing cached" where None would be an answer."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "MISS"
+
+
+MISS = Miss()
 
 
 class Outcome(NamedTuple):
@@ -87,6 +105,19 @@ class Keeper:
         if is_kept:
             self.announce("stored", key, seconds=seconds)
         return is_kept
+
+    async def decode(self, key: str, found: Found) -> Any:
+        """Give the answer of a stored entry; `MISS` if it is none, which is deleted then."""
+        try:
+            return self.codec().decode(found.entry.payload)
+        except RecursionError:  # the caller is deep in its own calls: no fault of the entry's
+            return MISS
+        except Exception as cause:
+            error = CorruptEntry(f"found a payload that is no answer ({type(cause).__name__})")
+            error.__cause__ = cause
+            self.announce("corrupt", key, found.tier, error=error)
+            await self.stack.delete(key)
+            return MISS
 
     def copy_of(self, outcome: Outcome) -> Any:
         """Give an independent copy: results are mutable, and each caller owns one."""

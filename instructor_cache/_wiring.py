@@ -14,6 +14,7 @@ from ._engine import Engine
 from ._flights import Flights
 from ._keeper import Keeper
 from ._lock import SharedLock
+from ._maker import Maker
 from ._marks import Marks
 from ._stack import Stack
 from .cached import CacheInfo
@@ -61,19 +62,21 @@ def _engine(
     announce: Announcer,
     colour: Colour,
 ) -> Engine:
-    stack = Stack.open(tiers, colour, announce, policy)
-
     def codec() -> Codec:
         return returned.codec
 
+    stack = Stack.open(tiers, colour, announce, policy)
+    keeper = Keeper(codec, stack, announce, policy)
+    marks, behind = Marks(stack.shared(), keys.namespace), Behind(colour.spawn)
     return Engine(
         codec=codec,
         stack=stack,
-        keeper=Keeper(codec, stack, announce, policy),
+        keeper=keeper,
+        maker=Maker(stack, keeper, marks, behind, announce, policy),
         flights=Flights(colour.wait, policy.flight_timeout),
-        behind=Behind(colour.spawn),
+        behind=behind,
         lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
-        marks=Marks(stack.shared(), keys.namespace),
+        marks=marks,
         announce=announce,
         policy=policy,
     )

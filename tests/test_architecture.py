@@ -52,6 +52,7 @@ LEVELS = [
     {"tiers", "_guard"},
     {"_stack"},
     {"_keeper", "_lock", "_marks"},
+    {"_maker"},
     {"_engine"},
     {"cached"},
     {"_calls"},

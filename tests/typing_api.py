@@ -22,7 +22,7 @@ from instructor_cache import (
     lru,
     warm_cache,
 )
-from instructor_cache._engine import Miss
+from instructor_cache._keeper import Miss
 from instructor_cache.protocols import AsyncBackend, Backend
 
 

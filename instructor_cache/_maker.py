@@ -1,0 +1,99 @@
+"""From a call that has to be made to an answer: the function's, or the one kept for its failure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from ._behind import Behind
+from ._keeper import MISS, Keeper, Outcome
+from ._marks import Marks
+from ._stack import Stack
+from ._waits import Flight
+from .entry import Entry
+from .events import Announcer
+from .policy import Policy
+
+Produce = Callable[[], Awaitable[Any]]
+
+
+class Made(NamedTuple):
+    """What a call gave, and when it began, as `Forgotten` and `Marks` count.
+
+    The payload is the form to store it in, if it is to be stored.
+    """
+
+    result: Any
+    payload: bytes | None
+    seconds: float
+    began: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes calls, and stores what they give unless it was forgotten meanwhile."""
+
+    stack: Stack
+    keeper: Keeper
+    marks: Marks
+    behind: Behind
+    announce: Announcer
+    policy: Policy
+
+    async def make(
+        self,
+        key: str,
+        produce: Produce,
+        flight: Flight[Outcome],
+        instead_of: Entry | None = None,
+    ) -> Outcome:
+        """Give what *produce* answers, stored; or, if it fails, what is kept for that."""
+        try:
+            made = await self.call(key, produce, flight)
+        except Exception as error:
+            outcome = None if flight.obsolete else await self.fall_back(key, error)
+            if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
+                raise
+            return outcome
+        if flight.obsolete:
+            return Outcome(made.result, made.payload)
+        result, payload, seconds, _ = made
+        entry = await self.keeper.keep(key, result, payload, seconds, instead_of)
+        if entry is not None and await self.is_void(key, made, flight):
+            await self.stack.take_back(key, entry)
+        return Outcome(made.result, made.payload, entry is not None)
+
+    async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
+        """Give what *produce* answers, not stored yet."""
+        began = self.stack.forgotten.count, await self.marks.latest()
+        start = perf_counter()
+        answer = await produce()
+        seconds = perf_counter() - start
+        result = self.keeper.settled(key, answer)
+        payload = None if flight.obsolete else self.keeper.payload(key, result)
+        return Made(result, payload, seconds, began)
+
+    async def is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+        """Tell whether the answer was invalidated, here or elsewhere, since the call began."""
+        here, anywhere = made.began
+        is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
+        return is_void_here or await self.marks.has_hit(key, anywhere)
+
+    async def fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
+        """Give the expired answer, to serve for a while from now on: the provider needs a rest."""
+        if self.policy.stale_ttl is None:
+            return None
+        if (found := await self.stack.get_kept(key)) is None:
+            return None
+        if (answer := await self.keeper.decode(key, found)) is MISS:
+            return None
+        entry, now = found.entry, self.policy.clock()
+        if entry.is_fresh(now):
+            self.announce("failure", key, error=error)
+        else:
+            self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
+            if not await self.stack.replace(key, entry, entry.again(now, self.policy.rest)):
+                self.behind.rest(key)  # nobody took it down that the provider needs a rest
+        return Outcome(answer, entry.payload)
