@@ -136,10 +136,9 @@ class Engine:
         return None if answer is MISS else Outcome(answer, self.keeper.encode(key, answer))
 
     async def _find(self, key: str) -> Found | None:
-        forgotten = self.stack.forgotten
-        since = forgotten.count
+        since = self.stack.forgotten.count
         found = await self.stack.get(key)
-        if found is None or not found.copied or not forgotten.has_hit(key, since):
+        if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
             return found
         await self.stack.take_back(key, found.entry, nearer_than=found.tier)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything

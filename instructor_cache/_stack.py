@@ -38,9 +38,14 @@ class Shelf(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What the engine talks to: every tier, nearest first; a failing one counts as empty."""
+    """What the engine talks to: every tier, nearest first; a failing one counts as empty.
+
+    Attributes:
+        forgotten: What was lately forgotten here, by any function over the farthest tier.
+    """
 
     shelves: tuple[Shelf, ...]
+    forgotten: Forgotten
     announce: Announcer
     clock: Callable[[], float]
 
@@ -56,12 +61,8 @@ class Stack:
             health, fail_open = health_of(tier.backend), policy.fail_open
             return Shelf(Guard(tier.name, port, health, colour.wait, announce, fail_open), tier.ttl)
 
-        return cls(tuple(map(shelf, tiers)), announce, policy.clock)
-
-    @property
-    def forgotten(self) -> Forgotten:
-        """What was lately forgotten in this process, by any function over the farthest tier."""
-        return self.shelves[-1].guard.health.forgotten
+        shelves = tuple(map(shelf, tiers))
+        return cls(shelves, shelves[-1].guard.health.forgotten, announce, policy.clock)
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""
