@@ -10,8 +10,6 @@ import redis
 
 from ._redis_links import Link, Links, Turn
 
-_STALL = 0.03  # seconds; a loop that is late by more than that was blocked
-
 
 class LoopLinks(Links):
     """Links for the tasks of the running loop; only its thread may close them."""
@@ -32,8 +30,8 @@ class LoopLinks(Links):
 class Deadline:
     """A context whose future is done when it takes more than *seconds*.
 
-    They are counted in small steps. A step hardly counts for more while the loop stands still
-    because somebody blocks it: no server is blamed for that time.
+    They are counted in ten steps. None counts for more than two while the loop stands still
+    because somebody blocks it: no server is blamed for that time, nor waited for without end.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -55,7 +53,7 @@ class Deadline:
 
     def _look(self) -> None:
         late = self._loop.time() - self._timer.when()
-        self._left -= self._step + (late if late < _STALL else 0)
+        self._left -= self._step + min(late, self._most)
         if self._left > 0:
             self._wait()
         else:
