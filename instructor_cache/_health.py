@@ -14,7 +14,8 @@ class Health:
     """What is known of one backend.
 
     Reading and writing each have a breaker: a store that is full still answers, and its answers
-    say nothing of its writes. A failure counts for both, a success for its own kind only.
+    say nothing of its writes. (Deletions count as reading: a full store can do them.) A failure
+    counts for both, a success for its own kind only.
 
     Attributes:
         reads, writes: Whether it is worth asking.
