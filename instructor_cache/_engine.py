@@ -140,7 +140,7 @@ class Engine:
         found = await self.stack.get(key)
         if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
             return found
-        await self.stack.take_back(key, found.entry, nearer_than=found.tier)
+        await self.stack.take_back(key, found.entry, found.copied)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything
 
     # -- answers that are made -----------------------------------------------------------

@@ -36,13 +36,12 @@ class Flights(Generic[T]):
 
     Attributes:
         landed: How many have ended so far.
-        forgotten: How many times some were forgotten.
     """
 
     def __init__(self, wait: Wait, timeout: float = 60.0) -> None:
         self._wait = wait
         self._timeout = timeout
-        self.landed = self.forgotten = 0
+        self.landed = 0
         self.renew()
         renew_after_fork(self, Flights[T].renew)
 
@@ -55,8 +54,9 @@ class Flights(Generic[T]):
         """Give the outcome for *key* and whether this caller produced it.
 
         The first caller produces it with *lead*; those who come meanwhile wait and get the same
-        outcome, exception included. If the leader is cancelled, one of them leads. A call that
-        would wait for itself, or has waited for *timeout* seconds, is produced with *alone*.
+        outcome, exception included. If the leader is cancelled, or none has landed for *timeout*
+        seconds, one of them leads. A call that would wait for itself, or for longer than that, is
+        produced with *alone*.
         """
         while True:
             mine = Flight[T]()
@@ -85,7 +85,6 @@ class Flights(Generic[T]):
     def forget(self, prefix: str) -> None:
         """Let no flight whose key begins with *prefix* be joined or kept any more."""
         with self._lock:
-            self.forgotten += 1
             for flight, key in self._under_way.items():
                 if key.startswith(prefix):
                     flight.obsolete = True

@@ -70,8 +70,8 @@ class Keeper:
             self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
             return None
 
-    def entry(self, key: str, result: Any, payload: bytes | None, seconds: float) -> Entry | None:
-        """Give the entry to store, or None if there is no payload, or its ttl is 0."""
+    def _entry(self, key: str, result: Any, payload: bytes | None, seconds: float) -> Entry | None:
+        """The entry to store, or None if there is no payload, or its ttl is 0."""
         if payload is None:
             return None
         now = self.policy.clock()
@@ -90,7 +90,7 @@ class Keeper:
         instead_of: Entry | None,
     ) -> Entry | None:
         """Store an answer unless another came first; give its entry if it is the one kept."""
-        if (entry := self.entry(key, result, payload, seconds)) is None:
+        if (entry := self._entry(key, result, payload, seconds)) is None:
             return None
         if await self.stack.keep(key, entry, instead_of) is not entry:
             return None
@@ -99,7 +99,7 @@ class Keeper:
 
     async def put(self, key: str, result: Any, payload: bytes | None, seconds: float) -> bool:
         """Store an answer in place of any other; tell whether a tier took it."""
-        if (entry := self.entry(key, result, payload, seconds)) is None:
+        if (entry := self._entry(key, result, payload, seconds)) is None:
             return False
         is_kept = await self.stack.set(key, entry)
         if is_kept:

@@ -57,13 +57,13 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        if flight.obsolete:
-            return Outcome(made.result, made.payload)
         result, payload, seconds, _ = made
+        if flight.obsolete:
+            return Outcome(result, payload)
         entry = await self.keeper.keep(key, result, payload, seconds, instead_of)
-        if entry is not None and await self.is_void(key, made, flight):
+        if entry is not None and await self._is_void(key, made, flight):
             await self.stack.take_back(key, entry)
-        return Outcome(made.result, made.payload, entry is not None)
+        return Outcome(result, payload, entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
@@ -75,7 +75,7 @@ class Maker:
         payload = None if flight.obsolete else self.keeper.payload(key, result)
         return Made(result, payload, seconds, began)
 
-    async def is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
         """Tell whether the answer was invalidated, here or elsewhere, since the call began."""
         here, anywhere = made.began
         is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)

@@ -22,11 +22,11 @@ _ROUNDS = 3  # against others who write the same key: then we leave it to them
 
 
 class Found(NamedTuple):
-    """An entry, the tier that had it, and whether it was copied to nearer ones."""
+    """An entry, the tier that had it, and to how many nearer ones it was copied."""
 
     entry: Entry
     tier: str
-    copied: bool = False
+    copied: int = 0
 
 
 class Shelf(NamedTuple):
@@ -89,7 +89,7 @@ class Stack:
                 entry = await self._see(guard, ttl, key, entry, now)
             if entry.is_fresh(now):
                 copied = depth > 0 and fill and await self._put(self.shelves[:depth], key, entry)
-                return Found(entry, guard.name, copied)
+                return Found(entry, guard.name, depth if copied else 0)
         return None
 
     async def get_kept(self, key: str) -> Found | None:
@@ -133,18 +133,13 @@ class Stack:
         for guard, ttl in reversed(self.shelves):
             left = _shorter(ttl, new.ttl(self.clock()))
             if left is None or left > 0:
-                has_written |= await self._replace(guard, key, old, new, left)
+                has_written |= await self._swap(guard, key, old, new, left)
         return has_written
 
-    async def take_back(self, key: str, entry: Entry, nearer_than: str | None = None) -> None:
-        """Delete *entry*, and nothing that has replaced it, from all tiers, or the nearer ones."""
-        for guard, _ in self.shelves:
-            if guard.name == nearer_than:
-                return
-            if guard.port.swap is not None:
-                await guard.ask("swap", key, entry.pack(key), None, None)
-            elif await guard.ask("get", key) == entry.pack(key):
-                await guard.ask("delete", key)
+    async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
+        """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
+        for guard, _ in self.shelves[:tiers]:
+            await self._swap(guard, key, entry, None, None)
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
@@ -183,19 +178,20 @@ class Stack:
         if not entry.is_unforeseen(now):
             return entry
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await self._replace(guard, key, entry, entry.seen(now), _shorter(ttl, left))
+        await self._swap(guard, key, entry, entry.seen(now), _shorter(ttl, left))
         return entry.seen(now)
 
-    async def _replace(
-        self, guard: Guard, key: str, old: Entry, new: Entry, ttl: float | None
+    async def _swap(
+        self, guard: Guard, key: str, old: Entry, new: Entry | None, ttl: float | None
     ) -> bool:
-        """Write *new* if the tier still holds *old*: it may have been forgotten since."""
-        was, becomes = old.pack(key), new.pack(key)
+        """Write *new*, or delete, if the tier still holds *old*: it may have been forgotten."""
+        was, becomes = old.pack(key), None if new is None else new.pack(key)
         if guard.port.swap is not None:
             return bool(await guard.ask("swap", key, was, becomes, ttl))
         if await guard.ask("get", key) != was:
             return False
-        return await guard.ask("set", key, becomes, ttl) is not FAILED
+        change = ("delete", key) if becomes is None else ("set", key, becomes, ttl)
+        return await guard.ask(*change) is not FAILED
 
     async def _put(
         self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False

@@ -45,7 +45,7 @@ class Job(Future[T], Generic[T]):
 def in_daemon(work: Callable[[], T]) -> Job[T]:
     """Start *work* in a thread of its own, which holds up the end of no process and no loop."""
     job = Job(work)
-    Thread(target=job.run, name="instructor_cache", daemon=True).start()
+    start(Thread(target=job.run, name="instructor_cache", daemon=True))
     return job
 
 

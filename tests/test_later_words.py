@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from instructor_cache import (
     Event,
     MemoryCache,
     RedisCache,
+    Tier,
     TieredCache,
     instructor_cache,
 )
@@ -63,7 +66,7 @@ def test_no_copy_brings_back_what_was_forgotten(word: str):
     near, far = MemoryCache(), Hooked()
     names = iter("12345")
 
-    @instructor_cache(TieredCache(near, far))
+    @instructor_cache(TieredCache(near, Tier(far, name="memory")))  # a name is no identity
     def extract(text: str) -> User:
         return User(name=next(names))
 
@@ -428,3 +431,36 @@ def test_every_tier_is_closed_though_one_raises(tmp_path: Path):
     with pytest.raises(OSError, match="stuck"):
         TieredCache(Stubborn(), disk).close()
     assert disk.closed
+
+
+AT_THE_END = """
+import sys
+from pydantic import BaseModel
+from instructor_cache import MemoryCache, RedisCache, instructor_cache
+
+class User(BaseModel):
+    name: str
+
+class Own(MemoryCache):
+    pass  # promises nothing, so it is watched in a thread
+
+@instructor_cache(RedisCache(sys.argv[1]) if len(sys.argv) > 1 else Own())
+def extract(text: str) -> User:
+    return User(name=text)
+
+class Late:
+    def __del__(self, extract=extract):
+        print(extract("ada").name, flush=True)
+
+late = Late()
+late.itself = late
+"""
+
+
+@pytest.mark.parametrize("kind", ["own", "redis"])
+def test_a_call_while_the_interpreter_ends_does_not_hang(kind: str, redis_url: str):
+    """No thread can begin any more: the function answers, and the process ends."""
+    command = [sys.executable, "-c", AT_THE_END, *([redis_url] if kind == "redis" else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ada\n"

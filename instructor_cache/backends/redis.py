@@ -61,11 +61,9 @@ class RedisCache:
             self._sync = _redis_sync.links(settings)
             self._open = partial(_redis_async.links, settings)
         else:
-            self.bounded = False
             self._adopt(url_or_client)
+            self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
         self.async_only, self.sync_only = self._sync is None, self._open is None
-        if self.async_only:
-            self.bounded = True  # the sync client's sockets have limits of their own, or none
         renew_after_fork(self, RedisCache._begin_anew)
 
     # -- sync ----------------------------------------------------------------------------
