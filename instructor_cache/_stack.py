@@ -190,8 +190,9 @@ class Stack:
             return bool(await guard.ask("swap", key, was, becomes, ttl))
         if await guard.ask("get", key) != was:
             return False
-        change = ("delete", key) if becomes is None else ("set", key, becomes, ttl)
-        return await guard.ask(*change) is not FAILED
+        if becomes is None:
+            return await guard.ask("delete", key) is not FAILED
+        return await guard.ask("set", key, becomes, ttl) is not FAILED
 
     async def _put(
         self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
