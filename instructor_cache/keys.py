@@ -47,7 +47,7 @@ class Keys:
         self._func, self._version = func, version
         self._captured = _captured(func)
         self.ignore = _checked(func, ignore)
-        self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
+        self.namespace = f"{namespace_of(prefix)}{_escape(self.function)}:"
         self._key = key
         self._names, self._bind = _binder(func, self.ignore)
         self._forms = [canonical(name) for name in self._names]
@@ -142,6 +142,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "found a container that contains itself, or is nested too deeply"
     return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data
+
+
+def namespace_of(prefix: str) -> str:
+    """Give what the keys of all functions with this *prefix* begin with."""
+    return f"{_escape(prefix)}:"
 
 
 def _escape(part: str) -> str:
