@@ -116,17 +116,17 @@ class Mover:
 
     def _judge(self, key: str, raw: bytes | None) -> Item | None:
         """What there is to copy; None, and counted, for what is not worth it."""
-        if raw is None:
-            return self._skip(key, "expired")
-        if (entry := entry_of(key, raw)) is None:
-            return Item(key, raw, None, None) if _is_tag(key) else self._skip(key, "unreadable")
+        entry = None if raw is None else entry_of(key, raw)
+        if raw is None or entry is None:
+            if raw is not None and _is_tag(key):
+                return Item(key, raw, None, None)
+            self._counts["expired" if raw is None else "unreadable"] += not _is_tag(key)
+            return None
         left = time_left(entry, self._clock())
-        if left is not None and left <= 0:
-            return self._skip(key, "expired")
-        return Item(key, raw, entry.created_at, left)
-
-    def _skip(self, key: str, why: str) -> None:
-        self._counts[why] += not _is_tag(key)
+        if left is None or left > 0:
+            return Item(key, raw, entry.created_at, left)
+        self._counts["expired"] += 1
+        return None
 
     def _count(self, items: Iterable[Item]) -> None:
         for item in items:

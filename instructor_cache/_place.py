@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ._bridge import ASYNC, SYNC, Colour, drive
 from ._workers import Workers
@@ -12,6 +13,8 @@ from .entry import Entry
 from .errors import BackendClosed, CorruptEntry
 from .ports import is_native, open_port
 from .tiers import Tier
+
+T = TypeVar("T")
 
 _ROUNDS = 3  # against others who write the same key: then we leave it to them
 _SHORTEST, _LONGEST = 0.05, 1.0  # seconds between two attempts
@@ -57,7 +60,7 @@ class Place:
             return await work(*args)
         import asyncio
 
-        return await asyncio.wrap_future(self._workers.submit(lambda: drive(work(*args))))
+        return await asyncio.wrap_future(self._workers.submit(partial(_drive, work, *args)))
 
     async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
@@ -140,11 +143,15 @@ class Place:
 
             done = await asyncio.gather(*map(work, parts), return_exceptions=True)
         else:
-            jobs = [self._workers.submit(lambda part=part: drive(work(part))) for part in parts]
+            jobs = [self._workers.submit(partial(_drive, work, part)) for part in parts]
             done = [job.exception() for job in jobs]
         for error in done:
             if error is not None:
                 raise error
+
+
+def _drive(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    return drive(work(*args))
 
 
 def entry_of(key: str, raw: bytes) -> Entry | None:

@@ -13,7 +13,6 @@ from ._mover import Mover, Transferred
 from ._progress import Bar
 from .keys import namespace_of
 from .policy import patience as checked_patience
-from .ports import is_native
 from .protocols import Backend
 from .tiers import BackendLike, Tier, TieredCache, tiers_of
 
@@ -54,16 +53,16 @@ def transfer(
 
     Raises:
         TransferInterrupted: A backend failed for longer than that; it tells what is done so far.
-        TypeError: The source can't list its keys; or a backend is for coroutines only, and an
-            event loop is running: await `atransfer` there.
+        TypeError: The source can't list its keys; or a backend is for coroutines only, as a ready
+            async client is: `atransfer` takes those.
         ValueError: Source and destination are the same backend.
     """
     with ExitStack() as opened:
         tiers = _tiers(source, destination, opened)
         checked = (*tiers, _checked(prefix), _shown(progress), _patient(patience), clock)
-        if all(_is_sync(tier.backend) for tier in (tiers[0], *tiers[1])):
-            return drive(_move(*checked, for_async=False))
-        return _in_a_loop(*checked)
+        for tier in (tiers[0], *tiers[1]):
+            _check_sync(tier.backend)
+        return drive(_move(*checked, for_async=False))
 
 
 async def atransfer(
@@ -105,19 +104,6 @@ async def _move(
     return done
 
 
-def _in_a_loop(*checked: Any) -> Transferred:
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(_move(*checked, for_async=True))
-    raise TypeError(
-        "found a backend that is for coroutines only, while an event loop is running; wanted one "
-        "for blocking code as well: await atransfer(...) instead"
-    )
-
-
 def _tiers(
     source: BackendLike, destination: BackendLike, opened: ExitStack
 ) -> tuple[Tier, tuple[Tier, ...]]:
@@ -151,9 +137,12 @@ def _same(backend: Any) -> ValueError:
     )
 
 
-def _is_sync(backend: Any) -> bool:
-    is_sync = isinstance(backend, Backend) and not getattr(backend, "async_only", False)
-    return is_sync or not is_native(backend)
+def _check_sync(backend: Any) -> None:
+    if not isinstance(backend, Backend) or getattr(backend, "async_only", False):
+        raise TypeError(
+            f"found a {type(backend).__name__} that is for coroutines only; wanted backends for "
+            f"blocking code: await atransfer(...), or asyncio.run(atransfer(...)) in a script"
+        )
 
 
 def _checked(prefix: str | None) -> str:
