@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -20,6 +21,7 @@ return 1
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
 _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
+    "MGET": (list,),
     "SET": (bytes, type(None)),
     "SCAN": (list,),
 }
@@ -32,9 +34,25 @@ def checked(args: tuple[Any, ...], reply: Any) -> Any:
     soon as two commands differ in kind, and the connection is given up.
     """
     kinds = _REPLIES.get(args[0], (int,))
-    if type(reply) not in kinds or (args[0] == "SET" and reply not in (b"OK", None)):
+    if type(reply) not in kinds or not _CHECKS.get(args[0], _any)(args, reply):
         raise InvalidResponse(f"Protocol Error: found a {type(reply).__name__} after {args[0]}")
     return reply
+
+
+def _any(*_: object) -> bool:
+    return True
+
+
+def _is_done(_: tuple[Any, ...], reply: Any) -> bool:
+    return reply in (b"OK", None)
+
+
+def _is_one_each(args: tuple[Any, ...], reply: list[Any]) -> bool:
+    return len(reply) == len(args) - 1 and _VALUES.issuperset(map(type, reply))
+
+
+_VALUES = {bytes, type(None)}
+_CHECKS = {"SET": _is_done, "MGET": _is_one_each}
 
 
 class Commands:
@@ -47,6 +65,13 @@ class Commands:
         *node*: whom to ask, in a cluster.
         """
         raise NotImplementedError
+
+    async def get(self, key: str) -> bytes | None:
+        return await self.command("GET", key)  # type: ignore[no-any-return]
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Give the values of one key or more, in their order."""
+        return await self.command("MGET", *keys)  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float | None) -> None:
         await self.command("SET", key, value, *_expiry(ttl))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
@@ -69,7 +69,11 @@ class RedisCache:
     # -- sync ----------------------------------------------------------------------------
 
     def get(self, key: str, /) -> bytes | None:
-        return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
+        return drive(self._links.get(key))
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return drive(self._links.mget(keys)) if keys else []
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
@@ -108,7 +112,11 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
+        return await (await self._here()).get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return await (await self._here()).mget(keys) if keys else []
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
