@@ -48,9 +48,9 @@ class FaultyBackend:
 
     Every fault takes the same options: *on*, the name of the operation or several names ("get",
     "get_many", "set", "delete", "clear", "scan", "swap", each for both colours; by default all of
-    them); *times*, after how many operations it is over; *when*, a truth value for each operation that
-    it could strike, from first to last, after which it is over. Answers are stored by "swap" in
-    a backend that has it, and by "set" in others; a fault on "get" strikes "get_many" as well.
+    them); *times*, after how many operations it is over; *when*, a truth value for each operation
+    that it could strike, from first to last, after which it is over. Answers are stored by "swap"
+    in a backend that has it, and by "set" in others; a fault on "get" strikes "get_many" as well.
 
     Attributes:
         inner: The backend behind it.
