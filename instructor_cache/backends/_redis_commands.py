@@ -55,6 +55,37 @@ _VALUES = {bytes, type(None)}
 _CHECKS = {"SET": _is_done, "MGET": _is_one_each}
 
 
+class Window:
+    """How many values to have under way at once, judged by the size of those that came.
+
+    A reply must not be so long that it takes all the time that its command has. At first that is
+    as many as connections would bring that carry one each; then as many as make four megabytes,
+    though not ten times as many as are known.
+    """
+
+    _FIRST, _LEAST, _BYTES = 50, 8, 4 * 2**20
+
+    def __init__(self) -> None:
+        self._size = self._FIRST
+
+    def room(self, under_way: int = 0) -> int:
+        """Give the number of values that one more command may ask for."""
+        return min(max(0, self._size - under_way), _BATCH)
+
+    def learn(self, values: Sequence[bytes | None]) -> None:
+        """Take note of *values* that came together."""
+        missing, size = values.count(None), sum(map(len, filter(None, values)))
+        if missing == len(values):
+            most = 2 * self._size  # which says little
+        else:
+            most = self._BYTES * (len(values) - missing) // max(size, 1)
+        self._size = max(self._LEAST, min(most, max(self._size, 10 * len(values))))
+
+    def rest(self) -> None:
+        """Be as careful as at first: what comes next may be of another kind."""
+        self._size = min(self._size, self._FIRST)
+
+
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
@@ -70,8 +101,17 @@ class Commands:
         return await self.command("GET", key)  # type: ignore[no-any-return]
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of one key or more, in their order."""
+        """Give the values of one key or more in one round trip, in their order."""
         return await self.command("MGET", *keys)  # type: ignore[no-any-return]
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Give the values of any number of keys, in their order."""
+        found, window = list[bytes | None](), Window()
+        while len(found) < len(keys):
+            some = await self.mget(keys[len(found) : len(found) + window.room()])
+            window.learn(some)
+            found += some
+        return found
 
     async def set(self, key: str, value: bytes, ttl: float | None) -> None:
         await self.command("SET", key, value, *_expiry(ttl))

@@ -28,7 +28,8 @@ class RedisCache:
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
+    the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
@@ -73,7 +74,7 @@ class RedisCache:
 
     def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Give the values of *keys* in their order, None where there is none."""
-        return drive(self._links.mget(keys)) if keys else []
+        return drive(self._links.get_many(keys))
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
@@ -116,7 +117,7 @@ class RedisCache:
 
     async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Give the values of *keys* in their order, None where there is none."""
-        return await (await self._here()).mget(keys) if keys else []
+        return await (await self._here()).get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
