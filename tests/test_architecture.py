@@ -37,6 +37,7 @@ LEVELS = [
     {"backends._file"},
     {"backends._redis_settings", "backends._redis_commands"},
     {"backends._redis_links"},
+    {"backends._redis_batch"},
     {"backends._redis_loop"},
     {"backends._redis_sync", "backends._redis_async", "backends._redis_ready"},
     {"codecs._kinds", "codecs._state", "codecs._reach"},

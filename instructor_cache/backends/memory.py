@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import NoReturn
 
@@ -82,6 +82,10 @@ class MemoryCache(Taggable):
         slot.visited = True
         return slot.value
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return [self.get(key) for key in keys]
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         with self._lock:
             self._keep(key, value, ttl)
@@ -127,6 +131,9 @@ class MemoryCache(Taggable):
 
     async def aget(self, key: str, /) -> bytes | None:
         return self.get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return self.get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self.set(key, value, ttl)
