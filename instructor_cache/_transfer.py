@@ -11,7 +11,7 @@ from ._bridge import drive
 from ._listing import count_keys
 from ._mover import Mover, Transferred
 from ._progress import Bar
-from .keys import namespace_of
+from .keys import namespace
 from .policy import patience as checked_patience
 from .protocols import Backend
 from .tiers import BackendLike, Tier, TieredCache, tiers_of
@@ -34,9 +34,8 @@ def transfer(
 
     Each keeps the time that it has left. What is at the destination already stays, if it is as
     new; nothing is deleted at the source. So a transfer that was interrupted, or killed, goes on
-    where it was when it is started again, and both stores may be in use meanwhile. What is
-    invalidated at the source only, while it is copied or later, may still answer at the
-    destination. A destination that is bounded evicts as it always does.
+    where it was when it is started again, and both stores may be in use meanwhile; what is then
+    to be forgotten has to be invalidated in both. A destination that is bounded evicts as ever.
 
     Args:
         source: A backend, its URL, a ready client, or a `TieredCache`, of which the farthest tier
@@ -110,8 +109,8 @@ def _tiers(
     """The tier to copy from, and those to copy to."""
     if source is destination:
         raise _same(source)
-    readable = [tier for tier in _open(source, opened) if getattr(tier, "read", True)]
-    writable = tuple(tier for tier in _open(destination, opened) if getattr(tier, "write", True))
+    readable = [tier for tier in _open(source, opened) if tier.read]
+    writable = tuple(tier for tier in _open(destination, opened) if tier.write)
     if not readable or not writable:
         raise ValueError(
             f"found no tier to {'write to' if readable else 'read from'}; wanted one at least: "
@@ -148,7 +147,7 @@ def _check_sync(backend: Any) -> None:
 def _checked(prefix: str | None) -> str:
     if prefix is not None and not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"prefix is {prefix!r}; it must be the text that a decorator has, or None")
-    return namespace_of(prefix) if prefix else ""
+    return namespace(prefix) if prefix else ""
 
 
 def _shown(progress: Progress) -> Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
@@ -17,18 +17,20 @@ from ._redis_commands import START
 from ._redis_links import Links, closed_error
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
+from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
 
 
-class RedisCache:
+class RedisCache(Taggable):
     """Keeps entries in a Redis server, each with its own expiry.
 
     Every operation ends or raises within *timeout*, whatever the network or the server does:
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
+    the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
@@ -70,7 +72,11 @@ class RedisCache:
     # -- sync ----------------------------------------------------------------------------
 
     def get(self, key: str, /) -> bytes | None:
-        return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
+        return drive(self._links.get(key))
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return drive(self._links.get_many(keys))
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
@@ -92,7 +98,7 @@ class RedisCache:
         """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
         return None if prefix else drive(self._links.command("DBSIZE"))
 
-    def clear(self, prefix: str, /) -> None:
+    def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
 
@@ -113,7 +119,11 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
+        return await (await self._here()).get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return await (await self._here()).get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
@@ -133,7 +143,7 @@ class RedisCache:
             for key in await links.scan(prefix, cursors):
                 yield key.decode() if isinstance(key, bytes) else key
 
-    async def aclear(self, prefix: str, /) -> None:
+    async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
 
