@@ -19,12 +19,13 @@ import itertools
 import logging
 import multiprocessing
 import random
+import socket
 import sys
 import time
 import warnings
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,15 @@ import redis
 import redis.asyncio
 from pydantic import BaseModel
 
-from instructor_cache import Event, MemoryCache, RedisCache, Tier, TieredCache, instructor_cache
+from instructor_cache import (
+    Entry,
+    Event,
+    MemoryCache,
+    RedisCache,
+    Tier,
+    TieredCache,
+    instructor_cache,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from redis_server import RedisServer
@@ -237,8 +246,8 @@ class Row:
     provider_calls: int
     commands: int
     bytes: int
+    cpu: float  # seconds of Redis
     connections: int
-    seconds: float
 
 
 def measure(name: str, load: Load) -> Row:
@@ -267,17 +276,18 @@ def watch(name: str, load: Load, start: Any, pipes: list[Any], urls: tuple[str, 
     with redis.Redis.from_url(urls[0]) as store, redis.Redis.from_url(urls[1]) as counts:
         while start.n_waiting < load.processes:
             time.sleep(0.05)
-        before, began = store.info(), time.monotonic()
+        before = store.info()
         start.wait(60)
         start.wait(load.seconds + 60)
-        after, seconds = store.info(), time.monotonic() - began
+        after = store.info()
         calls = int(counts.get("calls") or 0)
         start.wait(60)
         told = joined([pipe.recv() for pipe in pipes])
     totals = ("total_commands_processed", "total_net_input_bytes", "total_net_output_bytes")
     commands, *sizes = (after[each] - before[each] for each in totals)
     connections = after["connected_clients"] - 1  # without ours
-    return Row(name, told, calls, commands, sum(sizes), connections, seconds)
+    cpu = sum(after[key] - before[key] for key in ("used_cpu_user", "used_cpu_sys"))
+    return Row(name, told, calls, commands, sum(sizes), cpu, connections)
 
 
 def joined(parts: list[Told]) -> Told:
@@ -306,24 +316,104 @@ def stale(told: Told) -> tuple[int, float]:
     return count, worst
 
 
-HEAD = (
-    f"{'':28}{'calls of':>9}{'of all':>8}{'near':>7}{'commands':>10}{'of Redis':>10}"
-    f"{'MB':>8}{'p50':>9}{'p99':>9}{'stale':>8}{'oldest':>8}{'connec-':>9}\n"
-    f"{'':28}{'provider':>9}{'':>8}{'hits':>7}{'of Redis':>10}{'per call':>10}"
-    f"{'':>8}{'ms':>9}{'ms':>9}{'answers':>8}{'s':>8}{'tions':>9}"
+# -- what carries over to more replicas ----------------------------------------------------------
+
+
+def unit_costs() -> str:
+    """What one thing of each kind costs a Redis server, whose own word is taken for it."""
+    with RedisServer() as server, redis.Redis.from_url(server.url) as client:
+        cache, version = RedisCache(server.url), client.info()["redis_version"]
+        keys = [f"replicas:ask:0123456789abcdef:{n:032x}" for n in range(5000)]
+        now = time.time()
+        value = Entry(Answer(key=1, version=1, text=TEXT).model_dump_json().encode(), now)
+        _, entry = cost(client, lambda: [cache.set(key, value.pack(key), 3600) for key in keys])
+        got, _ = cost(client, lambda: [cache.get(key) for key in keys])
+        parts = [keys[n : n + 50] for n in range(0, len(keys), 50)]
+        together, _ = cost(client, lambda: [cache.get_many(part) for part in parts])
+        ears: list[socket.socket] = []
+        _, ear = cost(client, lambda: ears.extend(listening(server.port) for _ in range(EARS)))
+        told: list[int] = []
+        push, _ = cost(client, lambda: told.extend(heard(cache, keys[:CHANGES], ears)))
+        for sock in ears:
+            sock.close()
+        cache.close()
+    return (
+        f"Redis {version}, per piece: an answer of {len(TEXT):,} bytes takes {entry / len(keys):,.0f} "
+        f"bytes of its memory, a listening connection {ear / EARS:,.0f};\n"
+        f"a GET takes {got / len(keys) * 1e6:.1f} us of its CPU, a key of an MGET of 50 "
+        f"{together / len(keys) * 1e6:.1f} us; to tell a connection of a change "
+        f"{push / EARS / CHANGES * 1e6:.1f} us and {sum(told) / EARS / CHANGES:.0f} bytes"
+    )
+
+
+EARS, CHANGES = 500, 200
+
+
+def cost(client: Any, work: Callable[[], object]) -> tuple[float, int]:
+    """Give the CPU seconds and the bytes of memory that *work* takes of a server."""
+    before = client.info()
+    work()
+    after = client.info()
+    cpu = sum(after[key] - before[key] for key in ("used_cpu_user", "used_cpu_sys"))
+    return cpu, after["used_memory"] - before["used_memory"]
+
+
+def listening(port: int) -> socket.socket:
+    """A connection that is told of every change below our prefix."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock.sendall(b"HELLO 3\r\nCLIENT TRACKING ON BCAST PREFIX replicas:\r\n")
+    reply = b""
+    while not reply.endswith(b"+OK\r\n"):
+        reply += sock.recv(65536)
+    return sock
+
+
+def heard(cache: RedisCache, keys: list[str], ears: list[socket.socket]) -> Iterator[int]:
+    """The sizes of what each connection is told of each change, one change after the other."""
+    for key in keys:
+        cache.delete(key)
+        for sock in ears:
+            yield len(sock.recv(65536))
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+COLUMNS = (
+    ("provider", "calls"),
+    ("of all", "calls"),
+    ("near", "hits"),
+    ("Redis", "commands"),
+    ("", "a call"),
+    ("Redis", "MB"),
+    ("Redis", "CPU ms"),
+    ("p50", "ms"),
+    ("p99", "ms"),
+    ("stale", "answers"),
+    ("oldest", "s"),
+    ("connec-", "tions"),
 )
+HEAD = "\n".join(" " * 28 + "".join(f"{part:>9}" for part in line) for line in zip(*COLUMNS, strict=True))
 
 
 def line(row: Row) -> str:
     told, total = row.told, len(row.told.answers)
     percents = quantiles(told.latencies, n=100)
     count, worst = stale(told)
-    return (
-        f"{row.name:28}{row.provider_calls:9,}{row.provider_calls / total:8.1%}"
-        f"{told.near_hits / total:7.1%}{row.commands:10,}{row.commands / total:10.2f}"
-        f"{row.bytes / 1e6:8.1f}{percents[49] * 1000:9.2f}{percents[98] * 1000:9.2f}"
-        f"{count:8,}{worst:8.2f}{row.connections:9,}"
+    cells = (
+        f"{row.provider_calls:,}",
+        f"{row.provider_calls / total:.1%}",
+        f"{told.near_hits / total:.1%}",
+        f"{row.commands:,}",
+        f"{row.commands / total:.2f}",
+        f"{row.bytes / 1e6:.1f}",
+        f"{row.cpu * 1000:,.0f}",
+        f"{percents[49] * 1000:.2f}",
+        f"{percents[98] * 1000:.2f}",
+        f"{count:,}",
+        f"{worst:.2f}" if count else "",
+        f"{row.connections:,}",
     )
+    return f"{row.name:28}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def trouble(told: Told) -> str:
@@ -341,8 +431,8 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=100)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=12.0, help="of each row")
-    parser.add_argument("--rate", type=float, default=6.0, help="calls a second and replica")
-    parser.add_argument("--keys", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=10.0, help="calls a second and replica")
+    parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--changes", type=float, default=0.01, help="of the keys in a second")
     parser.add_argument("--skew", type=float, default=1.0, help="of Zipf's law")
     parser.add_argument("--row", help="only the rows that contain this text")
@@ -363,6 +453,8 @@ def main() -> None:
             print(line(row), flush=True)
             if told := trouble(row.told):
                 print(told, flush=True)
+    if not wanted:
+        print(f"\n{unit_costs()}")
 
 
 if __name__ == "__main__":
