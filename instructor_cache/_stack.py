@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
@@ -179,13 +180,13 @@ class Stack:
                     return epochs
         return b"".join(new_epoch() for _ in tags)  # which is nowhere: nothing will fit it
 
-    async def is_valid(self, key: str, entry: Entry) -> bool:
-        """Whether no tag of *entry* was invalidated, as far as can be told."""
+    async def is_valid(self, key: str, entry: Entry, *, if_unknown: bool = True) -> bool:
+        """Whether no tag of *entry* was invalidated; *if_unknown* if that can't be told."""
         if not entry.epochs:
             return True
         present = await self._authority.epochs(tags_of(key))
         if present is None:
-            return True
+            return if_unknown
         if random.random() < _RENEWED:
             await self._authority.renew(key, entry, self.epoch_life)
         return joined(present) == entry.epochs
@@ -200,7 +201,8 @@ class Stack:
         """Have *shelf* the epochs of *entry*, so that it answers there; tell if so."""
         if not entry.epochs or shelf is self._authority:
             return True
-        return await shelf.take_over(key, entry, lambda: self.is_valid(key, entry))
+        ask = partial(self.is_valid, key, entry, if_unknown=False)
+        return await shelf.take_over(key, entry, ask)
 
     @property
     def _authority(self) -> Shelf:
