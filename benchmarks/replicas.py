@@ -338,8 +338,8 @@ def unit_costs() -> str:
             sock.close()
         cache.close()
     return (
-        f"Redis {version}, per piece: an answer of {len(TEXT):,} bytes takes {entry / len(keys):,.0f} "
-        f"bytes of its memory, a listening connection {ear / EARS:,.0f};\n"
+        f"Redis {version}, per piece: an answer of {len(TEXT):,} bytes takes "
+        f"{entry / len(keys):,.0f} bytes of its memory, a listening connection {ear / EARS:,.0f};\n"
         f"a GET takes {got / len(keys) * 1e6:.1f} us of its CPU, a key of an MGET of 50 "
         f"{together / len(keys) * 1e6:.1f} us; to tell a connection of a change "
         f"{push / EARS / CHANGES * 1e6:.1f} us and {sum(told) / EARS / CHANGES:.0f} bytes"
@@ -392,7 +392,9 @@ COLUMNS = (
     ("oldest", "s"),
     ("connec-", "tions"),
 )
-HEAD = "\n".join(" " * 28 + "".join(f"{part:>9}" for part in line) for line in zip(*COLUMNS, strict=True))
+HEAD = "\n".join(
+    " " * 28 + "".join(f"{part:>9}" for part in line) for line in zip(*COLUMNS, strict=True)
+)
 
 
 def line(row: Row) -> str:

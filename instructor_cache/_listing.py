@@ -16,12 +16,13 @@ _PAGE = 20  # timeouts that a page may take, which is many operations
 Pages = Callable[[int], Awaitable[list[str]]]
 
 
-def list_keys(backend: Any, prefix: str, *, for_async: bool) -> Pages:
+def list_keys(backend: Any, prefix: str, timeout: float, *, for_async: bool) -> Pages:
     """Give what gives the next *n* keys that begin with *prefix*, fewer or none at the end.
 
+    One operation of *backend* takes *timeout* seconds at most.
     Raises TypeError for a backend that can't list its keys.
     """
-    limit = _PAGE * max(float(getattr(backend, "timeout", TIMEOUT)), TIMEOUT)
+    limit = _PAGE * (timeout or TIMEOUT)
     if for_async and is_native(backend) and hasattr(backend, "ascan"):
         return in_time(_async_pages(backend.ascan(prefix)), limit)
     if not hasattr(backend, "scan"):

@@ -80,7 +80,8 @@ class Mover:
         The tags come first: who missed one would begin a new epoch, which no entry fits.
         """
         for family in (_TAGS, prefix):
-            pages = list_keys(self._backend, family, for_async=self._for_async)
+            timeout = self._source.timeout
+            pages = list_keys(self._backend, family, timeout, for_async=self._for_async)
             while keys := await self._surely(pages, self._size):
                 await self._surely(self._copy, _of_family(keys, family))
                 tell(self.done())

@@ -34,6 +34,9 @@ class Place:
 
     Every operation ends in its own time; one that fails is tried again for *patience* seconds.
     Of a backend with several ``lanes``, as many operations are under way at once.
+
+    Attributes:
+        timeout: Seconds that one operation takes at most.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Place:
         self._port = open_port(tier.backend, for_async=is_async, timeout=tier.timeout)
         self._lanes = max(1, int(getattr(tier.backend, "lanes", 1)))
         self._workers = Workers("transfer")
+        self.timeout = self._port.timeout
 
     def read(self, keys: Sequence[str]) -> Awaitable[list[bytes | None]]:
         """Give the values of *keys*."""

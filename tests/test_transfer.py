@@ -338,12 +338,25 @@ def test_a_stack(stores: Stores):
     assert "app:f:s:000000" not in held(l1) and l2.get("app:f:s:000000") == newer
 
 
+def test_tiers_that_are_only_read_or_only_written(stores: Stores):
+    """What is not read is not copied from, and what is not written is not copied to."""
+    one, two, three = (stores.make("memory") for _ in range(3))
+    entries = fill(one, 5)
+    source = TieredCache(one, Tier(two, read=False))
+    assert transfer(source, TieredCache(two, Tier(three, write=False)), **QUIET).copied == 5
+    assert (held(two), held(three)) == (entries, {})
+    with pytest.raises(ValueError, match="no tier to write to"):
+        transfer(one, Tier(three, write=False))
+    with pytest.raises(ValueError, match="no tier to read from"):
+        transfer(Tier(one, read=False), three)
+
+
 def test_answers_are_hits_afterwards(stores: Stores):
-    """Functions over the destination answer from it without being called."""
+    """Functions over the destination answer without being called; tags forget them there too."""
     calls: list[str] = []
 
     def function(backend: Any) -> Any:
-        @instructor_cache(backend, ttl="1h", prefix="app")
+        @instructor_cache(backend, ttl="1h", prefix="app", tags=("all", lambda text: text))
         def extract(text: str) -> User:
             calls.append(text)
             return User(name=text)
@@ -354,9 +367,13 @@ def test_answers_are_hits_afterwards(stores: Stores):
     answers = [function(source)(f"{n}") for n in range(20)]
     calls.clear()
     with destination:
-        assert transfer(source, destination, prefix="app", progress=False).copied == 20
+        done = transfer(source, destination, prefix="app", progress=False)
+        assert (done.copied, done.tags) == (20, 21)
         assert [function(destination)(f"{n}") for n in range(20)] == answers
-    assert not calls
+        assert not calls
+        TieredCache(destination).invalidate_tags("7")
+        assert [function(destination)(f"{n}") for n in range(20)] == answers
+        assert calls == ["7"]
 
 
 KILLED = """
@@ -419,6 +436,22 @@ def test_a_backend_that_fails_for_a_while(stores: Stores):
     assert held(destination.inner) == entries
 
 
+async def test_a_backend_that_hangs(stores: Stores, colour: Colour):
+    """Who gets no answer waits for no longer than the tier's timeout, in every operation."""
+    move = transfer if colour.name == "sync" else atransfer
+    for on in ("get", "scan", "swap"):
+        source, destination = stores.make("memory"), FaultyBackend(stores.make("memory"))
+        fill(source, 10)
+        places = [Tier(source), Tier(destination, timeout=0.02)]
+        if on == "scan":
+            fill(destination.inner, 10)
+            places.reverse()
+        start = time.monotonic()
+        with destination.silent(on=on), pytest.raises(TransferInterrupted, match="TimeoutError"):
+            await colour.call(move, *places, patience=0, **QUIET)
+        assert time.monotonic() - start < 2
+
+
 async def test_a_backend_that_goes_on_failing(stores: Stores, colour: Colour):
     """The error tells what was done until then, which is what the next transfer finds there."""
     source, destination = stores.make("memory"), FaultyBackend(stores.make("disk"))
@@ -451,14 +484,14 @@ def full(backend: Any, count: int) -> Any:
 
 def test_memory_is_bounded():
     """Large entries travel few at a time."""
-    source, destination = Endless(100, 2**20), Discarding()
+    source, destination = Endless(200, 2**20), Discarding()
     tracemalloc.start()
     try:
         done = transfer(source, destination, **QUIET)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert done.copied == 100
+    assert done.copied == 200
     assert peak < 2.5 * 32 * 2**20  # the first batch, before it is known how large they are
 
 
