@@ -4,7 +4,8 @@ Every replica has its own caches and connections, as if it were alone on a host,
 cached function at random moments with keys that follow Zipf's law. The provider behind it takes
 30 ms, counts its calls in a server of its own, and knows the version of every answer. Now and then
 a replica changes a key at the provider and invalidates it. An answer counts as stale if the
-invalidation had returned more than 100 ms before that answer was asked for.
+invalidation had returned more than 100 ms before that answer was asked for. All begin at once with
+nothing in their caches; latencies are those after the first third of the time.
 
 Run with ``make replicas``; ``--help`` names what can be changed.
 """
@@ -53,6 +54,7 @@ CALL = 0.03  # seconds that the provider takes
 GRACE = 0.1  # seconds after an invalidation in which an old answer may still be given
 NEAR_TTL = 5.0  # seconds, of a near tier that is not coherent
 PATIENCE = 5.0  # seconds: that a hundred hosts share two cores is no fault of Redis
+AT_ONCE = 4  # calls of one replica; others wait for their turn
 TEXT = "x" * 1000  # of every answer
 
 
@@ -82,6 +84,7 @@ class Told:
     answers: list[tuple[int, int, float]] = field(default_factory=list)  # key, version, asked at
     changes: list[tuple[int, int, float]] = field(default_factory=list)  # key, version, done at
     latencies: list[float] = field(default_factory=list)
+    warm_at: float = 0.0  # from then on latencies count
     near_hits: int = 0
     failures: int = 0  # that the cache told of
     errors: int = 0
@@ -141,6 +144,7 @@ class Replica:
         make, options = ROWS[name]
         self.told, self.provider, self.is_cached = told, provider, make is not None
         self.backend = None if make is None else make(url)
+        self.turns = asyncio.Semaphore(AT_ONCE)
 
         async def ask(key: int) -> Answer:
             return await provider.ask(key)
@@ -158,13 +162,18 @@ class Replica:
             self.ask = decorate(ask)
 
     async def call(self, key: int) -> None:
+        async with self.turns:
+            await self._call(key)
+
+    async def _call(self, key: int) -> None:
         start = time.monotonic()
         try:
             answer = await self.ask(key)
         except Exception:
             self.told.errors += 1
             return
-        self.told.latencies.append(time.monotonic() - start)
+        if start > self.told.warm_at:
+            self.told.latencies.append(time.monotonic() - start)
         self.told.answers.append((key, answer.version, start))
 
     async def change(self, key: int) -> None:
@@ -200,6 +209,7 @@ async def simulate(name: str, load: Load, number: int, urls: tuple[str, str], st
     gc.freeze()
     await asyncio.to_thread(start.wait, 60)
     began = time.monotonic()
+    told.warm_at = began + load.seconds / 3
     calls = poisson(load.rate * count, lambda: rng.choice(replicas).call(keys(rng)), told)
     changed = load.changes * load.keys / load.processes
     changes = poisson(changed, lambda: rng.choice(replicas).change(keys(rng)), told)
