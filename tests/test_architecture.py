@@ -58,6 +58,7 @@ LEVELS = [
     {"_keeper", "_lock", "_marks"},
     {"_maker"},
     {"_engine"},
+    {"_lane"},
     {"cached", "_control"},
     {"_calls"},
     {"_wiring"},

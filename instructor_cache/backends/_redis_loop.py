@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -21,8 +21,8 @@ class LoopLinks(Links):
         self._new_turn = self._loop.create_future
         self._reads = Reads(self, size, patience)
 
-    def get(self, key: str) -> Coroutine[Any, Any, bytes | None]:
-        return self._reads.get(key)
+    async def get(self, key: str) -> bytes | None:
+        return await self._reads.get(key)
 
     def _dismiss(self, error: Dismissal) -> None:
         super()._dismiss(error)
