@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -97,8 +97,8 @@ class Commands:
         """
         raise NotImplementedError
 
-    async def get(self, key: str) -> bytes | None:
-        return await self.command("GET", key)  # type: ignore[no-any-return]
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self.command("GET", key)
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of one key or more in one round trip, in their order."""
