@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
@@ -21,8 +21,8 @@ class LoopLinks(Links):
         self._new_turn = self._loop.create_future
         self._reads = Reads(self, size, patience)
 
-    async def get(self, key: str) -> bytes | None:
-        return await self._reads.get(key)
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self._reads.get(key)
 
     def _dismiss(self, error: Dismissal) -> None:
         super()._dismiss(error)
