@@ -67,7 +67,7 @@ class Guard:
         try:
             answer = await getattr(self.port, operation)(key, *args)
         except Exception as error:
-            return self._survive(operation, key, error, monotonic() - start)
+            return self.survive(operation, key, error, monotonic() - start)
         if breaker.failures:
             self._recover(breaker, key)
         return answer
@@ -125,7 +125,7 @@ class Guard:
 
     # -- failures ----------------------------------------------------------------------------
 
-    def _survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
+    def survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
         """The one place where a backend's failure becomes an event, or the caller's error."""
         if isinstance(error, (BackendBusy, BackendClosed)):
             return self._tell(operation, key, error)

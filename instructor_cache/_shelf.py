@@ -35,6 +35,11 @@ class Shelf:
     clock: Callable[[], float]
 
     @property
+    def look(self) -> Callable[[str], bytes | None] | None:
+        """Reads at once, if nothing but a failure can be in the way; else None."""
+        return self.guard.port.look if self.reads and self.writes else None
+
+    @property
     def can_swap(self) -> bool:
         """Whether it can decide which of several answers came first."""
         return self.reads and self.writes and self.guard.port.swap is not None

@@ -12,7 +12,8 @@ from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
 from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
 from ._flights import Flights
-from ._keeper import Keeper, Outcome
+from ._keeper import MISS, Keeper, Outcome
+from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
@@ -44,7 +45,9 @@ def wire(
     engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
     calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine)
-    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
+    is_plain = tags is None and policy.refresh_ahead is None
+    lane = Lane(engine, calls.key, is_open=is_plain, remembers=keys.are_pure)
+    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
         setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
@@ -87,17 +90,21 @@ def _engine(
     )
 
 
-def _sync_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+def _sync_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (answer := lane.answer(args, kwargs)) is not MISS:
+            return answer
         return drive(calls.call(*args, **kwargs))
 
     return wrapper
 
 
-def _async_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+def _async_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
     @wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (answer := lane.answer(args, kwargs)) is not MISS:
+            return answer
         return await calls.call(*args, **kwargs)
 
     return wrapper

@@ -62,6 +62,11 @@ class Keys:
         digest = hashlib.sha256(body).hexdigest()[:32]
         return f"{self.namespace}{self._edition}{schema}:{digest}"
 
+    @property
+    def are_pure(self) -> bool:
+        """Whether nothing but the arguments makes the key: no function of the user's."""
+        return self._key is None
+
     @cached_property
     def version(self) -> str:
         """The version as text; one that follows the source is read at the first call."""

@@ -31,6 +31,7 @@ class Port:
         get_many: Gives the values of several keys in their order, together if the backend can.
         is_local: Whether only this process sees what it keeps.
         timeout: Seconds after which every operation but ``clear`` has ended or raised.
+        look: Reads at once, in either colour, without waiting for anybody; None if it can't.
         begin: Starts operations in the background, each given by its name and arguments, one
             after the other until one fails; tells of each that is done, gives the future of the
             last.
@@ -44,6 +45,7 @@ class Port:
     swap: Callable[[str, bytes | None, bytes | None, float | None], Awaitable[bool]] | None
     is_local: bool
     timeout: float
+    look: Callable[[str], bytes | None] | None
     begin: Callable[..., Any]
 
 
@@ -90,7 +92,12 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
         return asyncio.ensure_future(_in_turn(operations, steps, did))
 
     operations = _complete({name: face(name) for name in _OPERATIONS})
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    look = (
+        getattr(backend, "get", None)
+        if is_punctual and getattr(backend, "timeout", 1) == 0
+        else None
+    )
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
 
 
 def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
@@ -108,7 +115,8 @@ def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: b
     operations = direct
     if not is_direct:
         operations = _complete({n: method and watched(n, method) for n, method in methods.items()})
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    look = methods["get"] if is_direct and getattr(backend, "is_near", False) else None
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
 
 
 def _complete(faces: dict[str, Operation | None]) -> dict[str, Any]:

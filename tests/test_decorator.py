@@ -667,6 +667,7 @@ def test_parameters_are_told():
         "prefix": "p",
         "version": "3",
         "ignore": (),
+        "tags": (),
         "fail_open": True,
         "timeout": None,
         "lock": None,

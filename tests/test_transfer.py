@@ -514,6 +514,63 @@ class Discarding(NoSwap):
         pass
 
 
+class Slow(NoSwap):
+    """Takes its time, and tells how many operations were under way at once."""
+
+    lanes = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.present = self.most = 0
+
+    def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
+        self.present += 1
+        self.most = max(self.most, self.present)
+        time.sleep(0.002)
+        self.present -= 1
+        super().set(key, value, ttl)
+
+
+class AsyncSlow(AsyncOnly, Slow):
+    async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
+        self.present += 1
+        self.most = max(self.most, self.present)
+        await asyncio.sleep(0.002)
+        self.present -= 1
+        self.data[key] = value
+
+
+async def test_several_operations_at_once():
+    """A backend that names its lanes has so many operations under way, any other has one."""
+    source = full(NoSwap(), 64)
+    single = Slow()
+    single.lanes = 1
+    for destination, lanes in ((Slow(), 4), (single, 1)):
+        assert transfer(source, destination, **QUIET).copied == 64
+        assert destination.most == lanes
+    for destination, lanes in ((AsyncSlow(), 4), (Slow(), 4)):
+        assert (await atransfer(source, destination, **QUIET)).copied == 64
+        assert (destination.most, destination.data) == (lanes, source.data)
+
+
+def test_tags_travel_first():
+    """Who used the destination meanwhile would else begin new epochs, which no entry fits."""
+    source, destination = full(NoSwap(), 5), NoSwap()
+    source.data["tag:1"] = b"epoch"
+    transfer(source, destination, **QUIET)
+    assert list(destination.data) == ["tag:1", *list(source.data)[:5]]
+
+
+def test_a_closed_backend(stores: Stores):
+    """What was closed is not waited for."""
+    source, destination = full(stores.make("memory"), 5), stores.make("disk")
+    destination.close()
+    start = time.monotonic()
+    with pytest.raises(TransferInterrupted, match="BackendClosed"):
+        transfer(source, destination, patience=60, **QUIET)
+    assert time.monotonic() - start < 5
+
+
 def test_wrong_use(stores: Stores):
     """What can't work is refused before anything is copied, with what to do instead."""
     memory, disk = stores.make("memory"), stores.make("disk")

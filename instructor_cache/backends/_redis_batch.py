@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from copy import copy
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
+from redis.exceptions import InvalidResponse
 
 from .._deadlines import Clock, stop_clock, time_together
 from ._redis_commands import Commands, Window
@@ -22,14 +23,8 @@ _LOOKS = 10  # at those who wait, in the time that they may
 Dismissal = Callable[[], BaseException]
 
 
-class Waiter(NamedTuple):
-    """A caller whose key is to be asked for, since the look that was the *since*-th."""
-
-    future: asyncio.Future[bytes | None]
-    clock: Clock | None
-    since: int
-
-
+# Somebody whose key is to be asked for: his future and his clock, and after which look he came.
+Waiter = tuple[asyncio.Future["bytes | None"], Clock | None, int]
 Waiters = dict[str, list[Waiter]]  # by key, those who came first in front
 
 
@@ -51,36 +46,37 @@ class Reads:
         self._commands = self._values = 0  # under way
         self._window = Window()
 
-    async def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Awaitable[bytes | None]:
         """Give the value of *key* as it is not before now, or None."""
-        if not (self._has_first or self._waiting):
-            self._has_first = True
-            try:
-                await asyncio.sleep(0)
-            finally:
-                self._has_first = False
-            if not self._waiting and self._room():
-                return await self._ask_alone(key)
-        return await self._ask_with_others(key)
+        if self._has_first or self._waiting:
+            return self._with_others(key)
+        self._has_first = True
+        return self._first(key)
 
     def dismiss(self, error: Dismissal) -> None:
         """Send away all who wait to be asked for, each with an *error* of his own."""
         waiting, self._waiting = self._waiting, {}
         _refuse(waiting, error)
 
-    async def _ask_alone(self, key: str) -> bytes | None:
+    async def _first(self, key: str) -> bytes | None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._has_first = False
+        if self._waiting or not self._room():
+            return await self._with_others(key)
         self._begin(1)
         try:
             return await self._links.command("GET", key)  # type: ignore[no-any-return]
         finally:
             self._end(1)
 
-    async def _ask_with_others(self, key: str) -> bytes | None:
+    def _with_others(self, key: str) -> asyncio.Future[bytes | None]:
         if not self._waiting:
             self._loop.call_soon(self._send)
-        waiter = Waiter(self._loop.create_future(), stop_clock(), self._looks)
-        self._waiting.setdefault(key, []).append(waiter)
-        return await waiter.future
+        future: asyncio.Future[bytes | None] = self._loop.create_future()
+        self._waiting.setdefault(key, []).append((future, stop_clock(), self._looks))
+        return future
 
     # -- commands ------------------------------------------------------------------------
 
@@ -113,20 +109,31 @@ class Reads:
         batch: Waiters = {}
         for key in list(islice(self._waiting, room)):
             waiters = self._waiting.pop(key)
-            if waiters := [waiter for waiter in waiters if not waiter.future.done()]:
+            if waiters := [waiter for waiter in waiters if not waiter[0].done()]:
                 batch[key] = waiters
         return batch
 
     def _ask(self, batch: Waiters) -> None:
-        clocks = [waiter.clock for waiters in batch.values() for waiter in waiters]
+        clocks = [clock for waiters in batch.values() for _, clock, _ in waiters if clock]
         self._begin(len(batch))
-        task = Context().run(self._start, list(batch), [clock for clock in clocks if clock])
+        task = Context().run(self._start, list(batch), clocks)
         self._tasks.add(task)
         task.add_done_callback(partial(self._tell, batch))
 
     def _start(self, keys: Sequence[str], clocks: list[Clock]) -> asyncio.Future[Any]:
         time_together(clocks)
-        return asyncio.ensure_future(self._links.mget(keys))
+        return asyncio.ensure_future(self._values_of(keys))
+
+    async def _values_of(self, keys: Sequence[str]) -> list[bytes | None]:
+        try:
+            values = await self._links.mget(keys)
+        except redis.TimeoutError:
+            self._window.shrink()
+            raise
+        if len(values) != len(keys):
+            raise InvalidResponse(f"found {len(values)} values for {len(keys)} keys")
+        self._window.learn(values)
+        return values
 
     # -- those who wait ------------------------------------------------------------------
 
@@ -134,11 +141,10 @@ class Reads:
         """Give each waiter what *task* has found, or an error of his own."""
         self._tasks.discard(task)
         if (error := _error_of(task)) is None:
-            self._window.learn(task.result())
             for value, waiters in zip(task.result(), batch.values(), strict=True):
-                for waiter in waiters:
-                    if not waiter.future.done():
-                        waiter.future.set_result(value)
+                for future, _, _ in waiters:
+                    if not future.done():
+                        future.set_result(value)
         else:
             _refuse(batch, partial(_own, error))
         self._end(len(batch))
@@ -149,8 +155,7 @@ class Reads:
         self._is_watched = False
         late = self._looks - _LOOKS
         for key, waiters in list(self._waiting.items()):
-            if waiters[0].since <= late:
-                _refuse({key: [one for one in waiters if one.since <= late]}, self._busy)
+            _refuse({key: [waiter for waiter in waiters if waiter[2] <= late]}, self._busy)
         self._send()
 
     def _busy(self) -> Exception:
@@ -159,9 +164,9 @@ class Reads:
 
 def _refuse(batch: Waiters, error: Dismissal) -> None:
     for waiters in batch.values():
-        for waiter in waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(error())
+        for future, _, _ in waiters:
+            if not future.done():
+                future.set_exception(error())
 
 
 def _error_of(task: asyncio.Future[Any]) -> BaseException | None:

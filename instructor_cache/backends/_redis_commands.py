@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -81,6 +81,10 @@ class Window:
             most = self._BYTES * (len(values) - missing) // max(size, 1)
         self._size = max(self._LEAST, min(most, max(self._size, 10 * len(values))))
 
+    def shrink(self) -> None:
+        """Take note that values did not come in time."""
+        self._size = max(self._LEAST, self._size // 8)
+
     def rest(self) -> None:
         """Be as careful as at first: what comes next may be of another kind."""
         self._size = min(self._size, self._FIRST)
@@ -97,8 +101,8 @@ class Commands:
         """
         raise NotImplementedError
 
-    async def get(self, key: str) -> bytes | None:
-        return await self.command("GET", key)  # type: ignore[no-any-return]
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self.command("GET", key)
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of one key or more in one round trip, in their order."""

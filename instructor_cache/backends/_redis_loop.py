@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
@@ -21,7 +21,7 @@ class LoopLinks(Links):
         self._new_turn = self._loop.create_future
         self._reads = Reads(self, size, patience)
 
-    def get(self, key: str) -> Coroutine[Any, Any, bytes | None]:
+    def get(self, key: str) -> Awaitable[bytes | None]:
         return self._reads.get(key)
 
     def _dismiss(self, error: Dismissal) -> None:

@@ -61,7 +61,7 @@ class DiskCache(Taggable):
         clock: Seconds since the epoch; for tests.
     """
 
-    bounded = True
+    bounded = is_near = True
 
     def __init__(
         self,

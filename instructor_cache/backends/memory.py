@@ -44,7 +44,7 @@ class MemoryCache(Taggable):
         clock: Seconds from any start; for tests.
     """
 
-    bounded = is_local = True
+    bounded = is_local = is_near = True
     timeout = 0.0
 
     def __init__(

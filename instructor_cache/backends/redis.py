@@ -72,7 +72,7 @@ class RedisCache(Taggable):
     # -- sync ----------------------------------------------------------------------------
 
     def get(self, key: str, /) -> bytes | None:
-        return drive(self._links.get(key))
+        return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
 
     def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Give the values of *keys* in their order, None where there is none."""
@@ -119,7 +119,9 @@ class RedisCache(Taggable):
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).get(key)
+        known = self._by_loop.get(asyncio.get_running_loop())
+        links = await self._here() if known is None else known[0]
+        return await links.get(key)
 
     async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Give the values of *keys* in their order, None where there is none."""
