@@ -531,7 +531,7 @@ class Slow(NoSwap):
         super().set(key, value, ttl)
 
 
-class AsyncSlow(AsyncOnly, Slow):
+class AsyncSlow(Slow, AsyncOnly):
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self.present += 1
         self.most = max(self.most, self.present)
