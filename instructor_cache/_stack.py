@@ -8,6 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
+from ._coherence import Coherence
 from ._forgotten import Forgotten
 from ._guard import FAILED, Guard
 from ._health import health_of
@@ -30,10 +31,18 @@ class Found(NamedTuple):
 
 
 class Shelf(NamedTuple):
-    """A tier's guard, and the longest time in seconds that the tier keeps an entry, or None."""
+    """A tier's guard, the longest time in seconds that it keeps an entry or None, who minds it."""
 
     guard: Guard
     ttl: float | None
+    coherences: tuple[Coherence, ...] = ()
+
+    def left(self, key: str, life: float | None) -> float | None:
+        """Give the seconds to keep an entry that lives for *life*; None for ever."""
+        left = _shorter(self.ttl, life)
+        for coherence in self.coherences:
+            left = _shorter(left, coherence.limit(_prefix(key)))
+        return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +51,12 @@ class Stack:
 
     Attributes:
         forgotten: What was lately forgotten here, by any function over the farthest tier.
+        coherences: What keeps nearer tiers free of what was changed in farther ones elsewhere.
     """
 
     shelves: tuple[Shelf, ...]
     forgotten: Forgotten
+    coherences: tuple[Coherence, ...]
     announce: Announcer
     clock: Callable[[], float]
 
@@ -59,14 +70,17 @@ class Stack:
             timeout = policy.timeout if tier.timeout is None else tier.timeout
             port = open_port(tier.backend, for_async=colour is ASYNC, timeout=timeout)
             health, fail_open = health_of(tier.backend), policy.fail_open
-            return Shelf(Guard(tier.name, port, health, colour.wait, announce, fail_open), tier.ttl)
+            guard = Guard(tier.name, port, health, colour.wait, announce, fail_open)
+            return Shelf(guard, tier.ttl, tier.coherences)
 
         shelves = tuple(map(shelf, tiers))
-        return cls(shelves, shelves[-1].guard.health.forgotten, announce, policy.clock)
+        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
+        forgotten = shelves[-1].guard.health.forgotten
+        return cls(shelves, forgotten, coherences, announce, policy.clock)
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""
-        for guard, _ in reversed(self.shelves):
+        for guard, *_ in reversed(self.shelves):
             if guard.port.swap is not None and not guard.port.is_local:
                 return guard
         return None
@@ -76,7 +90,9 @@ class Stack:
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
-        for depth, (guard, ttl) in enumerate(self.shelves):
+        since = self._watch(key)
+        for depth, shelf in enumerate(self.shelves):
+            guard = shelf.guard
             raw = await guard.ask("get", key)
             if raw is None or raw is FAILED:
                 continue
@@ -86,21 +102,23 @@ class Stack:
                 await self._discard(guard, key, error)
                 continue
             if (now := self.clock()) < entry.created_at:
-                entry = await self._see(guard, ttl, key, entry, now)
+                entry = await self._see(shelf, key, entry, now)
             if entry.is_fresh(now):
                 copied = depth > 0 and fill and await self._put(self.shelves[:depth], key, entry)
+                if copied and await self._settle(key, since):
+                    copied = False
                 return Found(entry, guard.name, depth if copied else 0)
         return None
 
     async def get_kept(self, key: str) -> Found | None:
         """Give the entry that would answer if the function failed: the freshest that is kept."""
         found: list[Found] = []
-        for guard, ttl in self.shelves:
-            entry, now = await self._read(guard, key), self.clock()
+        for shelf in self.shelves:
+            entry, now = await self._read(shelf.guard, key), self.clock()
             if entry is not None and now < entry.created_at:
-                entry = await self._see(guard, ttl, key, entry, now)
+                entry = await self._see(shelf, key, entry, now)
             if entry is not None and entry.is_kept(now):
-                found.append(Found(entry, guard.name))
+                found.append(Found(entry, shelf.guard.name))
         return max(found, key=lambda each: each.entry.fresh_until, default=None)
 
     async def set(self, key: str, entry: Entry) -> bool:
@@ -108,7 +126,10 @@ class Stack:
 
         A tier that did not may hold an older answer: that one is not to be believed.
         """
-        return await self._put(self.shelves, key, entry, in_doubt=True)
+        since = self._watch(key)
+        has_written = await self._put(self.shelves, key, entry, in_doubt=True)
+        await self._settle(key, since)
+        return has_written
 
     async def keep(self, key: str, entry: Entry, instead_of: Entry | None = None) -> Entry | None:
         """Write *entry* unless another answer came first; give the one that is kept, if any.
@@ -116,7 +137,7 @@ class Stack:
         The farthest tier that can compare and swap decides: a fresh entry there, other than
         *instead_of*, stays, and is what the nearer tiers get.
         """
-        others = self.shelves
+        since, others = self._watch(key), self.shelves
         for shelf in reversed(self.shelves):
             if shelf.guard.port.swap is None:
                 continue
@@ -124,37 +145,41 @@ class Stack:
             kept = await self._contend(shelf, key, entry, instead_of)
             if kept is not None:
                 await self._put(others, key, kept)
+                await self._settle(key, since)
                 return kept
-        return entry if await self._put(others, key, entry) else None
+        has_written = await self._put(others, key, entry)
+        await self._settle(key, since)
+        return entry if has_written else None
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
         """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
-        has_written = False
-        for guard, ttl in reversed(self.shelves):
-            left = _shorter(ttl, new.ttl(self.clock()))
+        since, has_written = self._watch(key), False
+        for shelf in reversed(self.shelves):
+            left = shelf.left(key, new.ttl(self.clock()))
             if left is None or left > 0:
-                has_written |= await self._swap(guard, key, old, new, left)
+                has_written |= await self._swap(shelf.guard, key, old, new, left)
+        await self._settle(key, since)
         return has_written
 
     async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
         """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
-        for guard, _ in self.shelves[:tiers]:
+        for guard, *_ in self.shelves[:tiers]:
             await self._swap(guard, key, entry, None, None)
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
-        for guard, _ in reversed(self.shelves):
+        for guard, *_ in reversed(self.shelves):
             await guard.ask("delete", key)
 
     def check_clearable(self) -> None:
         """Raise TypeError if a tier has no way to delete what begins with a prefix."""
-        for guard, _ in self.shelves:
+        for guard, *_ in self.shelves:
             if guard.port.clear is None:
                 raise TypeError(f"{guard.name} can't be cleared: it has no method clear(prefix)")
 
     async def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*, in every tier."""
-        for guard, _ in reversed(self.shelves):
+        for guard, *_ in reversed(self.shelves):
             await guard.ask("clear", prefix)
 
     async def _read(self, guard: Guard, key: str) -> Entry | None:
@@ -171,14 +196,26 @@ class Stack:
         self.announce("corrupt", key, guard.name, error=error)
         await guard.ask("delete", key)
 
-    async def _see(
-        self, guard: Guard, ttl: float | None, key: str, entry: Entry, now: float
-    ) -> Entry:
+    def _watch(self, key: str) -> tuple[int, ...]:
+        """Give what `_settle` has to know of the moment before anything is read or written."""
+        return tuple([each.watch(_prefix(key)) for each in self.coherences])
+
+    async def _settle(self, key: str, since: tuple[int, ...]) -> bool:
+        """Drop the copies of *key* if it has been changed elsewhere meanwhile; tell if so."""
+        watched = zip(self.coherences, since, strict=True)
+        if not any(each.has_changed(key, then) for each, then in watched):
+            return False
+        for shelf in self.shelves:
+            if shelf.coherences:
+                await shelf.guard.ask("delete", key)
+        return True
+
+    async def _see(self, shelf: Shelf, key: str, entry: Entry, now: float) -> Entry:
         """An entry from the future, which gets its time to live from the first look at it."""
         if not entry.is_unforeseen(now):
             return entry
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await self._swap(guard, key, entry, entry.seen(now), _shorter(ttl, left))
+        await self._swap(shelf.guard, key, entry, entry.seen(now), shelf.left(key, left))
         return entry.seen(now)
 
     async def _swap(
@@ -200,8 +237,8 @@ class Stack:
         if not shelves:
             return False
         raw, has_written = entry.pack(key), False
-        for guard, ttl in reversed(shelves):
-            left = _shorter(ttl, entry.ttl(self.clock()))
+        for shelf in reversed(shelves):
+            guard, left = shelf.guard, shelf.left(key, entry.ttl(self.clock()))
             if left is None or left > 0:
                 is_written = await guard.ask("set", key, raw, left) is not FAILED
                 has_written |= is_written
@@ -213,7 +250,7 @@ class Stack:
         self, shelf: Shelf, key: str, entry: Entry, instead_of: Entry | None
     ) -> Entry | None:
         """Write *entry* where others may do the same; give whichever was first, or None."""
-        raw, left = entry.pack(key), _shorter(shelf.ttl, entry.ttl(self.clock()))
+        raw, left = entry.pack(key), shelf.left(key, entry.ttl(self.clock()))
         there: bytes | None = None
         for _ in range(_ROUNDS if left is None or left > 0 else 0):
             has_swapped = await shelf.guard.ask("swap", key, there, raw, left)
@@ -224,6 +261,10 @@ class Stack:
                 return other
             there = None if other is None else other.pack(key)
         return None
+
+
+def _prefix(key: str) -> str:
+    return key[: key.find(":") + 1]
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:

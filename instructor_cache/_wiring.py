@@ -140,4 +140,5 @@ def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str
         "timeout": policy.timeout,
         "lock": policy.lock,
         "tiers": tuple(tier.name for tier in tiers),
+        "coherent": any(tier.coherences for tier in tiers),
     }
