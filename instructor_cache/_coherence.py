@@ -32,24 +32,24 @@ class Trackable(Protocol):
 
     ``track(listener)`` gives a function, to be called with every prefix of which *listener*, which
     is held weakly, wants to be told; neither waits for a server. It raises ValueError if this
-    backend, as it was made, can't tell. The listener's ``changed(keys)``, None for all keys, is called within 0.1 s
-    of a change; ``live(prefix)`` when all changes to come will be told, and ``lost()`` when some
-    may not be. All three come from one thread.
+    backend, as it was made, can't tell. The listener is called from one thread:
+    ``changed(keys)``, or None for all keys, within 0.1 s of a change; ``live(prefix)`` as soon as
+    all changes to come will be told, and ``lost()`` when some may not be.
     """
 
     def track(self, listener: Any, /) -> Callable[[str], None]: ...
 
 
 class Coherence:
-    """Keeps the tiers that are *nearer* than *far* free of what was changed there.
+    """Keeps the tiers that are *nearer* than *far*, a `Trackable`, free of what was changed there.
 
     Raises ValueError if *far* can't tell.
     """
 
-    def __init__(self, far: Trackable, nearer: Iterable[Any]) -> None:
+    def __init__(self, far: Any, nearer: Iterable[Any]) -> None:
         self._nearer = sorted(nearer, key=is_local, reverse=True)  # those in memory are fast
         self._heard = Forgotten()
-        self._listen = far.track(self)
+        self._listen: Callable[[str], None] = far.track(self)
         self._lock = Lock()
         self._watched: frozenset[str] = frozenset()
         self._live: frozenset[str] = frozenset()

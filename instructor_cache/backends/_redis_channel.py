@@ -85,7 +85,8 @@ class Channel:
         # A subscriber who stalls is cut off by the server, by default at 32 MB; for others it
         # keeps what they don't read, without end. Who may not subscribe is none the worse.
         self._conn.send_command("SUBSCRIBE", "__redis__:invalidate")
-        with suppress(import_module(f"{library_of(type(self._conn))}.exceptions").ResponseError):
+        library: Any = import_module(library_of(self._conn))
+        with suppress(library.ResponseError):
             self._read()
 
     def _read(self) -> Any:
@@ -95,10 +96,15 @@ class Channel:
 def _return_pushes(parser: Any) -> None:
     """Have *parser* give what is pushed like what was asked for, in redis-py 5.0 and later."""
     handle = getattr(parser, "set_invalidation_push_handler", None) or parser.set_push_handler
-    handle(lambda pushed: pushed)
+    handle(_as_it_is)
 
 
-def library_of(kind: type) -> str:
-    """Give "redis" or "valkey", whichever a class of connections is from."""
+def _as_it_is(pushed: Any) -> Any:
+    return pushed
+
+
+def library_of(connection: object) -> str:
+    """Give "redis" or "valkey", whichever a connection or a class of them is from."""
+    kind = connection if isinstance(connection, type) else type(connection)
     roots = (cls.__module__.partition(".")[0] for cls in kind.__mro__)
     return next((root for root in roots if root in ("redis", "valkey")), "redis")

@@ -33,6 +33,7 @@ class Tracker:
     def __init__(self, masters: Masters) -> None:
         self._masters = masters
         self._closed = False
+        self._ear: Ear | None = None
         self._begin_anew()
         renew_after_fork(self, Tracker._leave_to_parent)
 
@@ -112,7 +113,7 @@ class Tracker:
 
     def _begin_anew(self) -> None:
         self._lock = Lock()
-        self._ear: Ear | None = None
+        self._ear = None
         # Which prefixes each wants, and whether it was told that they are heard.
         self._wanted: WeakKeyDictionary[Listener, dict[str, bool]] = WeakKeyDictionary()
 

@@ -16,8 +16,8 @@ from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_links import Links, closed_error
-from ._redis_ready import async_ready_links, ready_links
 from ._redis_masters import masters_of_client, masters_of_url
+from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
 from ._redis_tracking import Listener, Tracker
 
