@@ -23,7 +23,7 @@ import pytest
 import redis
 import redis.asyncio
 from conftest import Colour
-from other import OtherProcess, extract
+from other import OtherProcess, User, extract
 from redis_server import RedisServer
 
 from instructor_cache import (
@@ -72,7 +72,7 @@ class Nearby:
         self.now = 0.0
         self.memory = MemoryCache(clock=lambda: self.now)
         self.colour, self.prefix = colour, prefix
-        self.far = options.pop("far", None) or RedisCache(url)
+        self.far = options.pop("far") if "far" in options else RedisCache(url)
         self.cache = TieredCache(self.memory, self.far, coherent=True)
         self.function = self.of(prefix, **options)
 
@@ -332,6 +332,72 @@ async def test_what_we_store_does_not_outlive_what_others_store_over_it(
     await nearby.close()
 
 
+# -- a backend of one's own ----------------------------------------------------------------------
+
+
+class Telling(MemoryCache):
+    """A store that others share, which tells what happens when it is told to."""
+
+    is_local = False
+    bounded = True
+    listener: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefixes: list[str] = []
+
+    def track(self, listener: Any, /) -> Callable[[str], None]:
+        self.listener = listener
+        return self.prefixes.append
+
+
+async def test_a_backend_of_ones_own_can_tell(colour: Colour, prefix: str) -> None:
+    """What is copied before all changes are told lives for a second, and is dropped when they are;
+    then it lives as long as it may, until its change is told or nobody tells any more."""
+    far = Telling()
+    nearby = Nearby(colour, "", prefix, far=far)
+    key = nearby.function.cache_key("ada")
+    assert far.prefixes == []
+    await nearby.call("ada")
+    assert far.prefixes == [f"{prefix}:", "tag:"]
+    nearby.now += 1.1
+    assert nearby.memory.get(key) is None
+    for step in (lambda: [far.listener.live(each) for each in far.prefixes], far.listener.lost):
+        await nearby.call("ada")
+        assert nearby.memory.get(key) is not None
+        step()
+        assert nearby.memory.get(key) is None
+    for each in far.prefixes:
+        far.listener.live(each)
+    for keys in (["another", key], None):
+        await nearby.call("ada")
+        nearby.now += 1000
+        assert nearby.memory.get(key) is not None
+        far.listener.changed(keys)
+        assert nearby.memory.get(key) is None
+    far.listener.changed([key] * 2000)  # more than anybody remembers
+    assert await nearby.call("ada") == "made of ada"
+
+
+async def test_a_memory_that_fails_to_drop_is_not_believed(colour: Colour, prefix: str) -> None:
+    """What a near tier could not drop is not answered by it before it has dropped it."""
+    far, faulty = Telling(), FaultyBackend(MemoryCache())
+    function: Any = instructor_cache(TieredCache(faulty, far, coherent=True), prefix=prefix)(
+        colour.function(extract)
+    )
+    await colour.call(function, "ada")
+    key = function.cache_key("ada")
+    for each in far.prefixes:
+        far.listener.live(each)
+    await colour.call(function, "ada")
+    assert faulty.inner.get(key) is not None
+    theirs: Any = instructor_cache(far, prefix=prefix)(colour.function(extract))
+    await colour.call(theirs.cache_set, User(name="new"), "ada")
+    with faulty.failing(on="delete", times=1):
+        far.listener.changed([key])
+    assert (await colour.call(function, "ada")).name == "new"
+
+
 # -- connections that are lost -------------------------------------------------------------------
 
 
@@ -484,13 +550,15 @@ def test_parent_and_child_are_both_told(
     if not child:
         with suppress(BaseException):
             assert nearby.function("bob").name == "made of bob"
-            assert nearby.memory.get(key) is None or not is_live(nearby.cache, prefix)
+            assert nearby.memory.get(key) is None
+            assert nearby.function.cache_info().currsize == 1
             until(lambda: is_live(nearby.cache, prefix))
             until(lambda: nearby.function("ada") and nearby.memory.get(key) is not None)
             os.write(writer, b"1")
             until(lambda: nearby.memory.get(key) is None)
             os._exit(0)
         os._exit(1)
+    os.close(writer)
     try:
         assert os.read(reader, 1) == b"1"
         until(lambda: nearby.function("ada") and nearby.memory.get(key) is not None)
@@ -500,6 +568,7 @@ def test_parent_and_child_are_both_told(
     finally:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+        os.close(reader)
         nearby.cache.close()
 
 
@@ -659,6 +728,8 @@ def test_no_answer_is_older_than_a_tenth_of_a_second(
             if n % 500 == 499:
                 other.do("raw", "CLIENT", "KILL", "ID", listeners(server)[0]["id"])
                 until(lambda: is_live(nearby.cache, prefix))
+    asyncio.run(nearby.told())
+    assert {text: nearby.function(text).name for text in last} == last
     nearby.cache.close()
     assert len(readers.ages) > 1000
     assert max(readers.ages) < 0.1
