@@ -551,7 +551,6 @@ def test_parent_and_child_are_both_told(
         with suppress(BaseException):
             assert nearby.function("bob").name == "made of bob"
             assert nearby.memory.get(key) is None
-            assert nearby.function.cache_info().currsize == 1
             until(lambda: is_live(nearby.cache, prefix))
             until(lambda: nearby.function("ada") and nearby.memory.get(key) is not None)
             os.write(writer, b"1")
