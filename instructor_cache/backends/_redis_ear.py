@@ -23,7 +23,7 @@ from ..events import logger
 from ._redis_channel import HEARTBEAT, Channel
 from ._redis_masters import Masters
 
-_LOOK = 10.0  # seconds between two looks at which servers there are, where that may change
+_LOOK = 2.0  # seconds between two looks at which servers there are: a new one is not heard before
 _PAUSES = 0.1, 3.0  # seconds before another try to connect: the longest at first, and later
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
