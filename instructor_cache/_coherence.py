@@ -56,9 +56,9 @@ class Coherence:
         self._is_copy = False  # in a forked child, of what the parent heard of
         renew_after_fork(self, Coherence._begin_as_copy)
 
-    def watch(self, prefix: str) -> int:
-        """Have changes under *prefix* told; give what `has_changed` has to know of now."""
-        if prefix not in self._watched:
+    def watch(self, key: str) -> int:
+        """Have changes of *key*'s namespace told; give what `has_changed` must know of now."""
+        if (prefix := _prefix(key)) not in self._watched:
             self._watch(prefix)
         return self._heard.count
 
@@ -66,9 +66,13 @@ class Coherence:
         """Whether *key* may have changed after `watch` gave *since*."""
         return self._heard.has_hit(key, since)
 
-    def limit(self, prefix: str) -> float | None:
-        """Give the longest time in seconds to keep what begins with *prefix*; None for any."""
-        return None if prefix in self._live and _TAGS in self._live else BOUND
+    def limit(self, key: str) -> float | None:
+        """Give the longest time in seconds that nearer tiers may keep *key*; None for any."""
+        return None if _prefix(key) in self._live and _TAGS in self._live else BOUND
+
+    def trusted(self, look: Callable[[str], bytes | None]) -> Callable[[str], bytes | None]:
+        """Give a *look* at a nearer tier that finds nothing before anybody watches it."""
+        return lambda key: look(key) if self._watched else None
 
     def _watch(self, prefix: str) -> None:
         with self._lock:
@@ -119,6 +123,10 @@ class Coherence:
                     for each in [prefix] if prefix else self._watched:
                         _leave_clearing(backend, each)
             self._live |= live
+
+
+def _prefix(key: str) -> str:
+    return key[: key.find(":") + 1]
 
 
 def is_local(backend: object) -> bool:

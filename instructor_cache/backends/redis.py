@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
@@ -20,18 +20,20 @@ from ._redis_masters import masters_of_client, masters_of_url
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
 from ._redis_tracking import Listener, Tracker
+from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
 
 
-class RedisCache:
+class RedisCache(Taggable):
     """Keeps entries in a Redis server, each with its own expiry.
 
     Every operation ends or raises within *timeout*, whatever the network or the server does:
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
+    the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
@@ -77,6 +79,10 @@ class RedisCache:
     def get(self, key: str, /) -> bytes | None:
         return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return drive(self._links.get_many(keys))
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
 
@@ -93,7 +99,7 @@ class RedisCache:
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
-    def clear(self, prefix: str, /) -> None:
+    def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
 
@@ -127,7 +133,13 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
+        known = self._by_loop.get(asyncio.get_running_loop())
+        links = await self._here() if known is None else known[0]
+        return await links.get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return await (await self._here()).get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
@@ -141,7 +153,7 @@ class RedisCache:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
 
-    async def aclear(self, prefix: str, /) -> None:
+    async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
 
