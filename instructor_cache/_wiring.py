@@ -155,4 +155,5 @@ def _parameters(
         "timeout": policy.timeout,
         "lock": policy.lock,
         "tiers": tuple(tier.name for tier in tiers),
+        "coherent": any(tier.coherences for tier in tiers),
     }

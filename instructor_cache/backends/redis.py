@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
+from weakref import ref
 
 from .._bridge import drive
 from .._fork import renew_after_fork
@@ -15,8 +16,10 @@ from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_links import Links, closed_error
+from ._redis_masters import masters_of_client, masters_of_url
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
+from ._redis_tracking import Listener, Tracker
 from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
@@ -57,13 +60,16 @@ class RedisCache(Taggable):
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
+        self._tracker: Tracker | None = None
         if isinstance(url_or_client, str):
             settings = Settings.read(url_or_client, timeout, max_connections, retries)
+            self._masters = partial(masters_of_url, settings)
             self.timeout = settings.timeout
             self._sync = _redis_sync.links(settings)
             self._open = partial(_redis_async.links, settings)
         else:
             self._adopt(url_or_client)
+            self._masters = partial(masters_of_client, url_or_client, self.timeout)
             self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
         self.async_only, self.sync_only = self._sync is None, self._open is None
         renew_after_fork(self, RedisCache._begin_anew)
@@ -97,12 +103,25 @@ class RedisCache(Taggable):
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
 
+    def track(self, listener: Listener, /) -> Callable[[str], None]:
+        """Give what has *listener*, held weakly, told of every change under the prefixes given.
+
+        By anybody, on any host, within about a millisecond: by Redis's own client tracking, on a
+        connection of its own to each server, of this process for all its listeners. Needs Redis
+        6 or Valkey. Raises ValueError for a ready client that can't be had connections like.
+        """
+        if self._tracker is None:
+            self._tracker = Tracker(self._masters())
+        return partial(self._tracker.listen, ref(listener))
+
     def close(self) -> None:
         """Close all connections, those of event loops too; every later use raises BackendClosed.
 
         What is under way is finished first. A ready client stays open: it is its maker's.
         """
         self.closed = True
+        if self._tracker is not None:
+            self._tracker.close()
         if self._sync is not None:
             self._sync.close()
         for loop, (links, _) in list(self._by_loop.items()):

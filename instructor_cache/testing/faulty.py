@@ -84,6 +84,8 @@ class FaultyBackend:
         self._values: dict[str, bytes] = {}  # of the two keys last seen, to mix them up
         self._renew()
         renew_after_fork(self, FaultyBackend._renew)
+        if hasattr(self.inner, "track"):
+            self.track = self.inner.track
         for name in _OPERATIONS:
             if hasattr(self.inner, name) and not getattr(self.inner, "async_only", False):
                 setattr(self, name, self._blocking(name, getattr(self.inner, name)))
