@@ -15,11 +15,13 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis._parsers import _AsyncRESP2Parser
 
 from .._workers import in_daemon
 from ._redis_commands import checked
 from ._redis_links import Connection, Links
 from ._redis_loop import Deadline, LoopLinks, unless
+from ._redis_reply import read_values
 from ._redis_settings import Settings, close_late
 
 
@@ -76,8 +78,11 @@ class AsyncConnection(Connection):
             raise
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:
-        await self._conn.send_command(*args)
-        return checked(args, await self._conn.read_response(disable_decoding=True))
+        conn = self._conn
+        await conn.send_command(*args)
+        if args[0] == "MGET" and type(conn._parser) is _AsyncRESP2Parser:
+            return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        return checked(args, await conn.read_response(disable_decoding=True))
 
     def drop(self) -> None:
         self._conn.cut()

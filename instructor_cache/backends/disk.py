@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LAYOUT = "v1"  # of all that is in the folder of this name; another layout lives beside it
 _FILE = "entries.sqlite3"
 _GET = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR expires > ?)"
+_GET_MANY = "SELECT key, value FROM entries WHERE key IN ({}) AND (expires IS NULL OR expires > ?)"
 _SET = "INSERT OR REPLACE INTO entries(key, value, expires) VALUES (?, ?, ?)"
 _ADD = (
     "INSERT INTO entries(key, value, expires) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE "
@@ -38,6 +39,7 @@ _SCAN = (
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT ?)"
 )
+_MANY = 500  # keys to a statement; SQLite takes 999 arguments
 _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
 
 
@@ -94,6 +96,20 @@ class DiskCache:
         arguments = (key, self._clock())
         row = self._database.run(lambda db: db.execute(_GET, arguments).fetchone())
         return row[0] if row is not None and type(row[0]) is bytes else None
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        now, found = self._clock(), dict[str, object]()
+
+        def work(db: Connection) -> None:
+            for start in range(0, len(keys), _MANY):
+                some = keys[start : start + _MANY]
+                statement = _GET_MANY.format(",".join("?" * len(some)))
+                found.update(db.execute(statement, (*some, now)).fetchall())
+
+        self._database.run(work)
+        values = map(found.get, keys)
+        return [value if type(value) is bytes else None for value in values]
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         size = len(key) + len(value)

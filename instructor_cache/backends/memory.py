@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import NoReturn
 
@@ -102,6 +102,10 @@ class MemoryCache:
             self._read.append(key)
         return slot.value
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return [self.get(key) for key in keys]
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         with self._lock:
             self._keep(key, value, ttl)
@@ -147,6 +151,9 @@ class MemoryCache:
 
     async def aget(self, key: str, /) -> bytes | None:
         return self.get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return self.get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self.set(key, value, ttl)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
@@ -28,7 +28,8 @@ class RedisCache:
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
+    the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
@@ -71,6 +72,10 @@ class RedisCache:
     def get(self, key: str, /) -> bytes | None:
         return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return drive(self._links.get_many(keys))
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
 
@@ -108,7 +113,13 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
+        known = self._by_loop.get(asyncio.get_running_loop())
+        links = await self._here() if known is None else known[0]
+        return await links.get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return await (await self._here()).get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
