@@ -305,7 +305,7 @@ async def test_a_symbolic_link_is_not_followed(
     colour: Colour, folder: Path, tmp_path: Path
 ) -> None:
     """Calls go through, each failure is told, and what the link points to stays as it was."""
-    folder.mkdir()
+    (folder / LAYOUT).mkdir(parents=True)
     (tmp_path / "target").write_text("mine")
     (folder / FILE).symlink_to(tmp_path / "target")
     case = Case(colour, DiskCache(folder))

@@ -52,7 +52,7 @@ class Room:
         self._long = self._most_journal // 2  # what the journal may take before it is shortened
         self._unchecked = self._step  # bytes written since the size was last looked at
         pages = self._most_journal // PAGE
-        self.batch = min(pages // 4, 1000)
+        self.batch = min(max(pages // 4, 8), 1000)
         self.settings = (
             f"PRAGMA wal_autocheckpoint = {pages}",  # if `shorten` was in vain
             f"PRAGMA journal_size_limit = {self._most_journal}",
@@ -102,16 +102,22 @@ class Room:
 
     def _cull(self, db: Connection, deadline: float) -> bool:
         """Delete expired entries, then the oldest, in small transactions; tell if the rest fit."""
-        now, batch = self._clock(), 8
-        statement, first = _EXPIRED, (now,)
-        while self._is_excess(db):
-            deleted = db.execute(statement, (*first, batch)).rowcount
-            if deleted < batch and statement is _EXPIRED:
-                statement, first, batch = _OLDEST, (), 4
-            elif not deleted or time.monotonic() > deadline or self._is_long():
-                return not self._is_excess(db)
+        if not self._is_excess(db):
+            return True
+        now, batch = self._clock(), min(64, self.batch)
+        while db.execute(_EXPIRED, (now, batch)).rowcount == batch:
+            if self._is_enough_for_now(deadline):
+                return False
             batch = min(batch * 2, self.batch)
-        return True
+        batch = 8
+        while (is_excess := self._is_excess(db)) and db.execute(_OLDEST, (batch,)).rowcount:
+            if self._is_enough_for_now(deadline):
+                break
+            batch = min(batch * 2, self.batch)
+        return not is_excess
+
+    def _is_enough_for_now(self, deadline: float) -> bool:
+        return time.monotonic() > deadline or self._is_long()
 
     def _is_excess(self, db: Connection) -> bool:
         pages, free = db.execute(_PAGES).fetchone()
