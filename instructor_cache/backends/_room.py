@@ -17,7 +17,7 @@ _PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freel
 _TRUNCATE = "PRAGMA wal_checkpoint(TRUNCATE)"
 _ROW_OVERHEAD = 120  # bytes that a row needs beside its key and value, roughly
 _SHARE = 8  # of the limit: what the journal may take, and what one entry may
-_JOURNAL = (2**16, 2**23)  # bytes: the least that it needs, and the most that helps
+_JOURNAL = (2**16, 2**24)  # bytes: the least that it needs, and the most that helps
 _CHECKS = 100  # looks at the size while as much as the limit is written: each process is 1 % off
 _STEP = 2**18  # bytes written between two looks, at most: so there is never much to delete
 _PAUSE = 0.002  # seconds for others to bring the journal into the file
@@ -49,12 +49,12 @@ class Room:
         self._most_journal = min(max(limit // _SHARE, _JOURNAL[0]), _JOURNAL[1])
         self._most = limit - min(self._most_journal, limit // 2)
         self._step = min(limit // _CHECKS, _STEP)
-        self._long = self._most_journal // 2  # what the journal may take before it is shortened
+        self._long = self._most_journal * 3 // 4  # what the journal may take before it is shortened
         self._unchecked = self._step  # bytes written since the size was last looked at
         pages = self._most_journal // PAGE
         self.batch = min(max(pages // 4, 8), 1000)
         self.settings = (
-            f"PRAGMA wal_autocheckpoint = {pages}",  # if `shorten` was in vain
+            f"PRAGMA wal_autocheckpoint = {pages * 3 // 8}",
             f"PRAGMA journal_size_limit = {self._most_journal}",
         )
 
@@ -77,7 +77,7 @@ class Room:
                     self._long = self._journal_size() + self._most_journal // 2
                     return
                 time.sleep(_PAUSE)
-        self._long = self._most_journal // 2
+        self._long = self._most_journal * 3 // 4
 
     def fill(self, db: Connection, size: int) -> None:
         """Delete what is too much, at times, now that *size* bytes more were written."""
