@@ -16,10 +16,11 @@ _OLDEST = "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id L
 _PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
 _TRUNCATE = "PRAGMA wal_checkpoint(TRUNCATE)"
 _ROW_OVERHEAD = 120  # bytes that a row needs beside its key and value, roughly
-_SHARE = 8  # of the limit: what the journal may take, and what one entry may
+_ENTRY = 8  # of them fit into the limit, or else an entry is not kept
+_JOURNAL_SHARE = 0.18  # of the limit: what the journal may take
 _JOURNAL = (2**16, 2**24)  # bytes: the least that it needs, and the most that helps
 _CHECKS = 100  # looks at the size while as much as the limit is written: each process is 1 % off
-_STEP = 2**18  # bytes written between two looks, at most: so there is never much to delete
+_STEP = 2**20  # bytes written between two looks, at most: so there is never much to delete
 _PAUSE = 0.002  # seconds for others to bring the journal into the file
 _MOVED = 2**24  # bytes of entries that are moved to make the file small
 
@@ -45,8 +46,8 @@ class Room:
         self, limit: int, journal: Path, clock: Callable[[], float], patience: float
     ) -> None:
         self._journal, self._clock, self._patience = str(journal), clock, patience
-        self._most_each = limit // _SHARE
-        self._most_journal = min(max(limit // _SHARE, _JOURNAL[0]), _JOURNAL[1])
+        self._most_each = limit // _ENTRY
+        self._most_journal = min(max(int(limit * _JOURNAL_SHARE), _JOURNAL[0]), _JOURNAL[1])
         self._most = limit - min(self._most_journal, limit // 2)
         self._step = min(limit // _CHECKS, _STEP)
         self._long = self._most_journal * 3 // 4  # what the journal may take before it is shortened
@@ -54,7 +55,7 @@ class Room:
         pages = self._most_journal // PAGE
         self.batch = min(max(pages // 4, 8), 1000)
         self.settings = (
-            f"PRAGMA wal_autocheckpoint = {pages * 3 // 8}",
+            f"PRAGMA wal_autocheckpoint = {pages // 2}",
             f"PRAGMA journal_size_limit = {self._most_journal}",
         )
 
