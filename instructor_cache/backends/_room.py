@@ -63,22 +63,31 @@ class Room:
         """Whether an entry of *size* bytes is kept: a larger one would drive out too many."""
         return size <= self._most_each
 
-    def shorten(self, db: Connection) -> None:
+    def shorten(self, db: Connection, is_patient: bool) -> None:
         """Bring the journal into the file if it is long, or wait until another process has done.
 
         Nobody writes meanwhile: while others write at will, what SQLite does by itself never comes
-        to an end, and the journal grows without one.
+        to an end, and the journal grows without one. Raises OperationalError if the other process
+        takes long. If somebody reads for long, the journal may grow.
         """
         if not self._is_long():
             return
-        deadline = time.monotonic() + self._patience * 8
-        with db.waiting(self._patience):
-            while self._is_long() and db.execute(_TRUNCATE).fetchone()[0]:
-                if time.monotonic() > deadline:  # somebody reads for long: let it grow a bit
-                    self._long = self._journal_size() + self._most_journal // 2
-                    return
+        patience = self._patience if is_patient else 0
+        deadline = time.monotonic() + patience * 8
+        with db.waiting(patience):
+            while self._is_long() and not self._truncate(db, time.monotonic() > deadline):
                 time.sleep(_PAUSE)
-        self._long = self._most_journal * 3 // 4
+
+    def _truncate(self, db: Connection, is_last: bool) -> bool:
+        """Empty the journal if possible; tell if that's all for now, as it is *is_last*."""
+        is_busy, frames, _ = db.execute(_TRUNCATE).fetchone()
+        if is_busy and is_last and frames < 0:
+            raise sqlite3.OperationalError("database is locked by a process that moves its journal")
+        if is_busy and is_last:
+            self._long = self._journal_size() * 2
+        elif not is_busy:
+            self._long = self._most_journal * 3 // 4
+        return not is_busy or is_last
 
     def fill(self, db: Connection, size: int) -> None:
         """Delete what is too much, at times, now that *size* bytes more were written."""

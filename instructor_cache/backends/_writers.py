@@ -23,11 +23,11 @@ class Writers:
     Args:
         database: What they write to.
         timeout: Seconds that one of them waits, for the others and for other processes.
-        before: What is to be done first.
+        before: What is to be done first, with patience or without.
     """
 
     def __init__(
-        self, database: Database, timeout: float, before: Callable[[Connection], None]
+        self, database: Database, timeout: float, before: Callable[[Connection, bool], None]
     ) -> None:
         self._database, self._timeout, self._before = database, timeout, before
         self._in_vain_until = 0.0  # another process has kept the lock: nobody waits for it
@@ -58,7 +58,7 @@ class Writers:
                 raise db.trouble
             if db.read_only:
                 return -1
-            self._before(db)
+            self._before(db, is_patient)
             if is_patient:
                 return work(db)
             with db.waiting(0):
