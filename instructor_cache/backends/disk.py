@@ -37,6 +37,7 @@ _SCAN = (
     "SELECT key FROM entries WHERE key >= ? AND key < ? AND (expires IS NULL OR expires > ?) "
     "ORDER BY key LIMIT 1000"
 )
+_COUNT = "SELECT count(*) FROM entries WHERE key >= ? AND key < ?"
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT ?)"
 )
@@ -144,6 +145,12 @@ class DiskCache(Taggable):
         while keys := self._page(first, last):
             yield from keys
             first = f"{keys[-1]}\0"
+
+    def count(self, prefix: str = "", /) -> int:
+        """Give the number of keys that begin with *prefix*, expired ones included."""
+        arguments = (prefix, _after(prefix))
+        count: int = self._database.run(lambda db: db.execute(_COUNT, arguments).fetchone()[0])
+        return count
 
     def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
