@@ -33,7 +33,7 @@ LEVELS = [
     },
     {"backends._room", "backends._salvage"},
     {"backends._file"},
-    {"backends._redis_settings", "backends._redis_commands", "backends._redis_reply"},
+    {"backends._redis_settings", "backends._redis_commands", "backends._redis_mget"},
     {"backends._redis_links"},
     {"backends._redis_batch"},
     {"backends._redis_loop"},
