@@ -65,8 +65,8 @@ class Window:
 
     _FIRST, _LEAST, _BYTES = 50, 8, 4 * 2**20
 
-    def __init__(self) -> None:
-        self._size = self._FIRST
+    def __init__(self, size: int = _FIRST) -> None:
+        self._size = size
 
     def room(self, under_way: int = 0) -> int:
         """Give the number of values that one more command may ask for."""
@@ -109,8 +109,8 @@ class Commands:
         return await self.command("MGET", *keys)  # type: ignore[no-any-return]
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of any number of keys, in their order."""
-        found, window = list[bytes | None](), Window()
+        """Give the values of any number of keys, in their order; up to 500 in one round trip."""
+        found, window = list[bytes | None](), Window(_BATCH)
         while len(found) < len(keys):
             some = await self.mget(keys[len(found) : len(found) + window.room()])
             window.learn(some)
