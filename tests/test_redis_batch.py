@@ -148,12 +148,13 @@ async def test_a_read_sees_what_was_written_before_it(
     server: RedisServer, plain: redis.Redis
 ) -> None:
     """A read that begins after a write has ended never rides on a command that is under way."""
-    with Proxy(server.port, delay=0.05) as proxy:
+    with Proxy(server.port, delay=0.2) as proxy:
         cache = RedisCache(proxy.url, timeout=5)
-        await asyncio.gather(cache.aset("k", b"old", None), cache.aget("k"))
+        await cache.aset("k", b"old", None)
         proxy.mode = "slow"
         early = [asyncio.create_task(cache.aget(key)) for key in ("k", "other")]
-        await asyncio.sleep(0.01)
+        while not commands(plain):  # the server has read, and the reply is on its way
+            await asyncio.sleep(0.001)
         plain.set("k", b"new")
         late = await asyncio.gather(cache.aget("k"), cache.aget("another"))
         assert late == [b"new", None]
@@ -343,6 +344,32 @@ def test_a_loop_ends_without_a_word(server: RedisServer) -> None:
     gc.collect()
     assert asyncio.run(outcomes(cache, ["a", "b"])) == [None, None]
     cache.close()
+
+
+@pytest.mark.filterwarnings("ignore")  # who closes a loop by hand is told what he has left open
+@pytest.mark.parametrize("is_used_again", [False, True])
+def test_a_loop_closed_by_hand_is_let_go(server: RedisServer, is_used_again: bool) -> None:
+    """A loop that was closed while reads waited hinders neither the next loop nor `close`."""
+
+    async def leave(cache: RedisCache) -> None:
+        await outcomes(cache, ["a", "b"])
+        left.extend(asyncio.ensure_future(cache.aget(f"k{n}")) for n in range(100))
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def run(cache: RedisCache) -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave(cache))
+        loop.close()
+        if is_used_again:
+            assert asyncio.run(outcomes(cache, ["a", "b"])) == [None, None]
+        cache.close()
+
+    left: list[Any] = []
+    run(RedisCache(server.url, max_connections=1))
+    assert not all(reading.done() for reading in left)
+    left.clear()
+    gc.collect()
 
 
 async def test_closing_ends_all_waits(server: RedisServer) -> None:
