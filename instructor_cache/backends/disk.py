@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ._connection import Connection
 from ._room import Room
 from ._sqlite import Database
+from ._taggable import Taggable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +44,7 @@ _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for al
 _IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
 
 
-class DiskCache:
+class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
@@ -59,7 +60,7 @@ class DiskCache:
         clock: Seconds since the epoch; for tests.
     """
 
-    bounded = True
+    bounded = is_near = True
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class DiskCache:
             yield from keys
             first = f"{keys[-1]}\0"
 
-    def clear(self, prefix: str = "", /) -> None:
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         arguments = (prefix, _after(prefix))
         deleted = 1000

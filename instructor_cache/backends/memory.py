@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from .._fork import renew_after_fork
 from ..errors import BackendClosed
+from ._taggable import Taggable
 
 
 class _Slot:
@@ -31,7 +32,7 @@ class _Closed(OrderedDict[str, _Slot]):
     get = pop = items = __iter__ = _refuse  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
-class MemoryCache:
+class MemoryCache(Taggable):
     """Keeps the entries used most, up to *maxsize* of them and *max_bytes* in all.
 
     Bytes, not objects: every hit is a copy of its own. What was not read since the hand last
@@ -43,7 +44,7 @@ class MemoryCache:
         clock: Seconds from any start; for tests.
     """
 
-    bounded = is_local = True
+    bounded = is_local = is_near = True
     timeout = 0.0
 
     def __init__(
@@ -112,7 +113,7 @@ class MemoryCache:
             now, slots = self._clock(), list(self._slots.items())
         return (key for key, slot in slots if key.startswith(prefix) and now < slot.expires)
 
-    def clear(self, prefix: str = "", /) -> None:
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         with self._lock:
             for key in [key for key in self._slots if key.startswith(prefix)]:
@@ -145,7 +146,7 @@ class MemoryCache:
     async def adelete(self, key: str, /) -> None:
         self.delete(key)
 
-    async def aclear(self, prefix: str = "", /) -> None:
+    async def aclear(self, prefix: str = "") -> None:
         self.clear(prefix)
 
     def _renew(self) -> None:

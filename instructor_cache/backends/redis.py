@@ -17,11 +17,12 @@ from ._redis_commands import START
 from ._redis_links import Links, closed_error
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
+from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
 
 
-class RedisCache:
+class RedisCache(Taggable):
     """Keeps entries in a Redis server, each with its own expiry.
 
     Every operation ends or raises within *timeout*, whatever the network or the server does:
@@ -92,7 +93,7 @@ class RedisCache:
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
-    def clear(self, prefix: str, /) -> None:
+    def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
 
@@ -133,7 +134,7 @@ class RedisCache:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
 
-    async def aclear(self, prefix: str, /) -> None:
+    async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
 
