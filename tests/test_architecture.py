@@ -35,7 +35,7 @@ LEVELS = [
     },
     {"backends.memory", "backends._room", "backends._salvage"},
     {"backends._file"},
-    {"backends._redis_settings", "backends._redis_commands", "backends._redis_reply"},
+    {"backends._redis_settings", "backends._redis_commands", "backends._redis_mget"},
     {"backends._redis_channel"},
     {"backends._redis_masters"},
     {"backends._redis_links"},

@@ -677,6 +677,7 @@ def test_parameters_are_told():
         "timeout": None,
         "lock": None,
         "tiers": ("memory",),
+        "coherent": False,
     }
 
 

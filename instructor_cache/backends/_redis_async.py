@@ -20,7 +20,7 @@ from .._workers import in_daemon
 from ._redis_commands import checked
 from ._redis_links import Connection, Links
 from ._redis_loop import Deadline, LoopLinks, unless
-from ._redis_reply import read_values
+from ._redis_mget import packed, read_values
 from ._redis_settings import Settings, close_late
 
 _PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast by itself
@@ -80,9 +80,12 @@ class AsyncConnection(Connection):
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:
         conn = self._conn
-        await conn.send_command(*args)
-        if args[0] == "MGET" and type(conn._parser).__name__ == _PLAIN:
-            return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        if args[0] == "MGET":
+            await conn.send_packed_command(packed(args[1:]))
+            if type(conn._parser).__name__ == _PLAIN:
+                return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        else:
+            await conn.send_command(*args)
         return checked(args, await conn.read_response(disable_decoding=True))
 
     def drop(self) -> None:
