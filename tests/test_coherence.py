@@ -223,6 +223,13 @@ async def test_each_namespace_is_told_of_its_changes(
         other.do("set", prefix, "ada", "new")
         until(lambda memory=memory, key=key: memory.get(key) is None)
     assert len(listeners(server)) == 1
+    nearby.cache.tiers[0].coherences[0].watch("anything")  # which begins all other prefixes, too
+    until(lambda: is_live(nearby.cache, nearby.prefix))
+    key = await nearby.held("ada")
+    other.do("set", nearby.prefix, "ada", "theirs")
+    until(lambda: nearby.memory.get(key) is None)
+    nearby.cache.close()
+    stack.close()
 
 
 def listeners(server: RedisServer) -> list[dict[str, str]]:
@@ -544,6 +551,7 @@ async def test_closing_leaves_nothing(colour: Colour, server: RedisServer, prefi
     until(lambda: not listeners(server))
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_forgotten_stops_listening(server: RedisServer, prefix: str) -> None:
     """A cache that was not closed and that nobody refers to any more takes its thread with it."""
     threads = threading.active_count()
@@ -615,7 +623,7 @@ def test_parent_and_child_are_both_told(
         nearby.cache.close()
 
 
-@pytest.mark.parametrize("kind", ["sync", "async", "unix"])
+@pytest.mark.parametrize("kind", ["async", "unix", pytest.param("sync", marks=pytest.mark.slow)])
 async def test_ready_clients_are_listened_beside(tmp_path: Path, prefix: str, kind: str) -> None:
     """A ready client of either colour, with a password, a user without rights to channels, a
     database of its own or a socket in the file system, gives the settings to listen with."""
