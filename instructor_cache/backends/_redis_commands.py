@@ -22,6 +22,10 @@ _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "SET": (bytes, type(None)),
     "SCAN": (list,),
+    "CLUSTER": (list, bytes),
+    "SENTINEL": (list, type(None)),
+    "ROLE": (list,),
+    "ASKING": (bytes,),
 }
 
 

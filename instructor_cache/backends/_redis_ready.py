@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
 
@@ -47,6 +48,16 @@ class ReadyLink(Link):
         return self._run(self._client.execute_command, *args, **options)
 
 
+def is_async_client(client: Any) -> bool:
+    """Tell the colour of a ready client; raise TypeError for what is none."""
+    if not hasattr(client, "execute_command") or hasattr(client, "execute"):
+        raise TypeError(
+            f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
+            f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
+        )
+    return iscoroutinefunction(client.execute_command)
+
+
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
@@ -60,8 +71,8 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     """Give the use of a ready async client to the tasks of the running loop."""
 
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        with Deadline(timeout) as over:
-            return await unless(over, asyncio.ensure_future(method(*args, **options)))
+        with Deadline(timeout) as limit:
+            return await unless(limit.over, asyncio.ensure_future(method(*args, **options)))
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
