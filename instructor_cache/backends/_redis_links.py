@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
+from typing_extensions import Self
 
 from .._bridge import wait_blocking
 from .._deadlines import off_the_clock
@@ -51,10 +52,10 @@ class Limit:
         """Give the seconds that are left."""
 
     @abstractmethod
-    def __enter__(self) -> Limit: ...
+    def __enter__(self) -> Self: ...
 
     @abstractmethod
-    def __exit__(self, kind: Any, error: BaseException | None, tb: object) -> None: ...
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None: ...
 
 
 class Connection(Link):

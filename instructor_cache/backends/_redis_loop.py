@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from typing_extensions import Self
 
 from ._redis_links import Limit, Link, Links, Turn
 
@@ -46,10 +47,10 @@ class Deadline(Limit):
     def left(self) -> float:
         return self._left - max(0.0, self._loop.time() - self._timer.when() + self._step)
 
-    def __enter__(self) -> Deadline:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, tb: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         self._timer.cancel()
         if self.over.done() and isinstance(error, Exception):
             raise redis.TimeoutError("Timeout: no answer in time") from error

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 import redis
+from typing_extensions import Self
 
 from .._bridge import SYNC
 from .._workers import in_daemon
@@ -36,10 +37,10 @@ class Until(Limit):
     def left(self) -> float:
         return self._until - monotonic()
 
-    def __enter__(self) -> Until:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, tb: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         pass
 
 
