@@ -21,7 +21,7 @@ import pytest
 import redis
 import redis.asyncio
 from pydantic import BaseModel
-from redis_server import RedisServer, free_port
+from redis_server import Cluster, RedisServer, free_port
 
 from instructor_cache import RedisCache, instructor_cache
 from instructor_cache.errors import BackendClosed
@@ -390,25 +390,8 @@ def test_a_unix_socket_serves_both_colours(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def begun_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A cluster of one node, which has all the slots, and is ready two seconds after its start."""
-    config = tmp_path_factory.mktemp("cluster") / "nodes.conf"
-    while (port := free_port()) > 55_000:  # the bus is at port + 10,000
-        pass
-    options = "--cluster-enabled", "yes", "--cluster-config-file", str(config)
-    with RedisServer(*options, port=port) as node:
-        with redis.Redis.from_url(node.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-        yield node
-
-
-@pytest.fixture(scope="module")
-def cluster(begun_cluster: RedisServer) -> RedisServer:
-    """The cluster, ready."""
-    with redis.Redis.from_url(begun_cluster.url) as client:
-        while client.cluster("INFO")["cluster_state"] != "ok":
-            time.sleep(0.02)
-    return begun_cluster
+def _begun(begun_cluster: Cluster) -> None:
+    """Let the cluster get ready while the other tests run."""
 
 
 class OnCluster:
@@ -417,8 +400,8 @@ class OnCluster:
     port: int
 
     @pytest.fixture(autouse=True)
-    def _cluster(self, cluster: RedisServer) -> None:
-        self.port = cluster.port
+    def _cluster(self, cluster: Cluster) -> None:
+        self.port = cluster.masters[0].port
 
 
 class TestCluster(OnCluster, BackendContract):

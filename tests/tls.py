@@ -96,17 +96,12 @@ class Terminator:
             threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
-        """One connection, request by request, as all of ours are."""
         with suppress(OSError), plain, self._context.wrap_socket(plain, server_side=True) as client:
-            with socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._sockets += [client, server]
-                self._pass_on(client, server)
-
-    def _pass_on(self, client: Any, server: socket.socket) -> None:
-        back = threading.Thread(target=_copy, args=(server, client), daemon=True)
-        back.start()
-        _copy(client, server)
-        back.join(5)
+            self._sockets.append(client)
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets.append(server)
+            threading.Thread(target=_copy, args=(server, client), daemon=True).start()
+            _copy(client, server)
 
 
 def _copy(source: Any, target: Any) -> None:

@@ -51,7 +51,7 @@ class ClusterLink(Route):
             try:
                 return await self._at(address, args, again, limit, is_asking)
             except AskError as error:  # or MovedError, which is one
-                address, is_asking = (error.host or address[0], error.port), True
+                address, is_asking = _target(error, address), True
                 if isinstance(error, MovedError):
                     self._slots.move(slot, address)
                     is_asking = False
@@ -295,6 +295,11 @@ class LoopClusterLinks(ClusterLinks, LoopLinks):
 def _address(node: str) -> Address:
     host, _, port = node.rpartition(":")
     return host, int(port)
+
+
+def _target(error: Any, asked: Address) -> Address:
+    """Give whom a redirection names; without a host it is the one that was asked."""
+    return error.host or asked[0], error.port
 
 
 def _raised(reply: Any) -> Any:
