@@ -71,7 +71,8 @@ class Route(Link):
                     return
             except Exception as error:
                 failure = error
-        kind = redis.TimeoutError if limit.left() <= 0 else redis.ConnectionError
+        is_silent = isinstance(failure, redis.TimeoutError)
+        kind = redis.TimeoutError if is_silent else redis.ConnectionError
         raise kind(f"none of {len(servers)} servers told where to go: {failure}") from failure
 
     def forget(self, address: Address) -> None:
