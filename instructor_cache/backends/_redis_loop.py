@@ -9,6 +9,7 @@ from typing import Any
 import redis
 from typing_extensions import Self
 
+from ..errors import InstructorCacheError
 from ._redis_links import Limit, Link, Links, Turn
 
 
@@ -31,7 +32,7 @@ class LoopLinks(Links):
 class Deadline(Limit):
     """A context whose future `over` is done when it takes more than *seconds*.
 
-    An error that leaves it after that is redis.TimeoutError.
+    An error that leaves it after that is redis.TimeoutError, unless it is one of ours.
 
     They are counted in ten steps. None counts for more than two while the loop stands still
     because somebody blocks it: no server is blamed for that time, nor waited for without end.
@@ -52,7 +53,8 @@ class Deadline(Limit):
 
     def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         self._timer.cancel()
-        if self.over.done() and isinstance(error, Exception):
+        is_ours = isinstance(error, InstructorCacheError)
+        if self.over.done() and isinstance(error, Exception) and not is_ours:
             raise redis.TimeoutError("Timeout: no answer in time") from error
 
     def _wait(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
@@ -70,9 +71,21 @@ def ready_links(client: Any, patience: float) -> Links:
 def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     """Give the use of a ready async client to the tasks of the running loop."""
 
+    is_begun, beginning = not hasattr(client, "nodes_manager"), asyncio.Lock()
+
+    async def begin(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        # A cluster's client of redis-py 7 and 8 fails tasks that are the first together.
+        nonlocal is_begun
+        async with beginning:
+            if not is_begun:
+                await client.initialize()
+                is_begun = True
+        return await method(*args, **options)
+
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        call = method if is_begun else partial(begin, method)
         with Deadline(timeout) as limit:
-            return await unless(limit.over, asyncio.ensure_future(method(*args, **options)))
+            return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 

@@ -40,6 +40,8 @@ class Settings:
         Raises ValueError for a URL or an option that Redis clients don't know.
         """
         options = _parse(redis, url)
+        if "path" not in options and url.startswith("unix:"):
+            raise ValueError("found no path in a unix:// URL; wanted unix:///path/to/socket")
         timeout = options.get("socket_timeout", timeout)
         patience = float(options.get("timeout", QUEUE * timeout))  # a str in redis-py 5.0
         settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
@@ -48,9 +50,10 @@ class Settings:
             kind(**options)
         except TypeError as error:
             raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
-        except redis.RedisError as error:
+        except redis.RedisError:
             raise ValueError(
-                f"found an option that can't be read in a Redis URL: {error}"
+                "found an option in a Redis URL that can't be read; "
+                "wanted a value that redis-py takes, as in ssl_cert_reqs=required"
             ) from None
         return settings
 
