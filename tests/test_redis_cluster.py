@@ -409,7 +409,7 @@ def test_a_killed_node_fails_alone_until_its_replica_takes_over(
         hits = cached.cache_info().hits
         cached(kept[0])
         assert cached.cache_info().hits == hits + 1
-    assert slowest < 0.6
+    assert slowest < 1.2  # a read and a write
     hits = cached.cache_info().hits
     for question in kept:
         cached(question)

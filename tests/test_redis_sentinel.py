@@ -217,7 +217,7 @@ async def test_a_master_that_is_killed(
     print(
         f"kept again {time.monotonic() - killed_at:.2f} s after the kill; slowest {slowest:.3f} s"
     )
-    assert slowest < 0.6
+    assert slowest < 1.2  # a read and a write
     hits = extract.cache_info().hits
     assert await colour.call(extract, "before") == Answer(question="before")
     assert extract.cache_info().hits == hits + 1

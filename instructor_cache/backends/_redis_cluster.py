@@ -21,6 +21,9 @@ from ._redis_url import Address
 _HOPS = 12  # redirections to follow; the first two at once, as the nodes may not yet agree
 _PAUSE = 0.002  # seconds
 
+_CODES = {MovedError: "MOVED", AskError: "ASK", ClusterDownError: "CLUSTERDOWN"}
+_REDIRECTIONS = ("MOVED", "ASK")
+
 T = TypeVar("T")
 Command = tuple[Any, ...]
 
@@ -50,13 +53,12 @@ class ClusterLink(Route):
         for hop in range(_HOPS):
             try:
                 return await self._at(address, args, again, limit, is_asking)
-            except AskError as error:  # or MovedError, which is one
-                address, is_asking = _target(error, address), True
-                if isinstance(error, MovedError):
+            except redis.ResponseError as error:
+                if (code := _code(error)) not in _REDIRECTIONS:
+                    raise
+                address, is_asking = _target(error, address), code == "ASK"
+                if not is_asking:
                     self._slots.move(slot, address)
-                    is_asking = False
-            except redis.ResponseError:
-                raise
             except Exception:
                 if not again or (heir := await self._heir(slot, address, limit)) is None:
                     raise
@@ -80,11 +82,10 @@ class ClusterLink(Route):
                 reply = _raised(await connection.fetch(args))
             else:
                 reply = await connection.send(args, again)
-        except ClusterDownError:
-            self._slots.doubt()
-            raise
-        except redis.ResponseError:
+        except redis.ResponseError as error:
             self._slots.answered(address)
+            if _code(error) == "CLUSTERDOWN":
+                self._slots.doubt()
             raise
         except Exception as error:
             failure = self._slots.failure(address, error, monotonic() - began)
@@ -297,9 +298,18 @@ def _address(node: str) -> Address:
     return host, int(port)
 
 
-def _target(error: Any, asked: Address) -> Address:
+def _code(error: Any) -> str:
+    """Give the code of a cluster's error, or whatever else its text begins with."""
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    return str(error).partition(" ")[0]  # in redis-py 5.0, whose connections know no clusters
+
+
+def _target(error: redis.ResponseError, asked: Address) -> Address:
     """Give whom a redirection names; without a host it is the one that was asked."""
-    return error.host or asked[0], error.port
+    host, _, port = str(error).rpartition(" ")[2].rpartition(":")
+    return host or asked[0], int(port)
 
 
 def _raised(reply: Any) -> Any:
@@ -316,8 +326,10 @@ async def _caught(work: Awaitable[Any]) -> Any:
 
 
 def _may_be_asked_again(outcome: Any) -> bool:
+    if not isinstance(outcome, Exception):
+        return False
     error = outcome.__cause__ if isinstance(outcome, NodeDown) else outcome
-    return isinstance(error, (AskError, redis.ConnectionError))
+    return isinstance(error, redis.ConnectionError) or _code(error) in _REDIRECTIONS
 
 
 def _countdown(items: Sequence[T]) -> Iterator[tuple[int, T]]:
