@@ -20,7 +20,7 @@ from .._bridge import ASYNC
 from .._workers import in_daemon
 from ._redis_cluster import LoopClusterLinks
 from ._redis_commands import checked
-from ._redis_links import Connection
+from ._redis_link import Connection
 from ._redis_loop import Deadline, LoopLinks, unless
 from ._redis_routes import Means
 from ._redis_settings import Settings, close_late

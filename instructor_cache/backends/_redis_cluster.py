@@ -8,135 +8,51 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import AskError, ClusterDownError, MovedError
 
 from ..errors import NodeDown
-from ._redis_links import Connection, Limit, Links
+from ._redis_link import Connection, Limit
+from ._redis_links import Links
 from ._redis_loop import LoopLinks
-from ._redis_routes import Means, Route
-from ._redis_settings import Settings
-from ._redis_slots import Slots, slot_of
+from ._redis_nodes import Command, Nodes, redirection
+from ._redis_slots import slot_of
 from ._redis_url import Address
 
 _HOPS = 12  # redirections to follow; the first two at once, as the nodes may not yet agree
 _PAUSE = 0.002  # seconds
 
-_CODES = {MovedError: "MOVED", AskError: "ASK", ClusterDownError: "CLUSTERDOWN"}
-_REDIRECTIONS = ("MOVED", "ASK")
-
 T = TypeVar("T")
-Command = tuple[Any, ...]
 
 
-class ClusterLink(Route):
-    """A link to all nodes, with a connection to each that it was used for."""
-
-    def __init__(self, slots: Slots, settings: Settings, means: Means) -> None:
-        super().__init__(settings, means)
-        self._slots = slots
-
-    async def masters(self) -> list[Settings]:
-        with self.means.limit(self.settings.timeout) as limit:
-            await self._read_map(limit)
-            return [self.settings.at(address) for address in self._slots.masters]
+class ClusterLink(Nodes):
+    """A link that sends each command to whom it belongs."""
 
     async def route(self, args: Command, again: bool, node: str, limit: Limit) -> Any:
         if node:
-            return await self._at(_address(node), args, again, limit)
-        await self._renew_map(limit)
+            return await self.ask_node(_address(node), args, again, limit)
+        await self.renew_map(limit)
         return await self._follow(args, again, limit)
 
     async def _follow(self, args: Command, again: bool, limit: Limit) -> Any:
-        """Send a command to whom it belongs, wherever that is by now."""
+        """Give the reply of the node that has the key, wherever that is by now."""
         slot = slot_of(args)
-        address, is_asking = self._owner(slot), False
+        address, is_asking = self.owner(slot), False
         for hop in range(_HOPS):
             try:
-                return await self._at(address, args, again, limit, is_asking)
+                return await self.ask_node(address, args, again, limit, is_asking)
             except redis.ResponseError as error:
-                if (code := _code(error)) not in _REDIRECTIONS:
+                if (where := redirection(error, address)) is None:
                     raise
-                address, is_asking = _target(error, address), code == "ASK"
-                if not is_asking:
-                    self._slots.move(slot, address)
+                address, has_moved = where
+                is_asking = not has_moved
+                if has_moved:
+                    self.slots.move(slot, address)
             except Exception:
-                if not again or (heir := await self._heir(slot, address, limit)) is None:
+                if not again or (heir := await self.heir(slot, address, limit)) is None:
                     raise
                 address, is_asking = heir, False
             if hop:
                 await self.means.colour.sleep(min(hop * _PAUSE, max(0.0, limit.left())))
         raise redis.ConnectionError(f"the nodes of the cluster don't agree who has slot {slot}")
-
-    async def _at(
-        self, address: Address, args: Command, again: bool, limit: Limit, is_asking: bool = False
-    ) -> Any:
-        """Give the reply of one node, and take note of how it does."""
-        self._slots.admit(address)
-        began = monotonic()
-        try:
-            connection = self._connection(address)
-            connection.under(limit)
-            if is_asking:
-                await connection.post([("ASKING",), args])
-                _raised(await connection.fetch(("ASKING",)))
-                reply = _raised(await connection.fetch(args))
-            else:
-                reply = await connection.send(args, again)
-        except redis.ResponseError as error:
-            self._slots.answered(address)
-            if _code(error) == "CLUSTERDOWN":
-                self._slots.doubt()
-            raise
-        except Exception as error:
-            failure = self._slots.failure(address, error, monotonic() - began)
-            if failure is error:
-                raise
-            raise failure from error
-        self._slots.answered(address)
-        return reply
-
-    def _connection(self, address: Address) -> Connection:
-        if address not in self.connections:
-            for gone in [known for known in self.connections if not self._slots.has(known)]:
-                self.forget(gone)
-        return self.to(self.settings.at(address))
-
-    # -- the map -----------------------------------------------------------------------------
-
-    def _owner(self, slot: int) -> Address:
-        if (address := self._slots.owner(slot)) is None:
-            self._slots.doubt()
-            raise NodeDown(f"no node of the Redis cluster has slot {slot}")
-        return address
-
-    async def _heir(self, slot: int, address: Address, limit: Limit) -> Address | None:
-        """Give the node that has *slot* now that *address* has failed, if it is another one."""
-        with suppress(Exception):
-            if limit.left() > 0:
-                await self._renew_map(limit)
-        heir = self._slots.owner(slot)
-        return None if heir == address or limit.left() <= 0 else heir
-
-    async def _renew_map(self, limit: Limit) -> None:
-        """See to it that there is a map, and that an outdated one is read anew."""
-        if not self._slots.is_due():
-            return
-        try:
-            await self._read_map(limit)
-        except Exception:
-            if not self._slots.masters:
-                raise
-
-    async def _read_map(self, limit: Limit) -> None:
-        nodes = [self.settings.at(address) for address in self._slots.informants()]
-
-        def takes(node: Settings, reply: Any) -> bool:
-            assert node.address is not None
-            return self._slots.read(node.address, reply)
-
-        await self.ask_first(nodes, ("CLUSTER", "SLOTS"), limit, takes)
-
-    # -- many commands -----------------------------------------------------------------------
 
     async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """Give the reply or the error of each command, in their order, all sent at once.
@@ -144,7 +60,7 @@ class ClusterLink(Route):
         Each may be sent twice.
         """
         with self.means.limit(self.settings.timeout) as limit:
-            await self._renew_map(limit)
+            await self.renew_map(limit)
             outcomes: list[Any] = [None] * len(commands)
             await self._ask_nodes(commands, outcomes, limit)
             for number, outcome in enumerate(outcomes):
@@ -161,7 +77,8 @@ class ClusterLink(Route):
             for others, group in _countdown(groups):
                 await self._within(limit, others, group, group.post)
             for others, group in _countdown([group for group in groups if group.is_posted]):
-                await self._within(limit, others, group, group.fetch)
+                if await self._within(limit, others, group, group.fetch):
+                    self.slots.answered(group.address)
         except BaseException:  # what comes now is no answer to the next
             for group in groups:
                 group.connection.drop()
@@ -172,27 +89,33 @@ class ClusterLink(Route):
         groups: dict[Address, _Group] = {}
         for number, command in enumerate(commands):
             try:
-                address = self._owner(slot_of(command))
+                address = self.owner(slot_of(command))
                 if address not in groups:
-                    self._slots.admit(address)
-                    connection = self._connection(address)
-                    groups[address] = _Group(address, connection, commands, outcomes)
+                    is_probe = self.slots.admit(address)
+                    connection = self.connection(address)
+                    groups[address] = _Group(address, is_probe, connection, commands, outcomes)
                 groups[address].numbers.append(number)
             except NodeDown as error:
                 outcomes[number] = error
-        return sorted(groups.values(), key=lambda group: self._slots.is_failing(group.address))
+        return sorted(groups.values(), key=lambda group: self.slots.is_failing(group.address))
 
     async def _within(
         self, limit: Limit, others: int, group: _Group, work: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Do *work* in the time that is left, or in a half of it if there are *others* to come."""
+    ) -> bool:
+        """Do *work* in the time that is left, or in a half of it if there are *others* to come.
+
+        Tell whether it succeeded; if it failed, its commands have.
+        """
         began = monotonic()
         try:
             with self.means.limit(limit.left() / (2 if others else 1)) as part:
                 group.connection.under(part)
                 await work()
+                return True
         except Exception as error:
-            group.fail(self._slots.failure(group.address, error, monotonic() - began))
+            seconds = monotonic() - began
+            group.fail(self.slots.failure(group.address, error, seconds, group.is_probe))
+            return False
 
 
 class _Group:
@@ -201,11 +124,12 @@ class _Group:
     def __init__(
         self,
         address: Address,
+        is_probe: bool,
         connection: Connection,
         commands: Sequence[Command],
         outcomes: list[Any],
     ) -> None:
-        self.address, self.connection = address, connection
+        self.address, self.is_probe, self.connection = address, is_probe, connection
         self.numbers: list[int] = []
         self.is_posted = False
         self._commands, self._outcomes = commands, outcomes
@@ -298,26 +222,6 @@ def _address(node: str) -> Address:
     return host, int(port)
 
 
-def _code(error: Any) -> str:
-    """Give the code of a cluster's error, or whatever else its text begins with."""
-    for kind, code in _CODES.items():
-        if isinstance(error, kind):
-            return code
-    return str(error).partition(" ")[0]  # in redis-py 5.0, whose connections know no clusters
-
-
-def _target(error: redis.ResponseError, asked: Address) -> Address:
-    """Give whom a redirection names; without a host it is the one that was asked."""
-    host, _, port = str(error).rpartition(" ")[2].rpartition(":")
-    return host or asked[0], int(port)
-
-
-def _raised(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
-
-
 async def _caught(work: Awaitable[Any]) -> Any:
     try:
         return await work
@@ -328,8 +232,8 @@ async def _caught(work: Awaitable[Any]) -> Any:
 def _may_be_asked_again(outcome: Any) -> bool:
     if not isinstance(outcome, Exception):
         return False
-    error = outcome.__cause__ if isinstance(outcome, NodeDown) else outcome
-    return isinstance(error, redis.ConnectionError) or _code(error) in _REDIRECTIONS
+    cause = outcome.__cause__ if isinstance(outcome, NodeDown) else outcome
+    return isinstance(cause, redis.ConnectionError) or redirection(outcome, ("", 0)) is not None
 
 
 def _countdown(items: Sequence[T]) -> Iterator[tuple[int, T]]:

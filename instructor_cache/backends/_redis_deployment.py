@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from ._redis_cluster import ClusterLink
-from ._redis_links import Link, Links
+from ._redis_link import Link
+from ._redis_links import Links
 from ._redis_routes import Means
 from ._redis_sentinel import Master, SentinelLink
 from ._redis_settings import Settings

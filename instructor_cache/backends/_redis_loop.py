@@ -10,7 +10,8 @@ import redis
 from typing_extensions import Self
 
 from ..errors import InstructorCacheError
-from ._redis_links import Limit, Link, Links, Turn
+from ._redis_link import Limit, Link
+from ._redis_links import Links, Turn
 
 
 class LoopLinks(Links):

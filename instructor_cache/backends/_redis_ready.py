@@ -11,7 +11,8 @@ from typing import Any
 
 from .._bridge import ASYNC, SYNC, Colour
 from .._deadlines import off_the_clock
-from ._redis_links import Link, Links, busy_error
+from ._redis_link import Link
+from ._redis_links import Links, busy_error
 from ._redis_loop import Deadline, LoopLinks, unless
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server

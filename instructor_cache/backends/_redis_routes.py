@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import redis
 
 from .._bridge import Colour
-from ._redis_links import Connection, Limit, Link, Links
+from ._redis_link import Connection, Limit, Link
+from ._redis_links import Links
 from ._redis_settings import Settings
 from ._redis_url import Address
 
@@ -62,6 +64,7 @@ class Route(Link):
         failure: Exception | None = None
         for number, server in enumerate(servers, 1):
             seconds = limit.left() / (1 if number == len(servers) else 2)
+            began = monotonic()
             try:
                 with self.means.limit(seconds) as part:
                     connection = self.to(server)
@@ -71,9 +74,13 @@ class Route(Link):
                     return
             except Exception as error:
                 failure = error
+                self.lost(server, error, monotonic() - began)
         is_silent = isinstance(failure, redis.TimeoutError)
         kind = redis.TimeoutError if is_silent else redis.ConnectionError
         raise kind(f"none of {len(servers)} servers told where to go: {failure}") from failure
+
+    def lost(self, server: Settings, error: Exception, seconds: float) -> None:
+        """Take note that *server* did not tell where to go."""
 
     def forget(self, address: Address) -> None:
         """Close the connection to a server, if there is one."""

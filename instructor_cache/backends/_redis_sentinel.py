@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
 
-from ._redis_links import Connection, Limit
+from ._redis_link import Connection, Limit
 from ._redis_routes import Means, Route
 from ._redis_settings import Settings
 from ._redis_url import Address

@@ -48,15 +48,17 @@ class Slots:
         """Take note that *slot* has moved; others may have as well."""
         self._owners[slot] = address
         self._is_stale = True
+        if address not in self._nodes:
+            self._nodes += (address,)
 
     def doubt(self) -> None:
         """Let the map be read again, soon."""
         self._is_stale = True
 
     def informants(self) -> list[Address]:
-        """Give whom to ask for the map, who fails last."""
+        """Give whom to ask for the map: seeds after what is known, and who fails last."""
         self._tried_at = monotonic()
-        known = dict.fromkeys([*self._seeds, *self._nodes])
+        known = dict.fromkeys([*self._nodes, *self._seeds])
         return sorted(known, key=self.is_failing)
 
     def read(self, informant: Address, reply: list[Any]) -> bool:
@@ -88,12 +90,15 @@ class Slots:
         breaker = self._breakers.get(address)
         return breaker is not None and (breaker.is_open or breaker.failures > 0)
 
-    def admit(self, address: Address) -> None:
-        """Raise NodeDown at once for a node that fails, unless it is time to try it again."""
+    def admit(self, address: Address) -> bool:
+        """Tell whether a node fails and is to be tried again; NodeDown if it is not time to."""
         breaker = self._breakers.get(address)
-        if breaker is not None and breaker.is_open and not breaker.admits_probe(self._timeout):
+        if breaker is None or not breaker.is_open:
+            return False
+        if not breaker.admits_probe(self._timeout):
             self._is_stale = True
             raise _down(address, breaker.reason)
+        return True
 
     def answered(self, address: Address) -> None:
         """Take note that a node answers."""
@@ -101,16 +106,22 @@ class Slots:
         if self.is_failing(address):
             self._breakers[address].succeed()
 
-    def failure(self, address: Address, error: Exception, seconds: float) -> Exception:
+    def failure(
+        self, address: Address, error: Exception, seconds: float, is_probe: bool = False
+    ) -> Exception:
         """Take note that a node failed; give what to raise: NodeDown while others answer."""
         self._is_stale = True
         self._alive.discard(address)
         breaker = self._breakers.setdefault(address, Breaker())
-        if breaker.is_open:
+        if is_probe:
             breaker.fail_probe(error)
         else:
             breaker.fail(error, seconds, self._timeout)
-        return _down(address, f"{type(error).__name__}: {error}") if self._alive else error
+        if not self._alive:
+            return error
+        down = _down(address, f"{type(error).__name__}: {error}")
+        down.__cause__ = error
+        return down
 
 
 def slot_of(args: tuple[Any, ...]) -> int:

@@ -23,7 +23,8 @@ from .._bridge import SYNC
 from .._workers import in_daemon
 from ._redis_cluster import ClusterLinks
 from ._redis_commands import checked
-from ._redis_links import Connection, Limit, Links
+from ._redis_link import Connection, Limit
+from ._redis_links import Links
 from ._redis_routes import Means
 from ._redis_settings import Settings, close_late
 

@@ -149,7 +149,7 @@ class RedisCache:
         return self._sync
 
     def _adopt(self, given: Any) -> None:
-        clients: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
+        clients: list[Any] = [*given] if isinstance(given, tuple) else [given]
         is_async = [is_async_client(client) for client in clients]
         if len(clients) not in (1, 2) or is_async in ([True] * 2, [False] * 2):
             raise TypeError(
