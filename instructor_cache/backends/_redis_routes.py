@@ -75,8 +75,8 @@ class Route(Link):
             except Exception as error:
                 failure = error
                 self.lost(server, error, monotonic() - began)
-        is_silent = isinstance(failure, redis.TimeoutError)
-        kind = redis.TimeoutError if is_silent else redis.ConnectionError
+        kinds = (redis.TimeoutError, redis.AuthenticationError)
+        kind = next((each for each in kinds if isinstance(failure, each)), redis.ConnectionError)
         raise kind(f"none of {len(servers)} servers told where to go: {failure}") from failure
 
     def lost(self, server: Settings, error: Exception, seconds: float) -> None:
