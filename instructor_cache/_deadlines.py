@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,12 +20,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Clock:
+class Clock:
     """The time that an operation has left, while it does not just wait for its turn."""
 
     def __init__(self) -> None:
         self.is_stopped = False
         self.resumed_at = 0.0
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def resume(self) -> None:
+        self.resumed_at, self.is_stopped = monotonic(), False
 
     def left(self, timeout: float, began: float) -> float:
         if self.is_stopped:
@@ -33,7 +39,22 @@ class _Clock:
         return max(began, self.resumed_at) + timeout - monotonic()
 
 
-_clock: ContextVar[_Clock | None] = ContextVar("clock", default=None)
+class _Clocks(Clock):
+    """The clocks of several operations that are carried out as one."""
+
+    def __init__(self, clocks: Sequence[Clock]) -> None:
+        self._clocks = clocks
+
+    def stop(self) -> None:
+        for clock in self._clocks:
+            clock.stop()
+
+    def resume(self) -> None:
+        for clock in self._clocks:
+            clock.resume()
+
+
+_clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 
 @contextmanager
@@ -46,11 +67,26 @@ def off_the_clock() -> Generator[None]:
     if (clock := _clock.get()) is None:
         yield
         return
-    clock.is_stopped = True
+    clock.stop()
     try:
         yield
     finally:
-        clock.resumed_at, clock.is_stopped = monotonic(), False
+        clock.resume()
+
+
+def stop_clock() -> Clock | None:
+    """Stop the present operation's time until its clock is resumed; give that clock, if any."""
+    if (clock := _clock.get()) is not None:
+        clock.stop()
+    return clock
+
+
+def time_together(clocks: Sequence[Clock]) -> None:
+    """Resume *clocks*; from now on what is off the clock in this context is off all of them."""
+    if clocks:
+        together = _Clocks(clocks)
+        together.resume()
+        _clock.set(together)
 
 
 def in_workers(
@@ -100,9 +136,9 @@ def in_time(func: Callable[P, Coroutine[Any, Any, T]], timeout: float) -> Callab
 
 
 @contextmanager
-def _timed() -> Generator[_Clock]:
+def _timed() -> Generator[Clock]:
     """What is started in this block finds its clock in its context."""
-    clock = _Clock()
+    clock = Clock()
     token = _clock.set(clock)
     try:
         yield clock

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
+from weakref import WeakSet
 
 from ._fork import renew_after_fork
+from ._tagged import tags_of
 
 _MOST = 1000  # that are remembered; who began before the oldest of them is told to be careful
 
@@ -17,10 +20,12 @@ class Forgotten:
 
     Attributes:
         count: How many have ended; to be noted before a read or a call, for `has_hit`.
+        flights: Those of all functions that use the backend, each with a method ``forget``.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.flights: WeakSet[Any] = WeakSet()
         self._ended: deque[str] = deque(maxlen=_MOST)
         self._renew()
         renew_after_fork(self, Forgotten._renew)
@@ -43,7 +48,9 @@ class Forgotten:
         with self._lock:
             ended = self.count - since
             recent = list(self._ended)[-ended:] if ended else []
-            return ended > _MOST or any(map(key.startswith, recent + self._under_way))
+            names = (key, *tags_of(key))
+            recent += self._under_way
+            return ended > _MOST or any(name.startswith(each) for each in recent for name in names)
 
     def _renew(self) -> None:
         self._lock = Lock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -30,6 +30,22 @@ class AsyncBackend(Protocol):
     async def aget(self, key: str, /) -> bytes | None: ...
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
     async def adelete(self, key: str, /) -> None: ...
+
+
+@runtime_checkable
+class Multiple(Protocol):
+    """Optional: reads several keys at once, which tagged entries need."""
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values in the order of *keys*, None where there is none."""
+        ...
+
+
+@runtime_checkable
+class AsyncMultiple(Protocol):
+    """Optional: ``get_many`` for coroutines."""
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]: ...
 
 
 @runtime_checkable

@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Union
 
+from ._bridge import ASYNC, SYNC, drive
+from ._missed import Missed
 from .backends import open_url
+from .keys import namespace
 from .policy import Lifetime, patience, seconds
 from .ports import adapt
 from .protocols import AnyBackend, ReadyClient
@@ -26,10 +29,13 @@ class Tier:
             None for as long as the entry lives.
         timeout: Seconds that one operation may take; None leaves that to the decorated function,
             and it to the backend.
+        read: Whether it is asked for answers. One that is not may be filled before it is used.
+        write: Whether anything in it is changed. One that is not answers with what others put
+            there; what is invalidated does not answer any more in this process.
         name: What events call it; by default the backend's class, as in "memory" or "redis".
     """
 
-    __slots__ = ("backend", "name", "timeout", "ttl")
+    __slots__ = ("backend", "name", "read", "timeout", "ttl", "void", "write")
 
     def __init__(
         self,
@@ -37,11 +43,17 @@ class Tier:
         *,
         ttl: Lifetime = None,
         timeout: float | None = None,
+        read: bool = True,
+        write: bool = True,
         name: str | None = None,
     ) -> None:
         self.backend = adapt(open_url(backend) if isinstance(backend, str) else backend)
         self.ttl = seconds(ttl)
         self.timeout = None if timeout is None else patience("timeout", timeout)
+        if not (read or write):
+            raise ValueError(f"{self.backend!r} is neither read nor written; leave the tier out")
+        self.read, self.write = read, write
+        self.void = Missed()
         self.name = name or _default_name(self.backend)
 
 
@@ -60,6 +72,35 @@ class TieredCache:
         backends = [id(tier.backend) for tier in self.tiers]
         if len(set(backends)) < len(backends):
             raise ValueError("found the same backend twice; each tier needs a backend of its own")
+        if not any(tier.read for tier in self.tiers):
+            raise ValueError("found no tier with read=True; wanted one at least that answers")
+
+    def clear(self, prefix: str = "instructor") -> None:
+        """Forget every answer of the functions decorated with *prefix*, in every tier."""
+        from ._control import clear
+
+        drive(clear(self, namespace(prefix), SYNC))
+
+    async def aclear(self, prefix: str = "instructor") -> None:
+        """Do the same for coroutines."""
+        from ._control import clear
+
+        await clear(self, namespace(prefix), ASYNC)
+
+    def invalidate_tags(self, *tags: str) -> None:
+        """Forget every answer that has one of *tags*, in one step, however many there are.
+
+        Tags belong to the store: functions of any prefix are meant.
+        """
+        from ._control import invalidate_tags
+
+        drive(invalidate_tags(self, tags, SYNC))
+
+    async def ainvalidate_tags(self, *tags: str) -> None:
+        """Do the same for coroutines."""
+        from ._control import invalidate_tags
+
+        await invalidate_tags(self, tags, ASYNC)
 
     def close(self) -> None:
         """Close every tier that can be closed; the connections of async callers with `aclose`."""

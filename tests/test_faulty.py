@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
@@ -118,6 +118,20 @@ class Timeless(MemoryCache):
         return super().swap(key, old, new, None)
 
 
+class Unordered(MemoryCache):
+    """Gives many values in the order in which they are kept, without the missing ones."""
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return [self.get(key) for key in self.scan("") if key in keys]
+
+
+class Limited(MemoryCache):
+    """Answers a thousand keys and no more."""
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return super().get_many(keys[:1000])
+
+
 @pytest.mark.parametrize(
     ("wrong", "checks"),
     [
@@ -138,6 +152,21 @@ def test_the_contract_finds_a_wrong_swap(wrong: type[MemoryCache], checks: list[
     if wrong is Racy:
         with pytest.raises(AssertionError):
             contract.test_one_of_many_swaps_wins()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        (Unordered, "test_many_values_come_in_the_order_of_their_keys"),
+        (Limited, "test_thousands_of_values_come_at_once"),
+    ],
+)
+def test_the_contract_finds_a_wrong_get_many(wrong: type[MemoryCache], check: str) -> None:
+    """A get_many that leaves out what is missing, or what is too much, does not pass."""
+    contract = BackendContract()
+    contract.make_backend = lambda: wrong(None)  # type: ignore[method-assign]
+    with pytest.raises(AssertionError):
+        getattr(contract, check)()
 
 
 def test_it_offers_what_is_inside() -> None:
@@ -340,6 +369,29 @@ async def test_corrupt_finds_nothing_where_nothing_is(faulty: FaultyBackend, do:
         assert await do("get", "missing") == b"1"
 
 
+async def test_many_values_meet_the_faults_of_one(faulty: FaultyBackend, do: Caller) -> None:
+    """A fault on "get" strikes a get_many too, damages each value of it, and never a missing one;
+    one on "get_many" leaves a get alone."""
+    for key in ("a", "b"):
+        await do("set", key, key.encode() * 100, None)
+    keys = ["a", "none", "b"]
+    with faulty.corrupt() as fault:
+        a, none, b = await do("get_many", keys)
+    assert none is None
+    assert fault.struck == 1
+    assert [len(a), len(b)] == [100, 100]
+    assert a != b"a" * 100
+    assert b != b"b" * 100
+    with faulty.failing(on="get"), pytest.raises(ConnectionError):
+        await do("get_many", keys)
+    with faulty.failing(on="get_many"):
+        assert await do("get", "a") == b"a" * 100
+        with pytest.raises(ConnectionError):
+            await do("get_many", keys)
+    assert await do("get_many", keys) == [b"a" * 100, None, b"b" * 100]
+    assert faulty.calls["get_many"] == 4
+
+
 async def test_torn_stores_a_beginning(faulty: FaultyBackend, do: Caller) -> None:
     """Only a part is stored, with or without an error that tells."""
     value = bytes(range(256))
@@ -444,7 +496,10 @@ def test_it_can_be_switched_while_in_use(faulty: FaultyBackend) -> None:
     [
         (lambda faulty: faulty.failing(on="aget"), "found on='aget'; wanted one or more of: get,"),
         (lambda faulty: faulty.failing(on=[]), "found on="),
-        (lambda faulty: faulty.corrupt(on="delete"), "wanted one or more of: get, set, swap"),
+        (
+            lambda faulty: faulty.corrupt(on="delete"),
+            "one or more of: get, get_many, set, swap",
+        ),
         (lambda faulty: faulty.silent(times=0), "times is 0"),
     ],
 )

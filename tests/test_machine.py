@@ -156,7 +156,7 @@ _QUESTIONS = st.sampled_from(  # most of the time one, or its story would never 
 _INSIDE = ["nothing"] * 4 + ["invalidate", "clear", "set", "refresh", "same", "other", "wait"]
 _SECONDS = st.sampled_from([0.0, 1.0, 19.0, 21.0, 57.0, 61.0, 290.0])
 
-NEAR = 20.0  # seconds that the near tier keeps an answer
+NEAR, FAR = 20.0, 170.0  # seconds that these tiers keep an answer
 
 FAULTS: dict[str, Callable[[FaultyBackend], object]] = {
     "failing": lambda tier: tier.failing(),
@@ -225,7 +225,7 @@ class TwoFunctions(RuleBasedStateMachine):
             self.wall,
             ModelTier("near", self.steady, NEAR, drops=True),
             ModelTier("middle", self.wall, inf, drops=not self.with_disk),
-            ModelTier("far", self.steady, 1000.0, drops=True),
+            ModelTier("far", self.steady, FAR, drops=True),
         )
         self.made: dict[Question, dict[int, tuple[float, float]]] = {}  # fresh and kept until
         self.floor: dict[Question, int] = {}  # the least serial that may be served
@@ -251,7 +251,7 @@ class TwoFunctions(RuleBasedStateMachine):
         tiers = TieredCache(
             Tier(near, ttl=NEAR, name="near"),
             Tier(middle, name="middle"),
-            Tier(far, ttl=1000, name="far"),
+            Tier(far, ttl=FAR, name="far"),
         )
         return instructor_cache(
             tiers,

@@ -22,8 +22,11 @@ from ._redis_cluster import LoopClusterLinks
 from ._redis_commands import checked
 from ._redis_link import Connection
 from ._redis_loop import Deadline, LoopLinks, unless
+from ._redis_reply import read_values
 from ._redis_routes import Means
 from ._redis_settings import Settings, close_late
+
+_PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast by itself
 
 
 class AsyncConnection(Connection):
@@ -68,8 +71,11 @@ class AsyncConnection(Connection):
             raise
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:
-        await self._conn.send_command(*args)
-        return checked(args, await self._conn.read_response(disable_decoding=True))
+        conn = self._conn
+        await conn.send_command(*args)
+        if args[0] == "MGET" and type(conn._parser).__name__ == _PLAIN:
+            return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        return checked(args, await conn.read_response(disable_decoding=True))
 
     async def write(self, commands: Sequence[tuple[Any, ...]]) -> None:
         await self._conn.send_packed_command(self._conn.pack_commands(commands))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -20,6 +21,7 @@ return 1
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
 _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
+    "MGET": (list,),
     "SET": (bytes, type(None)),
     "SCAN": (list,),
     "CLUSTER": (list, bytes),
@@ -36,9 +38,60 @@ def checked(args: tuple[Any, ...], reply: Any) -> Any:
     soon as two commands differ in kind, and the connection is given up.
     """
     kinds = _REPLIES.get(args[0], (int,))
-    if type(reply) not in kinds or (args[0] == "SET" and reply not in (b"OK", None)):
+    if type(reply) not in kinds or not _CHECKS.get(args[0], _any)(args, reply):
         raise InvalidResponse(f"Protocol Error: found a {type(reply).__name__} after {args[0]}")
     return reply
+
+
+def _any(*_: object) -> bool:
+    return True
+
+
+def _is_done(_: tuple[Any, ...], reply: Any) -> bool:
+    return reply in (b"OK", None)
+
+
+def _is_one_each(args: tuple[Any, ...], reply: list[Any]) -> bool:
+    return len(reply) == len(args) - 1 and _VALUES.issuperset(map(type, reply))
+
+
+_VALUES = {bytes, type(None)}
+_CHECKS = {"SET": _is_done, "MGET": _is_one_each}
+
+
+class Window:
+    """How many values to have under way at once, judged by the size of those that came.
+
+    A reply must not be so long that it takes all the time that its command has. At first that is
+    as many as connections would bring that carry one each; then as many as make four megabytes,
+    though not ten times as many as are known.
+    """
+
+    _FIRST, _LEAST, _BYTES = 50, 8, 4 * 2**20
+
+    def __init__(self) -> None:
+        self._size = self._FIRST
+
+    def room(self, under_way: int = 0) -> int:
+        """Give the number of values that one more command may ask for."""
+        return min(max(0, self._size - under_way), _BATCH)
+
+    def learn(self, values: Sequence[bytes | None]) -> None:
+        """Take note of *values* that came together."""
+        missing, size = values.count(None), sum(map(len, filter(None, values)))
+        if missing == len(values):
+            most = 2 * self._size  # which says little
+        else:
+            most = self._BYTES * (len(values) - missing) // max(size, 1)
+        self._size = max(self._LEAST, min(most, max(self._size, 10 * len(values))))
+
+    def shrink(self) -> None:
+        """Take note that values did not come in time."""
+        self._size = max(self._LEAST, self._size // 8)
+
+    def rest(self) -> None:
+        """Be as careful as at first: what comes next may be of another kind."""
+        self._size = min(self._size, self._FIRST)
 
 
 class Commands:
@@ -51,6 +104,26 @@ class Commands:
         *node*: whom to ask, in a cluster.
         """
         raise NotImplementedError
+
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self.command("GET", key)
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Give the values of one key or more in one round trip, in their order."""
+        return await self.command("MGET", *keys)  # type: ignore[no-any-return]
+
+    async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
+        """Do what `mget` does; an error is in the place of what only failed for one key."""
+        return [*await self.mget(keys)]
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Give the values of any number of keys, in their order."""
+        found, window = list[bytes | None](), Window()
+        while len(found) < len(keys):
+            some = await self.mget(keys[len(found) : len(found) + window.room()])
+            window.learn(some)
+            found += some
+        return found
 
     async def set(self, key: str, value: bytes, ttl: float | None) -> None:
         await self.command("SET", key, value, *_expiry(ttl))

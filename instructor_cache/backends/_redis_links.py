@@ -125,7 +125,7 @@ class Links(Commands):
                 return
         link.drop()
 
-    def _dismiss(self, error: Callable[[], Exception]) -> None:
+    def _dismiss(self, error: Callable[[], BaseException]) -> None:
         """Send away all who wait, each with an error of his own."""
         with self._lock:
             while self._queue:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
 from typing_extensions import Self
 
 from ..errors import InstructorCacheError
+from ._redis_batch import Dismissal, Reads
 from ._redis_link import Limit, Link
 from ._redis_links import Links, Turn
 
@@ -21,6 +22,14 @@ class LoopLinks(Links):
         super().__init__(make, size, patience)
         self._loop = asyncio.get_running_loop()
         self._new_turn = self._loop.create_future
+        self._reads = Reads(self, size, patience)
+
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self._reads.get(key)
+
+    def _dismiss(self, error: Dismissal) -> None:
+        super()._dismiss(error)
+        self._reads.dismiss(error)
 
     async def _wait(self, turn: Turn) -> None:
         timer = self._loop.call_later(self._patience, self._outcome, turn)

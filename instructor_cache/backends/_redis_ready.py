@@ -16,6 +16,7 @@ from ._redis_links import Links, busy_error
 from ._redis_loop import Deadline, LoopLinks, unless
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
+_VALUES = ("GET", "MGET")  # replies to these are values, which stay as they are
 
 Run = Callable[..., Awaitable[Any]]  # calls a method of the client
 
@@ -44,7 +45,9 @@ class ReadyLink(Link):
     def _send(self, args: tuple[Any, ...], node: str) -> Awaitable[Any]:
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
-        options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] == "GET" else {}
+        if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
+            return self._run(self._client.mget_nonatomic, args[1:])
+        options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _VALUES else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)

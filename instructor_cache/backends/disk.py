@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._connection import Connection
 from ._room import Room
 from ._sqlite import Database
+from ._taggable import Taggable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FILE = "entries-1.sqlite3"  # 1 is the layout: another one would live beside it
 _GET = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR expires > ?)"
+_GET_MANY = "SELECT key, value FROM entries WHERE key IN ({}) AND (expires IS NULL OR expires > ?)"
 _SET = "INSERT OR REPLACE INTO entries(key, value, expires) VALUES (?, ?, ?)"
 _ADD = (
     "INSERT INTO entries(key, value, expires) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE "
@@ -37,11 +39,12 @@ _SCAN = (
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
 )
+_MANY = 500  # keys to a statement; SQLite takes 999 arguments
 _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
 _IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
 
 
-class DiskCache:
+class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
@@ -57,7 +60,7 @@ class DiskCache:
         clock: Seconds since the epoch; for tests.
     """
 
-    bounded = True
+    bounded = is_near = True
 
     def __init__(
         self,
@@ -86,6 +89,20 @@ class DiskCache:
         arguments = (key, self._clock())
         row = self._database.run(lambda db: db.execute(_GET, arguments).fetchone())
         return row[0] if row is not None and type(row[0]) is bytes else None
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        now, found = self._clock(), dict[str, object]()
+
+        def work(db: Connection) -> None:
+            for start in range(0, len(keys), _MANY):
+                some = keys[start : start + _MANY]
+                statement = _GET_MANY.format(",".join("?" * len(some)))
+                found.update(db.execute(statement, (*some, now)).fetchall())
+
+        self._database.run(work)
+        values = map(found.get, keys)
+        return [value if type(value) is bytes else None for value in values]
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         size = len(key) + len(value)
@@ -120,7 +137,7 @@ class DiskCache:
             yield from keys
             first = f"{keys[-1]}\0"
 
-    def clear(self, prefix: str = "", /) -> None:
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         arguments = (prefix, _after(prefix))
         deleted = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import get_ident
 from types import SimpleNamespace
@@ -91,6 +91,10 @@ class DiskcacheBackend:
 
     def get(self, key: str, /) -> bytes | None:
         return self._shard(key).run(lambda cache: cast("bytes | None", cache.get(key)))
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return [self.get(key) for key in keys]
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self._shard(key).run(lambda cache: cache.set(key, value, expire=ttl))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import NoReturn
 
 from .._fork import renew_after_fork
 from ..errors import BackendClosed
+from ._taggable import Taggable
 
 
 class _Slot:
@@ -31,7 +32,7 @@ class _Closed(OrderedDict[str, _Slot]):
     get = pop = items = __iter__ = _refuse  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
-class MemoryCache:
+class MemoryCache(Taggable):
     """Keeps the entries used most, up to *maxsize* of them and *max_bytes* in all.
 
     Bytes, not objects: every hit is a copy of its own. What was not read since the hand last
@@ -43,7 +44,7 @@ class MemoryCache:
         clock: Seconds from any start; for tests.
     """
 
-    bounded = is_local = True
+    bounded = is_local = is_near = True
     timeout = 0.0
 
     def __init__(
@@ -81,6 +82,10 @@ class MemoryCache:
         slot.visited = True
         return slot.value
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return [self.get(key) for key in keys]
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         with self._lock:
             self._keep(key, value, ttl)
@@ -108,7 +113,7 @@ class MemoryCache:
             now, slots = self._clock(), list(self._slots.items())
         return (key for key, slot in slots if key.startswith(prefix) and now < slot.expires)
 
-    def clear(self, prefix: str = "", /) -> None:
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         with self._lock:
             for key in [key for key in self._slots if key.startswith(prefix)]:
@@ -127,6 +132,9 @@ class MemoryCache:
     async def aget(self, key: str, /) -> bytes | None:
         return self.get(key)
 
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return self.get_many(keys)
+
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         self.set(key, value, ttl)
 
@@ -138,7 +146,7 @@ class MemoryCache:
     async def adelete(self, key: str, /) -> None:
         self.delete(key)
 
-    async def aclear(self, prefix: str = "", /) -> None:
+    async def aclear(self, prefix: str = "") -> None:
         self.clear(prefix)
 
     def _renew(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,18 +17,20 @@ from ._redis_deployment import Deployment
 from ._redis_links import Links, closed_error
 from ._redis_ready import async_ready_links, is_async_client, ready_links
 from ._redis_settings import QUEUE
+from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
 
 
-class RedisCache:
+class RedisCache(Taggable):
     """Keeps entries in a Redis server, each with its own expiry.
 
     Every operation ends or raises within *timeout*, whatever the network or the server does:
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear` and `scan` the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
+    the limits are those of each command.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` (TLS, verified) or ``unix://``;
@@ -78,6 +80,10 @@ class RedisCache:
     def get(self, key: str, /) -> bytes | None:
         return drive(self._links.command("GET", key))  # type: ignore[no-any-return]
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return drive(self._links.get_many(keys))
+
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
         drive(self._links.set(key, value, ttl))
 
@@ -94,7 +100,7 @@ class RedisCache:
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
-    def clear(self, prefix: str, /) -> None:
+    def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
 
@@ -115,7 +121,13 @@ class RedisCache:
     # -- async ---------------------------------------------------------------------------
 
     async def aget(self, key: str, /) -> bytes | None:
-        return await (await self._here()).command("GET", key)  # type: ignore[no-any-return]
+        known = self._by_loop.get(asyncio.get_running_loop())
+        links = await self._here() if known is None else known[0]
+        return await links.get(key)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values of *keys* in their order, None where there is none."""
+        return await (await self._here()).get_many(keys)
 
     async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
         await (await self._here()).set(key, value, ttl)
@@ -129,7 +141,7 @@ class RedisCache:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
 
-    async def aclear(self, prefix: str, /) -> None:
+    async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
 

@@ -154,6 +154,9 @@ class Damaging(Fault):
         key, *rest = args
         if operation.name == "get":
             found = self._damaged(operation, key, await operation.proceed(key))
+        elif operation.name == "get_many":
+            values = zip(key, await operation.proceed(key), strict=True)
+            found = [self._damaged(operation, one, value) for one, value in values]
         else:  # the value comes before the ttl
             rest[-2] = self._damaged(operation, key, rest[-2])
             found = await operation.proceed(key, *rest)
@@ -162,7 +165,7 @@ class Damaging(Fault):
         return found
 
     def _damaged(self, operation: Operation, key: str, value: Any) -> Any:
-        if self._damage == "foreign" and (value is not None or operation.name == "get"):
+        if self._damage == "foreign" and (value is not None or "get" in operation.name):
             other = operation.foreign(key)
             return value if other is None else other
         if not isinstance(value, bytes):  # nothing, or damaged already

@@ -47,6 +47,15 @@ class Subject:
         return done
 
     @property
+    def get_many(self) -> Callable[..., Awaitable[list[bytes | None]]] | None:
+        """Gives the values of many names; None if the backend can't."""
+        name, backend = "aget_many" if self._is_native else "get_many", cast("Any", self.backend)
+        if (method := getattr(backend, name, None)) is None:
+            return None
+        ask = method if self._is_native else (threaded if self.is_async else inline)(method)
+        return lambda *names: ask([self.key(name) for name in names])
+
+    @property
     def can_swap(self) -> bool:
         return hasattr(self.backend, "aswap" if self._is_native else "swap")
 
@@ -208,6 +217,32 @@ class BackendContract:
                 assert len(set(common.split(b","))) == 2, "a torn value"
 
         await store.together(use(number) for number in range(24))
+
+    @_in_each_colour
+    async def test_many_values_come_in_the_order_of_their_keys(self, store: Subject) -> None:
+        """If it can get many: each key's own value, as often as it is asked for, None where there
+        is none or it has expired; a list of the same length, empty for no keys."""
+        if store.get_many is None:
+            return
+        for name, value in (("a", b"1"), ("b", b""), ("c", _EVERY_BYTE)):
+            await store.set(name, value)
+        await store.set("dead", b"0", self.short_ttl)
+        self.pass_time(2 * self.short_ttl)
+        found = await store.get_many("c", "none", "a", "dead", "b", "c", "none")
+        assert found == [_EVERY_BYTE, None, b"1", None, b"", _EVERY_BYTE, None]
+        assert [type(value) for value in found[::2]] == [bytes, bytes, bytes, type(None)]
+        assert await store.get_many() == []
+        assert await store.get_many("none") == [None]
+
+    @_in_each_colour
+    async def test_thousands_of_values_come_at_once(self, store: Subject) -> None:
+        """If it can get many: more keys than fit into a batch are all answered, each by its own."""
+        if store.get_many is None:
+            return
+        for number in range(0, 1100, 7):
+            await store.set(f"many:{number}", b"%d" % number)
+        found = await store.get_many(*(f"many:{number}" for number in range(1100)))
+        assert found == [None if n % 7 else b"%d" % n for n in range(1100)]
 
     @_in_each_colour
     async def test_scan_lists_the_live_keys_below_a_prefix(self, store: Subject) -> None:

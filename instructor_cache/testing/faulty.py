@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +15,8 @@ from ._faults import Damage, Damaging, Error, Failing, Fault, Operation, Silent,
 
 F = TypeVar("F", bound=Fault)
 
-_OPERATIONS = ("get", "set", "delete", "clear", "scan", "swap")
-_VALUED = ("get", "set", "swap")
+_OPERATIONS = ("get", "get_many", "set", "delete", "clear", "scan", "swap")
+_VALUED = ("get", "get_many", "set", "swap")
 _WRITES = ("set", "swap")
 _LOST = ConnectionError("the connection was lost before the reply came")
 _DOWN = ConnectionError("the backend is down")
@@ -25,9 +25,10 @@ _DOWN = ConnectionError("the backend is down")
 class FaultyBackend:
     """Passes everything on to *inner*, until it is told to fail.
 
-    It offers what *inner* offers: either colour or both, ``clear``, ``scan``, ``swap``. A fault
-    begins with the call that names it and ends with its ``with`` block, with ``end()``, or when
-    everything is healed; several may be in force, the one that began first strikes first.
+    It offers what *inner* offers: either colour or both, ``get_many``, ``clear``, ``scan``,
+    ``swap``. A fault begins with the call that names it and ends with its ``with`` block, with
+    ``end()``, or when everything is healed; several may be in force, the one that began first
+    strikes first.
     All of this may be done from any thread while others use the backend::
 
         faulty = FaultyBackend(MemoryCache())
@@ -46,10 +47,10 @@ class FaultyBackend:
         assert faulty.calls["get"] == 3
 
     Every fault takes the same options: *on*, the name of the operation or several names ("get",
-    "set", "delete", "clear", "scan", "swap", each for both colours; by default all of them);
-    *times*, after how many operations it is over; *when*, a truth value for each operation that
-    it could strike, from first to last, after which it is over. Answers are stored by "swap" in
-    a backend that has it, and by "set" in others.
+    "get_many", "set", "delete", "clear", "scan", "swap", each for both colours; by default all of
+    them); *times*, after how many operations it is over; *when*, a truth value for each operation
+    that it could strike, from first to last, after which it is over. Answers are stored by "swap"
+    in a backend that has it, and by "set" in others; a fault on "get" strikes "get_many" as well.
 
     Attributes:
         inner: The backend behind it.
@@ -59,6 +60,7 @@ class FaultyBackend:
     if TYPE_CHECKING:  # in truth an instance has those that *inner* has
 
         def get(self, key: str, /) -> bytes | None: ...
+        def get_many(self, keys: Sequence[str], /) -> list[bytes | None]: ...
         def set(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
         def delete(self, key: str, /) -> None: ...
         def clear(self, prefix: str, /) -> None: ...
@@ -67,6 +69,7 @@ class FaultyBackend:
             self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
         ) -> bool: ...
         async def aget(self, key: str, /) -> bytes | None: ...
+        async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]: ...
         async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
         async def adelete(self, key: str, /) -> None: ...
         async def aclear(self, prefix: str, /) -> None: ...
@@ -218,7 +221,8 @@ class FaultyBackend:
     ) -> Any:
         async def do(*args: Any) -> Any:
             found = await method(*args)
-            self._remember(args[0], found if name == "get" else args[1] if name == "set" else None)
+            if name in ("get", "get_many", "set"):
+                self._remember(*_seen(name, args, found))
             return found
 
         proceed: Callable[..., Awaitable[Any]] = do
@@ -232,13 +236,14 @@ class FaultyBackend:
             self._faults = [fault for fault in self._faults if not fault.is_done]
             return [fault for fault in self._faults if fault.meets(name)]
 
-    def _remember(self, key: str, value: bytes | None) -> None:
-        if value is not None:
-            with self._lock:
-                self._values.pop(key, None)
-                self._values[key] = value
-                for old in list(self._values)[:-2]:
-                    del self._values[old]
+    def _remember(self, *seen: tuple[str, bytes | None]) -> None:
+        with self._lock:
+            for key, value in seen:
+                if value is not None:
+                    self._values.pop(key, None)
+                    self._values[key] = value
+            for old in list(self._values)[:-2]:
+                del self._values[old]
 
     def _foreign(self, key: str) -> bytes | None:
         with self._lock:
@@ -248,11 +253,18 @@ class FaultyBackend:
         self._lock = Lock()
 
 
+def _seen(name: str, args: tuple[Any, ...], found: Any) -> Iterable[tuple[str, bytes | None]]:
+    """The keys and values that went by in an operation."""
+    if name == "get_many":
+        return zip(args[0], found, strict=True)
+    return [(args[0], found if name == "get" else args[1])]
+
+
 def _names(on: str | Collection[str], known: tuple[str, ...] = _OPERATIONS) -> frozenset[str]:
     names = frozenset([on] if isinstance(on, str) else on)
     if not names or not names <= frozenset(known):
         raise ValueError(f"found on={on!r}; wanted one or more of: {', '.join(known)}")
-    return names
+    return names | {"get_many"} if "get" in names else names
 
 
 def _count(times: int | None) -> int | None:
