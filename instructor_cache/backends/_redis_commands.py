@@ -24,6 +24,10 @@ _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "MGET": (list,),
     "SET": (bytes, type(None)),
     "SCAN": (list,),
+    "CLUSTER": (list, bytes),
+    "SENTINEL": (list, type(None)),
+    "ROLE": (list,),
+    "ASKING": (bytes,),
 }
 
 
@@ -107,6 +111,10 @@ class Commands:
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of one key or more in one round trip, in their order."""
         return await self.command("MGET", *keys)  # type: ignore[no-any-return]
+
+    async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
+        """Do what `mget` does; an error is in the place of what only failed for one key."""
+        return [*await self.mget(keys)]
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of any number of keys, in their order; up to 500 in one round trip."""
