@@ -407,6 +407,7 @@ class OnCluster:
         self.port = cluster.masters[0].port
 
 
+@pytest.mark.slow
 class TestCluster(OnCluster, BackendContract):
     shared = True
 
@@ -514,6 +515,7 @@ class TestPair(OverRedis, BackendContract):
         return ClosesBoth(redis.Redis.from_url(self.url), native)
 
 
+@pytest.mark.slow
 class TestPairOfValkey(OverRedis, BackendContract):
     def make_backend(self) -> RedisCache:
         native = valkey.asyncio.Valkey.from_url(self.url)
