@@ -516,7 +516,10 @@ def test_a_redis_url_gives_one_client_for_all(redis_url: str) -> None:
         ("ftp://host", "'ftp'.*wanted one of: memory://, disk://, redis://"),
         ("", "''.*wanted one of"),
         ("redis:localhost", "wanted one of"),
-        ("memory://?size=5", "size='5'.*takes whole numbers for: maxsize, max_bytes, max_entry_bytes"),
+        (
+            "memory://?size=5",
+            "size='5'.*takes whole numbers for: maxsize, max_bytes, max_entry_bytes",
+        ),
         ("memory://?maxsize=many", "maxsize='many'"),
         ("memory://?maxsize=-1", "maxsize='-1'"),
         ("memory://?maxsize=0", "whole number above 0"),

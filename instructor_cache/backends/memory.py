@@ -172,19 +172,25 @@ class MemoryCache:
     def _renew(self) -> None:
         self._lock = Lock()  # it may have been held, by a thread that was between two statements
         if not self.closed:
-            self._bytes = sum(len(key) + len(slot.value) + _OVERHEAD for key, slot in self._slots.items())
+            self._bytes = sum(
+                len(key) + len(slot.value) + _OVERHEAD for key, slot in self._slots.items()
+            )
 
     def _keep(self, key: str, value: bytes, ttl: float | None) -> None:
         size = len(key) + len(value) + _OVERHEAD
         if size > self._most_each:
             return self._forget(key)
-        expires = ttl is not None and ttl < math.inf
-        self._put(key, _Slot(value, (self._clock() + ttl, key) if expires else None), size)
+        due = (self._clock() + ttl, key) if ttl is not None and ttl < math.inf else None
+        self._put(key, _Slot(value, due), size)
 
     def _put(self, key: str, slot: _Slot, size: int) -> None:
         slots, old = self._slots, self._slots.get(key)
         self._bytes += size if old is None else len(slot.value) - len(old.value)
-        if len(slots) >= self._most or self._bytes > self._most_bytes or len(self._read) > len(slots):
+        if (
+            len(slots) >= self._most
+            or self._bytes > self._most_bytes
+            or len(self._read) > len(slots)
+        ):
             self._take_note()  # now, for the entry that is being set comes after all of them
         slots[key] = slot  # in one step: a reader finds the old value or the new one
         slots.move_to_end(key)
