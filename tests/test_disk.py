@@ -143,7 +143,7 @@ def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size_limit", [0, -1, 1e9, True, float("nan"), "1000", None])
 def test_a_size_limit_of_nothing_is_refused(folder: Path, size_limit: Any) -> None:
     """A size_limit that is no whole number of bytes above 0 is a ValueError."""
-    with pytest.raises(ValueError, match=f"size_limit is {size_limit}"):
+    with pytest.raises(ValueError, match=f"size_limit is {size_limit!r}"):
         DiskCache(folder, size_limit=size_limit)
 
 
