@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 from ._engine import Engine
+from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
 from .keys import Keys
 from .returns import ReturnType
+from .tags import Tags
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -33,20 +35,28 @@ class Calls:
     Attributes:
         produce: Makes a call.
         beneath: The cache of a cached function that this one wraps.
+        tags: Those of the answers; None if there are none.
     """
 
     produce: Callable[..., Awaitable[Any]]
     beneath: Beneath | None
     keys: Keys
     returns: ReturnType
+    tags: Tags | None
     engine: Engine
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
         return self.keys.make(self.returns.fingerprint, args, kwargs)
 
+    def _key(self, args: Args, kwargs: Kwargs) -> str:
+        """The key with the tags of the call."""
+        key = self.keys.make(self.returns.fingerprint, args, kwargs)
+        tags = None if self.tags is None else self.tags.of(args, kwargs)
+        return TaggedKey(key, tags) if tags else key
+
     async def call(self, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            key = self.key(*args, **kwargs)
+            key = self._key(args, kwargs)
         except UnkeyableArgument as error:
             self._uncached(error)
             return await self.produce(*args, **kwargs)
@@ -57,20 +67,20 @@ class Calls:
         return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
-        return await self.engine.look(self.key(*args, **kwargs))
+        return await self.engine.look(self._key(args, kwargs))
 
     async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
-        await self.engine.put(self.key(*args, **kwargs), value)
+        await self.engine.put(self._key(args, kwargs), value)
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
-        return await self.engine.stack.get(self.key(*args, **kwargs), fill=False) is not None
+        return await self.engine.stack.get(self._key(args, kwargs), fill=False) is not None
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> None:
         await self._forget_beneath(args, kwargs)  # first, or it would refill this one
-        await self.engine.invalidate(self.key(*args, **kwargs))
+        await self.engine.invalidate(self._key(args, kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
-        key = self.key(*args, **kwargs)
+        key = self._key(args, kwargs)
         await self._forget_beneath(args, kwargs)
         return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
 
@@ -82,7 +92,7 @@ class Calls:
 
     async def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
         try:
-            key = self.key(*args, **kwargs)
+            key = self._key(args, kwargs)
         except UnkeyableArgument as error:
             return Explanation("unkeyable", str(error))
         found = await self.engine.stack.get(key, fill=False)

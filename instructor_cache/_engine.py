@@ -87,17 +87,23 @@ class Engine:
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
-            if not await self.keeper.put(key, made.result, made.payload, made.seconds):
+            entry = await self.keeper.put(key, *made[:3], made.epochs)
+            if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
             await self.stack.delete(key)  # so is this one
+        elif entry is None or await self.stack.is_valid(key, entry):
+            return
+        if entry is not None:
+            await self.stack.take_back(key, entry)
 
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
         self.flights.forget(key)  # as above
+        epochs = await self.stack.epochs(key)
         with self.stack.forgotten.forgetting(key):
-            await self.keeper.put(key, result, payload, 0.0)
+            await self.keeper.put(key, result, payload, 0.0, epochs)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from ._bridge import Wait
 from ._fork import renew_after_fork
+from ._tagged import tags_of
 from ._waits import Flight, waits
 
 T = TypeVar("T")
@@ -83,10 +84,10 @@ class Flights(Generic[T]):
             raise
 
     def forget(self, prefix: str) -> None:
-        """Let no flight whose key begins with *prefix* be joined or kept any more."""
+        """Let no flight be joined or kept any more whose key, or a tag of it, begins so."""
         with self._lock:
             for flight, key in self._under_way.items():
-                if key.startswith(prefix):
+                if any(name.startswith(prefix) for name in (key, *tags_of(key))):
                     flight.obsolete = True
                     self._open.pop(key, None)
 

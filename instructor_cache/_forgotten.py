@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
+from weakref import WeakSet
 
 from ._fork import renew_after_fork
+from ._tagged import tags_of
 
 _MOST = 1000  # that are remembered; who began before the oldest of them is told to be careful
 
@@ -17,33 +20,38 @@ class Forgotten:
 
     Attributes:
         count: How many have ended; to be noted before a read or a call, for `has_hit`.
+        flights: Those of all functions that use the backend, each with a method ``forget``.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.flights: WeakSet[Any] = WeakSet()
         self._ended: deque[str] = deque(maxlen=_MOST)
         self._renew()
         renew_after_fork(self, Forgotten._renew)
 
     @contextmanager
-    def forgetting(self, prefix: str) -> Generator[None]:
-        """Announce that what begins with *prefix* is deleted or replaced in this block."""
+    def forgetting(self, *prefixes: str) -> Generator[None]:
+        """Announce that what begins with one of *prefixes* is deleted or replaced in this block."""
         with self._lock:
-            self._under_way.append(prefix)
+            self._under_way.extend(prefixes)
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.remove(prefix)
-                self._ended.append(prefix)
-                self.count += 1
+                for prefix in prefixes:
+                    self._under_way.remove(prefix)
+                self._ended.extend(prefixes)
+                self.count += len(prefixes)
 
     def has_hit(self, key: str, since: int) -> bool:
         """Whether *key* was, or is just being, forgotten after *since* was the count."""
         with self._lock:
             ended = self.count - since
             recent = list(self._ended)[-ended:] if ended else []
-            return ended > _MOST or any(map(key.startswith, recent + self._under_way))
+            names = (key, *tags_of(key))
+            recent += self._under_way
+            return ended > _MOST or any(name.startswith(each) for each in recent for name in names)
 
     def _renew(self) -> None:
         self._lock = Lock()

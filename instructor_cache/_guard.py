@@ -48,8 +48,13 @@ class Guard:
     fail_open: bool
 
     def ask(self, operation: str, key: str, *args: Any) -> Awaitable[Any]:
-        """Give what the backend answers to *operation*, or FAILED."""
+        """Give what the backend answers to *operation*, or FAILED.
+
+        For "get_many" the *args* are further keys.
+        """
         health = self.health
+        if key.__class__ is not str:  # backends may be particular
+            key = str(key)
         breaker = health.writes if operation in _WRITES else health.reads
         if breaker.is_open:
             return self._probe(breaker, operation, key, *args)
@@ -62,7 +67,7 @@ class Guard:
         try:
             answer = await getattr(self.port, operation)(key, *args)
         except Exception as error:
-            return self._survive(operation, key, error, monotonic() - start)
+            return self.survive(operation, key, error, monotonic() - start)
         if breaker.failures:
             self._recover(breaker, key)
         return answer
@@ -82,7 +87,7 @@ class Guard:
             return self._leave_out(breaker, operation, key)
         if (failure := asked.exception()) is not None:
             return self._tell(operation, key, failure)
-        return FAILED if missed.of(key) else asked.result()
+        return FAILED if missed.of(*_keys(operation, key, args)) else asked.result()
 
     def _end_probe(self, breaker: Breaker, key: str, probe: Any) -> None:
         if probe.cancelled():
@@ -107,20 +112,20 @@ class Guard:
 
     async def _ask_late(self, breaker: Breaker, operation: str, key: str, *args: Any) -> Any:
         """Ask a backend that has deletions to make up for; not about what they concern."""
-        missed = self.health.missed
+        missed, keys = self.health.missed, _keys(operation, key, args)
         if due := missed.due():
             with suppress(BackendBusy, RuntimeError):  # no thread is to be had
                 catching_up = self.port.begin(due, missed.made_up)
                 catching_up.add_done_callback(look_at)
-                if missed.of(key):
+                if missed.of(*keys):
                     await self.wait(catching_up, _PATIENCE)
-        if missed.of(key):
+        if missed.of(*keys):
             return FAILED
         return await self._ask(breaker, operation, key, *args)
 
     # -- failures ----------------------------------------------------------------------------
 
-    def _survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
+    def survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
         """The one place where a backend's failure becomes an event, or the caller's error."""
         if isinstance(error, (BackendBusy, BackendClosed)):
             return self._tell(operation, key, error)
@@ -151,3 +156,8 @@ class Guard:
         if operation in ("delete", "clear"):
             self.announce("failure", key, self.name, error=error)
         return FAILED
+
+
+def _keys(operation: str, key: str, args: tuple[Any, ...]) -> tuple[str, ...]:
+    """The keys that an operation is about."""
+    return (key, *args) if operation == "get_many" else (key,)

@@ -70,7 +70,9 @@ class Keeper:
             self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
             return None
 
-    def _entry(self, key: str, result: Any, payload: bytes | None, seconds: float) -> Entry | None:
+    def _entry(
+        self, key: str, result: Any, payload: bytes | None, seconds: float, epochs: bytes
+    ) -> Entry | None:
         """The entry to store, or None if there is no payload, or its ttl is 0."""
         if payload is None:
             return None
@@ -79,7 +81,7 @@ class Keeper:
         if life is None:
             return None
         fresh_until, kept_until = life
-        return Entry(payload, now, fresh_until, kept_until, seconds)
+        return Entry(payload, now, fresh_until, kept_until, seconds, epochs=epochs)
 
     async def keep(
         self,
@@ -87,24 +89,27 @@ class Keeper:
         result: Any,
         payload: bytes | None,
         seconds: float,
+        epochs: bytes,
         instead_of: Entry | None,
     ) -> Entry | None:
         """Store an answer unless another came first; give its entry if it is the one kept."""
-        if (entry := self._entry(key, result, payload, seconds)) is None:
+        if (entry := self._entry(key, result, payload, seconds, epochs)) is None:
             return None
         if await self.stack.keep(key, entry, instead_of) is not entry:
             return None
         self.announce("stored", key, seconds=seconds)
         return entry
 
-    async def put(self, key: str, result: Any, payload: bytes | None, seconds: float) -> bool:
-        """Store an answer in place of any other; tell whether a tier took it."""
-        if (entry := self._entry(key, result, payload, seconds)) is None:
-            return False
-        is_kept = await self.stack.set(key, entry)
-        if is_kept:
-            self.announce("stored", key, seconds=seconds)
-        return is_kept
+    async def put(
+        self, key: str, result: Any, payload: bytes | None, seconds: float, epochs: bytes
+    ) -> Entry | None:
+        """Store an answer in place of any other; give its entry if a tier took it."""
+        if (entry := self._entry(key, result, payload, seconds, epochs)) is None:
+            return None
+        if not await self.stack.set(key, entry):
+            return None
+        self.announce("stored", key, seconds=seconds)
+        return entry
 
     async def decode(self, key: str, found: Found) -> Any:
         """Give the answer of a stored entry; `MISS` if it is none, which is deleted then."""

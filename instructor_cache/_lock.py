@@ -40,7 +40,7 @@ class SharedLock:
     def open(cls, stack: Stack, colour: Colour, policy: Policy) -> SharedLock:
         """Find where *stack* can keep locks; raise ValueError if it can't."""
         if (guard := stack.shared()) is None:
-            names = ", ".join(guard.name for guard, _ in stack.shelves)
+            names = ", ".join(shelf.guard.name for shelf in stack.shelves)
             raise ValueError(
                 f'found lock="backend" and no tier that can keep a lock between processes '
                 f"({names}); add a DiskCache or a RedisCache, or leave out the lock"

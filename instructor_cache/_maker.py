@@ -20,7 +20,7 @@ Produce = Callable[[], Awaitable[Any]]
 
 
 class Made(NamedTuple):
-    """What a call gave, and when it began, as `Forgotten` and `Marks` count.
+    """What a call gave, and when it began, as `Forgotten` and `Marks` count and its tags tell.
 
     The payload is the form to store it in, if it is to be stored.
     """
@@ -29,6 +29,7 @@ class Made(NamedTuple):
     payload: bytes | None
     seconds: float
     began: tuple[int, int]
+    epochs: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +58,32 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        result, payload, seconds, _ = made
+        result, payload, seconds, _, epochs = made
         if flight.obsolete:
             return Outcome(result, payload)
-        entry = await self.keeper.keep(key, result, payload, seconds, instead_of)
-        if entry is not None and await self._is_void(key, made, flight):
+        entry = await self.keeper.keep(key, result, payload, seconds, epochs, instead_of)
+        if entry is not None and await self._is_void(key, made, flight, entry):
             await self.stack.take_back(key, entry)
         return Outcome(result, payload, entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
         began = self.stack.forgotten.count, await self.marks.latest()
+        epochs = await self.stack.epochs(key)
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
         payload = None if flight.obsolete else self.keeper.payload(key, result)
-        return Made(result, payload, seconds, began)
+        return Made(result, payload, seconds, began, epochs)
 
-    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
         """Tell whether the answer was invalidated, here or elsewhere, since the call began."""
         here, anywhere = made.began
         is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
-        return is_void_here or await self.marks.has_hit(key, anywhere)
+        if is_void_here or await self.marks.has_hit(key, anywhere):
+            return True
+        return not await self.stack.is_valid(key, entry)
 
     async def fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
         """Give the expired answer, to serve for a while from now on: the provider needs a rest."""

@@ -38,10 +38,11 @@ class Missed(dict[tuple[str, str], None]):
         self._due = monotonic() + _PAUSE
         return list(self)
 
-    def of(self, key: str) -> list[tuple[str, str]]:
-        """Give those that *key* should have been deleted by."""
+    def of(self, *keys: str) -> list[tuple[str, str]]:
+        """Give those that one of *keys* should have been deleted by."""
         return [
             (operation, prefix)
             for operation, prefix in list(self)
+            for key in keys
             if key == prefix or (operation == "clear" and key.startswith(prefix))
         ]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
+from ._coherence import Coherence
 from ._forgotten import Forgotten
-from ._guard import FAILED, Guard
+from ._guard import Guard
 from ._health import health_of
+from ._shelf import Shelf
+from ._tagged import LIFE, is_epoch, joined, new_epoch, tags_of
 from .entry import Entry
-from .errors import CorruptEntry
 from .events import Announcer
 from .policy import Policy
 from .ports import open_port
 from .tiers import Tier
 
-_ROUNDS = 3  # against others who write the same key: then we leave it to them
+_RENEWED = 0.01  # of the stores renew the epochs of their tags: each renewal is heard by replicas
 
 
 class Found(NamedTuple):
@@ -29,25 +32,21 @@ class Found(NamedTuple):
     copied: int = 0
 
 
-class Shelf(NamedTuple):
-    """A tier's guard, and the longest time in seconds that the tier keeps an entry, or None."""
-
-    guard: Guard
-    ttl: float | None
-
-
 @dataclass(frozen=True, slots=True)
 class Stack:
     """What the engine talks to: every tier, nearest first; a failing one counts as empty.
 
     Attributes:
         forgotten: What was lately forgotten here, by any function over the farthest tier.
+        coherences: What drops from nearer tiers what others change in farther ones.
+        epoch_life: Seconds that the epoch of a tag is kept; None for ever.
     """
 
     shelves: tuple[Shelf, ...]
     forgotten: Forgotten
-    announce: Announcer
+    coherences: tuple[Coherence, ...]
     clock: Callable[[], float]
+    epoch_life: float | None
 
     @classmethod
     def open(
@@ -59,56 +58,66 @@ class Stack:
             timeout = policy.timeout if tier.timeout is None else tier.timeout
             port = open_port(tier.backend, for_async=colour is ASYNC, timeout=timeout)
             health, fail_open = health_of(tier.backend), policy.fail_open
-            return Shelf(Guard(tier.name, port, health, colour.wait, announce, fail_open), tier.ttl)
+            guard = Guard(tier.name, port, health, colour.wait, announce, fail_open)
+            use = tier.read, tier.write, tier.void
+            return Shelf(guard, tier.ttl, *use, tier.coherences, announce, policy.clock)
 
         shelves = tuple(map(shelf, tiers))
-        return cls(shelves, shelves[-1].guard.health.forgotten, announce, policy.clock)
+        forgotten = shelves[-1].guard.health.forgotten
+        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
+        return cls(shelves, forgotten, coherences, policy.clock, _epoch_life(policy))
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""
-        for guard, _ in reversed(self.shelves):
-            if guard.port.swap is not None and not guard.port.is_local:
-                return guard
+        for shelf in reversed(self.shelves):
+            if shelf.can_swap and not shelf.guard.port.is_local:
+                return shelf.guard
         return None
+
+    # -- reading ---------------------------------------------------------------------------
 
     async def get(self, key: str, *, fill: bool = True) -> Found | None:
         """Give the fresh entry of the nearest tier that has one.
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
-        for depth, (guard, ttl) in enumerate(self.shelves):
-            raw = await guard.ask("get", key)
-            if raw is None or raw is FAILED:
-                continue
-            try:
-                entry = Entry.unpack(key, raw)
-            except CorruptEntry as error:
-                await self._discard(guard, key, error)
-                continue
-            if (now := self.clock()) < entry.created_at:
-                entry = await self._see(guard, ttl, key, entry, now)
-            if entry.is_fresh(now):
-                copied = depth > 0 and fill and await self._put(self.shelves[:depth], key, entry)
-                return Found(entry, guard.name, depth if copied else 0)
+        since = self._watch(key)
+        for depth, shelf in enumerate(self.shelves):
+            entry = await shelf.read(key)
+            if entry is not None and entry.is_fresh(self.clock()):
+                copied = depth > 0 and fill and await self._copy(depth, key, entry, since)
+                return Found(entry, shelf.guard.name, depth if copied else 0)
         return None
+
+    async def _copy(self, depth: int, key: str, entry: Entry, since: tuple[int, ...]) -> bool:
+        """Copy *entry* to the nearer tiers; tell whether it is there."""
+        try:
+            has_written = await self._put(self.shelves[:depth], key, entry)
+        finally:
+            has_changed = await self._settle(key, since)
+        return has_written and not has_changed
 
     async def get_kept(self, key: str) -> Found | None:
         """Give the entry that would answer if the function failed: the freshest that is kept."""
         found: list[Found] = []
-        for guard, ttl in self.shelves:
-            entry, now = await self._read(guard, key), self.clock()
-            if entry is not None and now < entry.created_at:
-                entry = await self._see(guard, ttl, key, entry, now)
-            if entry is not None and entry.is_kept(now):
-                found.append(Found(entry, guard.name))
+        for shelf in self.shelves:
+            entry = await shelf.read(key)
+            if entry is not None and entry.is_kept(self.clock()):
+                found.append(Found(entry, shelf.guard.name))
         return max(found, key=lambda each: each.entry.fresh_until, default=None)
+
+    # -- writing ---------------------------------------------------------------------------
 
     async def set(self, key: str, entry: Entry) -> bool:
         """Write to every tier, the farthest first; tell whether any took it.
 
         A tier that did not may hold an older answer: that one is not to be believed.
         """
-        return await self._put(self.shelves, key, entry, in_doubt=True)
+        since = self._watch(key)
+        try:
+            return await self._put(self.shelves, key, entry, in_doubt=True)
+        finally:
+            await self._settle(key, since)
 
     async def keep(self, key: str, entry: Entry, instead_of: Entry | None = None) -> Entry | None:
         """Write *entry* unless another answer came first; give the one that is kept, if any.
@@ -116,117 +125,136 @@ class Stack:
         The farthest tier that can compare and swap decides: a fresh entry there, other than
         *instead_of*, stays, and is what the nearer tiers get.
         """
+        since = self._watch(key)
+        try:
+            return await self._keep(key, entry, instead_of)
+        finally:
+            await self._settle(key, since)
+
+    async def _keep(self, key: str, entry: Entry, instead_of: Entry | None) -> Entry | None:
         others = self.shelves
         for shelf in reversed(self.shelves):
-            if shelf.guard.port.swap is None:
+            if not shelf.can_swap:
                 continue
             others = tuple(other for other in others if other is not shelf)
-            kept = await self._contend(shelf, key, entry, instead_of)
+            kept = await shelf.contend(key, entry, instead_of)
             if kept is not None:
+                await self._copy_epochs(shelf, key, kept)
                 await self._put(others, key, kept)
                 return kept
         return entry if await self._put(others, key, entry) else None
 
-    async def replace(self, key: str, old: Entry, new: Entry) -> bool:
-        """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
-        has_written = False
-        for guard, ttl in reversed(self.shelves):
-            left = _shorter(ttl, new.ttl(self.clock()))
-            if left is None or left > 0:
-                has_written |= await self._swap(guard, key, old, new, left)
-        return has_written
-
-    async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
-        """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
-        for guard, _ in self.shelves[:tiers]:
-            await self._swap(guard, key, entry, None, None)
-
-    async def delete(self, key: str) -> None:
-        """Delete from every tier; the farthest first, or a reader could refill a near one."""
-        for guard, _ in reversed(self.shelves):
-            await guard.ask("delete", key)
-
-    def check_clearable(self) -> None:
-        """Raise TypeError if a tier has no way to delete what begins with a prefix."""
-        for guard, _ in self.shelves:
-            if guard.port.clear is None:
-                raise TypeError(f"{guard.name} can't be cleared: it has no method clear(prefix)")
-
-    async def clear(self, prefix: str) -> None:
-        """Delete every key that begins with *prefix*, in every tier."""
-        for guard, _ in reversed(self.shelves):
-            await guard.ask("clear", prefix)
-
-    async def _read(self, guard: Guard, key: str) -> Entry | None:
-        raw = await guard.ask("get", key)
-        if raw is None or raw is FAILED:
-            return None
-        try:
-            return Entry.unpack(key, raw)
-        except CorruptEntry as error:
-            await self._discard(guard, key, error)
-            return None
-
-    async def _discard(self, guard: Guard, key: str, error: CorruptEntry) -> None:
-        self.announce("corrupt", key, guard.name, error=error)
-        await guard.ask("delete", key)
-
-    async def _see(
-        self, guard: Guard, ttl: float | None, key: str, entry: Entry, now: float
-    ) -> Entry:
-        """An entry from the future, which gets its time to live from the first look at it."""
-        if not entry.is_unforeseen(now):
-            return entry
-        left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await self._swap(guard, key, entry, entry.seen(now), _shorter(ttl, left))
-        return entry.seen(now)
-
-    async def _swap(
-        self, guard: Guard, key: str, old: Entry, new: Entry | None, ttl: float | None
-    ) -> bool:
-        """Write *new*, or delete, if the tier still holds *old*: it may have been forgotten."""
-        was, becomes = old.pack(key), None if new is None else new.pack(key)
-        if guard.port.swap is not None:
-            return bool(await guard.ask("swap", key, was, becomes, ttl))
-        if await guard.ask("get", key) != was:
-            return False
-        if becomes is None:
-            return await guard.ask("delete", key) is not FAILED
-        return await guard.ask("set", key, becomes, ttl) is not FAILED
-
     async def _put(
         self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
     ) -> bool:
-        if not shelves:
-            return False
-        raw, has_written = entry.pack(key), False
-        for guard, ttl in reversed(shelves):
-            left = _shorter(ttl, entry.ttl(self.clock()))
-            if left is None or left > 0:
-                is_written = await guard.ask("set", key, raw, left) is not FAILED
-                has_written |= is_written
-                if in_doubt and not is_written:
-                    guard.doubt(key)
+        has_written = False
+        for shelf in reversed(shelves):
+            can_answer = await self._copy_epochs(shelf, key, entry)
+            is_written = can_answer and await shelf.write(key, entry)
+            has_written |= is_written
+            if in_doubt and not is_written:
+                shelf.doubt(key)
         return has_written
 
-    async def _contend(
-        self, shelf: Shelf, key: str, entry: Entry, instead_of: Entry | None
-    ) -> Entry | None:
-        """Write *entry* where others may do the same; give whichever was first, or None."""
-        raw, left = entry.pack(key), _shorter(shelf.ttl, entry.ttl(self.clock()))
-        there: bytes | None = None
-        for _ in range(_ROUNDS if left is None or left > 0 else 0):
-            has_swapped = await shelf.guard.ask("swap", key, there, raw, left)
-            if has_swapped or has_swapped is FAILED:
-                return entry if has_swapped else None
-            other = await self._read(shelf.guard, key)
-            if other is not None and other != instead_of and other.is_fresh(self.clock()):
-                return other
-            there = None if other is None else other.pack(key)
-        return None
+    async def replace(self, key: str, old: Entry, new: Entry) -> bool:
+        """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
+        since = self._watch(key)
+        try:
+            return any([await shelf.replace(key, old, new) for shelf in reversed(self.shelves)])
+        finally:
+            await self._settle(key, since)
+
+    async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
+        """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
+        for shelf in self.shelves[:tiers]:
+            await shelf.take_back(key, entry, with_epochs=shelf is not self._authority)
+
+    async def delete(self, key: str) -> None:
+        """Delete from every tier; the farthest first, or a reader could refill a near one."""
+        for shelf in reversed(self.shelves):
+            await shelf.delete(key)
+
+    def check_clearable(self) -> None:
+        """Raise TypeError if a tier has no way to delete what begins with a prefix."""
+        for shelf in self.shelves:
+            if shelf.writes and shelf.guard.port.clear is None:
+                name = shelf.guard.name
+                raise TypeError(f"{name} can't be cleared: it has no method clear(prefix)")
+
+    async def clear(self, prefix: str) -> None:
+        """Delete every key that begins with *prefix*, in every tier."""
+        for shelf in reversed(self.shelves):
+            await shelf.clear(prefix)
+
+    # -- what others change ------------------------------------------------------------------
+
+    def _watch(self, key: str) -> tuple[int, ...]:
+        """Give what `_settle` has to know of the moment before anything is read or written."""
+        return tuple([each.watch(key) for each in self.coherences])
+
+    async def _settle(self, key: str, since: tuple[int, ...]) -> bool:
+        """Drop what nearer tiers have of *key* if others have changed it since; tell if so."""
+        watched = zip(self.coherences, since, strict=True)
+        if not any(each.has_changed(key, then) for each, then in watched):
+            return False
+        for shelf in self.shelves:
+            for name in (key, *tags_of(key)) if shelf.coherences else ():
+                await shelf.delete(name)
+        return True
+
+    # -- tags --------------------------------------------------------------------------------
+
+    async def epochs(self, key: str) -> bytes:
+        """Give the present epochs of the tags of *key*, to be held by an entry made from now on.
+
+        The farthest tier that can be asked says which they are.
+        """
+        if not (tags := tags_of(key)):
+            return b""
+        for shelf in reversed(self.shelves):
+            if not (shelf.reads and shelf.writes):
+                continue
+            if (present := await shelf.epochs(tags)) is not None:
+                begun = [
+                    there if is_epoch(there) else await shelf.begin(tag, there, self.epoch_life)
+                    for tag, there in zip(tags, present, strict=True)
+                ]
+                if (epochs := joined(begun)) is not None:
+                    return epochs
+        return b"".join(new_epoch() for _ in tags)  # which is nowhere: nothing will fit it
+
+    async def is_valid(self, key: str, entry: Entry, *, if_unknown: bool = True) -> bool:
+        """Whether no tag of *entry* was invalidated; *if_unknown* if that can't be told."""
+        if not entry.epochs:
+            return True
+        present = await self._authority.epochs(tags_of(key))
+        if present is None:
+            return if_unknown
+        if random.random() < _RENEWED:
+            await self._authority.renew(key, entry, self.epoch_life)
+        return joined(present) == entry.epochs
+
+    async def invalidate_tags(self, tags: tuple[str, ...]) -> None:
+        """End the epochs of *tags* in every tier."""
+        for shelf in reversed(self.shelves):
+            for tag in tags:
+                await shelf.end(tag, for_good=shelf is self._authority)
+
+    async def _copy_epochs(self, shelf: Shelf, key: str, entry: Entry) -> bool:
+        """Have *shelf* the epochs of *entry*, so that it answers there; tell if so."""
+        if not entry.epochs or shelf is self._authority:
+            return True
+        ask = partial(self.is_valid, key, entry, if_unknown=False)
+        return await shelf.take_over(key, entry, ask)
+
+    @property
+    def _authority(self) -> Shelf:
+        """The tier that says which epochs are the present ones."""
+        both = [shelf for shelf in self.shelves if shelf.reads and shelf.writes]
+        return (both or self.shelves)[-1]
 
 
-def _shorter(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
+def _epoch_life(policy: Policy) -> float | None:
+    """How long epochs are kept: for longer than any entry that holds them."""
+    longest = policy.longest
+    return None if longest is None else max(LIFE, 2 * longest)

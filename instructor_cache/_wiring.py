@@ -12,7 +12,8 @@ from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
 from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
 from ._flights import Flights
-from ._keeper import Keeper
+from ._keeper import MISS, Keeper, Outcome
+from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
@@ -23,6 +24,7 @@ from .keys import Keys
 from .policy import Policy
 from .protocols import Codec
 from .returns import ReturnType
+from .tags import Tags
 from .tiers import Tier
 
 # What a cached function carries beside its call, by the method of Calls behind it.
@@ -36,13 +38,16 @@ def wire(
     tiers: tuple[Tier, ...],
     policy: Policy,
     announce: Announcer,
+    tags: Tags | None,
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = inspect.iscoroutinefunction(func)
     engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
-    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, engine)
-    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls)
+    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine)
+    is_plain = tags is None and policy.refresh_ahead is None
+    lane = Lane(engine, calls.key, is_open=is_plain, remembers=keys.are_pure)
+    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
         setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
@@ -50,7 +55,7 @@ def wire(
     wrapper.cache_key = calls.key
     wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, wrapper)
     wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
-    wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy)
+    wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy, tags)
     return wrapper
 
 
@@ -68,12 +73,15 @@ def _engine(
     stack = Stack.open(tiers, colour, announce, policy)
     keeper = Keeper(codec, stack, announce, policy)
     marks, behind = Marks(stack.shared(), keys.namespace), Behind(colour.spawn)
+    flights = Flights[Outcome](colour.wait, policy.flight_timeout)
+    for shelf in stack.shelves:
+        shelf.guard.health.forgotten.flights.add(flights)
     return Engine(
         codec=codec,
         stack=stack,
         keeper=keeper,
         maker=Maker(stack, keeper, marks, behind, announce, policy),
-        flights=Flights(colour.wait, policy.flight_timeout),
+        flights=flights,
         behind=behind,
         lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
         marks=marks,
@@ -82,17 +90,21 @@ def _engine(
     )
 
 
-def _sync_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+def _sync_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (answer := lane.answer(args, kwargs)) is not MISS:
+            return answer
         return drive(calls.call(*args, **kwargs))
 
     return wrapper
 
 
-def _async_wrapper(func: Callable[..., Any], calls: Calls) -> Any:
+def _async_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
     @wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (answer := lane.answer(args, kwargs)) is not MISS:
+            return answer
         return await calls.call(*args, **kwargs)
 
     return wrapper
@@ -129,7 +141,9 @@ def _size(tier: Tier) -> tuple[int | None, int | None, int | None, int | None]:
     return maxsize, count, max_bytes, getattr(backend, "currbytes", None)
 
 
-def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str, Any]:
+def _parameters(
+    keys: Keys, tiers: tuple[Tier, ...], policy: Policy, tags: Tags | None
+) -> dict[str, Any]:
     return {
         "ttl": policy.ttl,
         "stale_ttl": policy.stale_ttl,
@@ -138,8 +152,10 @@ def _parameters(keys: Keys, tiers: tuple[Tier, ...], policy: Policy) -> dict[str
         "prefix": keys.prefix,
         "version": keys.version,
         "ignore": keys.ignore,
+        "tags": () if tags is None else tags.given,
         "fail_open": policy.fail_open,
         "timeout": policy.timeout,
         "lock": policy.lock,
         "tiers": tuple(tier.name for tier in tiers),
+        "coherent": any(tier.coherences for tier in tiers),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -18,7 +18,8 @@ from .events import Announcer, Observer
 from .keys import Keys, Version
 from .policy import TTL, Lifetime, Policy
 from .returns import ReturnType
-from .tiers import BackendLike, tiers_of
+from .tags import Tag, Tags
+from .tiers import BackendLike, Tier, tiers_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +45,7 @@ def instructor_cache(
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
     ignore: Collection[str] = (),
+    tags: Tag | Iterable[Tag] = (),
     version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
@@ -70,6 +72,7 @@ def instructor_cache(
     key: Callable[..., Any] | None = None,
     cache_key_fn: Callable[[Call], Any] | None = None,
     ignore: Collection[str] = (),
+    tags: Tag | Iterable[Tag] = (),
     version: Version = "",
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
@@ -102,6 +105,8 @@ def instructor_cache(
         key: Called with the call's own arguments; what it returns stands for them in the key.
         cache_key_fn: The same with one argument, the pair ``(args, kwargs)``.
         ignore: Names of parameters that do not change the answer, such as a client.
+        tags: By which answers are forgotten together (`TieredCache.invalidate_tags`): texts, or
+            callables that make them of the call's arguments, which they name as the function does.
         version: Changed by hand when old answers should no longer be found; `source_version`
             changes it with the function's own code.
         returns: The type of the answers, instead of the return annotation; any type that
@@ -156,7 +161,9 @@ def instructor_cache(
         keys = keys_of(func)
         announce = Announcer(keys.function, observer)
         returned = ReturnType(func, returns, callers_names(func), raw_response=raw_response)
-        return wire(func, keys, returned, tiers, policy, announce)
+        _check_ttls(tiers, policy)
+        tagged = Tags(func, tags) if tags else None
+        return wire(func, keys, returned, tiers, policy, announce, tagged)
 
     return decorate if function is None else decorate(function)
 
@@ -200,6 +207,16 @@ def _check_function(func: Any) -> None:
             f"found {func!r}; instructor_cache decorates functions and methods: "
             f"wrap what you call in a `def` with a return annotation"
         )
+
+
+def _check_ttls(tiers: tuple[Tier, ...], policy: Policy) -> None:
+    longest = policy.longest
+    for tier in tiers:
+        if longest is not None and tier.ttl is not None and tier.ttl > longest:
+            raise ValueError(
+                f"found ttl={tier.ttl:g} s for the tier {tier.name!r}, above the {longest:g} s for "
+                f"which an answer is kept; lower it, or leave it out: no tier keeps more than that"
+            )
 
 
 def _key_function(

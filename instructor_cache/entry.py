@@ -7,14 +7,16 @@ from math import inf
 from typing import NamedTuple
 from zlib import crc32
 
+from ._tagged import EPOCH
 from .errors import CorruptEntry
 
-FORMAT = 2
+FORMAT = 3
 
 _HEAD = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
 _TIMES = struct.Struct(">ddddf")  # created at, fresh until, kept until, seen at, seconds
 _ALL = struct.Struct(">BBIddddf")
-_STALE = 1  # the other flags are there for entries that are compressed or encrypted
+_unpack, _SIZE = _ALL.unpack_from, _ALL.size
+_STALE, _TAGGED = 1, 2  # other flags are there for entries that are compressed or encrypted
 
 
 class Entry(NamedTuple):
@@ -29,6 +31,7 @@ class Entry(NamedTuple):
         seconds: How long the original call took.
         seen_at: When a clock that was behind `created_at` first saw it; 0 for "never".
         is_stale: Whether it was fresh once, and answers again because the function failed.
+        epochs: Those that its tags had before the call, one after the other.
     """
 
     payload: bytes
@@ -38,6 +41,7 @@ class Entry(NamedTuple):
     seconds: float = 0.0
     seen_at: float = 0.0
     is_stale: bool = False
+    epochs: bytes = b""
 
     def age(self, now: float) -> float:
         """Seconds since it was made; for an entry from the future, since it was first seen."""
@@ -81,8 +85,11 @@ class Entry(NamedTuple):
     def pack(self, key: str) -> bytes:
         """Give the bytes to store under *key*, and under no other."""
         times = (self.created_at, self.fresh_until, self.kept_until, self.seen_at, self.seconds)
-        body = _TIMES.pack(*times) + self.payload
-        flags = _STALE if self.is_stale else 0
+        flags, epochs = _STALE if self.is_stale else 0, b""
+        if self.epochs:
+            flags |= _TAGGED
+            epochs = bytes([len(self.epochs) // EPOCH]) + self.epochs
+        body = _TIMES.pack(*times) + epochs + self.payload
         return _HEAD.pack(FORMAT, flags, _checksum(flags, key, body)) + body
 
     @classmethod
@@ -94,11 +101,30 @@ class Entry(NamedTuple):
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
             ) from error
-        if version != FORMAT or flags > _STALE:
+        if version != FORMAT or flags > _STALE | _TAGGED:
             raise CorruptEntry(f"found format {version} flags {flags}, wanted format {FORMAT}")
         if checksum != _checksum(flags, key, memoryview(raw)[_HEAD.size :]):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
-        return cls(raw[_ALL.size :], created, fresh, kept, seconds, seen, flags == _STALE)
+        start, epochs = _ALL.size, b""
+        if flags & _TAGGED:
+            start += 1 + raw[start] * EPOCH
+            epochs = raw[_ALL.size + 1 : start]
+        times = created, fresh, kept, seconds, seen
+        return cls(raw[start:], *times, bool(flags & _STALE), epochs)
+
+
+def fresh_payload(key: str, raw: bytes, now: float, *, is_exposed: bool) -> tuple[bytes, float]:
+    """Give the payload of a plainly fresh entry and the seconds of its call, in the fewest steps.
+
+    Raises CorruptEntry for anything else, which `Entry.unpack` has to judge. Bytes that were not
+    *is_exposed* to anybody else are what they were.
+    """
+    version, flags, checksum, created, fresh, _, _, seconds = _unpack(raw)
+    if version != FORMAT or flags or not created <= now < fresh:
+        raise CorruptEntry("found no plainly fresh entry")
+    if is_exposed and checksum != crc32(raw[_HEAD.size :], crc32(key.encode())):
+        raise CorruptEntry("found bytes that are damaged or were stored under another key")
+    return raw[_SIZE:], seconds
 
 
 def _checksum(flags: int, key: str, body: bytes | memoryview) -> int:

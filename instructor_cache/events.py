@@ -114,6 +114,14 @@ class Announcer:
             except Exception:
                 logger.exception("an observer raised on %s of %s", kind, self.function)
 
+    def hit(self, key: str, tier: str, seconds: float) -> None:
+        """Do the same for a hit, the most frequent of all events."""
+        if self.observer is None and not logger.isEnabledFor(logging.DEBUG):
+            with self._lock:
+                self.hits += 1
+        else:
+            self("hit", key, tier, seconds=seconds)
+
     def warn_once(self, subject: str, category: type[Warning], message: str) -> None:
         """Give a Python warning, where the user's code is, the first time for *subject*."""
         if subject not in self._warned:

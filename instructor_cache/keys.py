@@ -47,9 +47,9 @@ class Keys:
         self._func, self._version = func, version
         self._captured = _captured(func)
         self.ignore = _checked(func, ignore)
-        self.namespace = f"{_escape(prefix)}:{_escape(self.function)}:"
+        self.namespace = f"{namespace(prefix)}{_escape(self.function)}:"
         self._key = key
-        self._names, self._bind = _binder(func, self.ignore)
+        self._names, self._bind = binder(func, self.ignore)
         self._forms = [canonical(name) for name in self._names]
 
     def make(self, schema: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -61,6 +61,11 @@ class Keys:
         body = self._body(values) if self._key is None else self._chosen(args, kwargs)
         digest = hashlib.sha256(body).hexdigest()[:32]
         return f"{self.namespace}{self._edition}{schema}:{digest}"
+
+    @property
+    def are_pure(self) -> bool:
+        """Whether nothing but the arguments makes the key: no function of the user's."""
+        return self._key is None
 
     @cached_property
     def version(self) -> str:
@@ -144,14 +149,19 @@ def _reason(error: Exception) -> str:
     return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data
 
 
+def namespace(prefix: str) -> str:
+    """Give what all keys under the decorator's *prefix* begin with."""
+    return f"{_escape(prefix)}:"
+
+
 def _escape(part: str) -> str:
     return quote(part, safe="<>@/+,=")
 
 
-def _binder(
-    func: Callable[..., Any], ignore: Collection[str]
+def binder(
+    func: Callable[..., Any], ignore: Collection[str] = ()
 ) -> tuple[list[str], Callable[..., tuple[Any, ...]]]:
-    """The parameters that count, and a function that binds as *func* does and gives their values.
+    """Give the parameters that count, and a function that binds as *func* does to their values.
 
     Python itself does the binding: a function is compiled with the same parameters, which is
     about 50 times faster than `inspect.Signature.bind`.

@@ -80,6 +80,13 @@ class Policy:
         return fresh_until, fresh_until + self._grace()
 
     @property
+    def longest(self) -> float | None:
+        """The most seconds that an answer is kept; None if there is no such bound."""
+        ttl = None if callable(self.ttl) else seconds(self.ttl)
+        grace = self._grace()
+        return None if ttl is None or grace == math.inf else ttl + grace
+
+    @property
     def rest(self) -> float:
         """Seconds for which a stale answer serves before a failed function is called again.
 

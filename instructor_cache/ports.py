@@ -15,7 +15,7 @@ from .protocols import AnyBackend, AsyncBackend, Backend
 TIMEOUT = 0.5  # seconds that an operation may take where nobody says otherwise
 _CLEARING = 20  # timeouts that it may take to clear, which is many operations
 _WANTED = "a backend has get(key), set(key, value, ttl) and delete(key), or aget, aset and adelete"
-_OPERATIONS = ("get", "set", "delete", "clear", "swap")
+_OPERATIONS = ("get", "get_many", "set", "delete", "clear", "swap")
 
 Operation = Callable[..., Awaitable[Any]]
 Step = tuple[Any, ...]  # the name of an operation, and its arguments
@@ -28,20 +28,24 @@ class Port:
     ``clear`` and ``swap`` are None for a backend that can't.
 
     Attributes:
+        get_many: Gives the values of several keys in their order, together if the backend can.
         is_local: Whether only this process sees what it keeps.
         timeout: Seconds after which every operation but ``clear`` has ended or raised.
+        look: Reads at once, in either colour, without waiting for anybody; None if it can't.
         begin: Starts operations in the background, each given by its name and arguments, one
             after the other until one fails; tells of each that is done, gives the future of the
             last.
     """
 
     get: Callable[[str], Awaitable[bytes | None]]
+    get_many: Callable[..., Awaitable[list[bytes | None]]]
     set: Callable[[str, bytes, float | None], Awaitable[None]]
     delete: Callable[[str], Awaitable[None]]
     clear: Callable[[str], Awaitable[None]] | None
     swap: Callable[[str, bytes | None, bytes | None, float | None], Awaitable[bool]] | None
     is_local: bool
     timeout: float
+    look: Callable[[str], bytes | None] | None
     begin: Callable[..., Any]
 
 
@@ -87,26 +91,48 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
 
         return asyncio.ensure_future(_in_turn(operations, steps, did))
 
-    operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    operations = _complete({name: face(name) for name in _OPERATIONS})
+    look = (
+        getattr(backend, "get", None)
+        if is_punctual and getattr(backend, "timeout", 1) == 0
+        else None
+    )
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
 
 
 def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
     workers = Workers(type(backend).__name__)
     methods = {name: getattr(backend, name, None) for name in _OPERATIONS}
-    direct = {name: inline(method) for name, method in methods.items() if method is not None}
 
-    def face(name: str) -> Operation | None:
-        if (method := methods[name]) is None or is_direct:
-            return direct.get(name)
+    def watched(name: str, method: Any) -> Operation:
         limit = _CLEARING * timeout if name == "clear" else timeout
         return in_workers(method, limit, workers, for_async=for_async)
 
     def begin(steps: Sequence[Step], did: Callable[..., None]) -> Any:
         return workers.submit(lambda: drive(_in_turn(direct, steps, did)))
 
-    operations: dict[str, Any] = {name: face(name) for name in _OPERATIONS}
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    direct = _complete({name: method and inline(method) for name, method in methods.items()})
+    operations = direct
+    if not is_direct:
+        operations = _complete({n: method and watched(n, method) for n, method in methods.items()})
+    look = methods["get"] if is_direct and getattr(backend, "is_near", False) else None
+    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
+
+
+def _complete(faces: dict[str, Operation | None]) -> dict[str, Any]:
+    """Give *faces* with a way to get many values, one after the other if need be."""
+    get: Any = faces["get"]
+    together = faces["get_many"]
+
+    async def get_many(*keys: str) -> list[bytes | None]:
+        if together is None:
+            return [await get(key) for key in keys]
+        values: list[bytes | None] = await together(keys)
+        if len(values) != len(keys):
+            raise ValueError(f"found {len(values)} values for {len(keys)} keys from get_many")
+        return values
+
+    return {**faces, "get_many": get_many}
 
 
 async def _in_turn(

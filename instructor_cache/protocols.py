@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -33,10 +33,33 @@ class AsyncBackend(Protocol):
 
 
 @runtime_checkable
+class Multiple(Protocol):
+    """Optional: reads several keys at once, which tagged entries need."""
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Give the values in the order of *keys*, None where there is none."""
+        ...
+
+
+@runtime_checkable
+class AsyncMultiple(Protocol):
+    """Optional: ``get_many`` for coroutines."""
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]: ...
+
+
+@runtime_checkable
 class Scannable(Protocol):
-    """Optional: lists the live keys that begin with *prefix*, in any order."""
+    """Optional: lists the live keys that begin with *prefix*, in any order. For `transfer`."""
 
     def scan(self, prefix: str, /) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class AsyncScannable(Protocol):
+    """Optional: ``scan`` for coroutines."""
+
+    def ascan(self, prefix: str, /) -> AsyncIterator[str]: ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .annotations import MISSING, name_of, return_annotation, without_metadata
 from .codecs import codec_for, lint
+from .entry import FORMAT
 from .events import logger
 from .identity import identity
 from .protocols import Codec
@@ -75,9 +76,12 @@ class ReturnType:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when the type's schema does."""
+        """Changes when the type's schema does, or the form of entries.
+
+        Versions of this library that can't read each other's entries don't find them either.
+        """
         _ = self._adapter  # complete, forward references included
-        return fingerprint(self.annotation)
+        return f"{fingerprint(self.annotation)}{FORMAT:x}"
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:

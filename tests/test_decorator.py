@@ -484,7 +484,7 @@ async def test_a_tier_may_keep_entries_for_less(colour: Colour):
     """A tier's own ttl bounds what it is told, never extends it."""
     near, far = Spy(), Spy()
     stack = TieredCache(Tier(near, ttl="5s"), Tier(far, ttl="1h"))
-    f = instructor_cache(stack, ttl=60, clock=Clock())(maker(colour, []))
+    f = instructor_cache(stack, ttl=lambda answer: 60, clock=Clock())(maker(colour, []))
     await colour.call(f, "ada")
     assert (near.ttls, far.ttls) == ([5], [60])
 
@@ -672,6 +672,7 @@ def test_parameters_are_told():
         "prefix": "p",
         "version": "3",
         "ignore": (),
+        "tags": (),
         "fail_open": True,
         "timeout": None,
         "lock": None,

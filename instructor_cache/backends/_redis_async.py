@@ -15,7 +15,6 @@ from typing import Any
 
 import redis
 import redis.asyncio
-from redis._parsers import _AsyncRESP2Parser
 
 from .._workers import in_daemon
 from ._redis_commands import checked
@@ -23,6 +22,8 @@ from ._redis_links import Connection, Links
 from ._redis_loop import Deadline, LoopLinks, unless
 from ._redis_reply import read_values
 from ._redis_settings import Settings, close_late
+
+_PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast by itself
 
 
 def links(settings: Settings) -> Links:
@@ -80,7 +81,7 @@ class AsyncConnection(Connection):
     async def exchange(self, args: tuple[Any, ...]) -> Any:
         conn = self._conn
         await conn.send_command(*args)
-        if args[0] == "MGET" and type(conn._parser) is _AsyncRESP2Parser:
+        if args[0] == "MGET" and type(conn._parser).__name__ == _PLAIN:
             return checked(args, await read_values(conn._reader, conn._parser.parse_error))
         return checked(args, await conn.read_response(disable_decoding=True))
 

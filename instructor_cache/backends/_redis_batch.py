@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import redis
+from redis.exceptions import InvalidResponse
 
 from .._deadlines import Clock, stop_clock, time_together
 from ._redis_commands import Commands, Window
@@ -121,7 +122,18 @@ class Reads:
 
     def _start(self, keys: Sequence[str], clocks: list[Clock]) -> asyncio.Future[Any]:
         time_together(clocks)
-        return asyncio.ensure_future(self._links.mget(keys))
+        return asyncio.ensure_future(self._values_of(keys))
+
+    async def _values_of(self, keys: Sequence[str]) -> list[bytes | None]:
+        try:
+            values = await self._links.mget(keys)
+        except redis.TimeoutError:
+            self._window.shrink()
+            raise
+        if len(values) != len(keys):
+            raise InvalidResponse(f"found {len(values)} values for {len(keys)} keys")
+        self._window.learn(values)
+        return values
 
     # -- those who wait ------------------------------------------------------------------
 
@@ -129,7 +141,6 @@ class Reads:
         """Give each waiter what *task* has found, or an error of his own."""
         self._tasks.discard(task)
         if (error := _error_of(task)) is None:
-            self._window.learn(task.result())
             for value, waiters in zip(task.result(), batch.values(), strict=True):
                 for future, _, _ in waiters:
                     if not future.done():

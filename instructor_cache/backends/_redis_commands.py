@@ -81,6 +81,10 @@ class Window:
             most = self._BYTES * (len(values) - missing) // max(size, 1)
         self._size = max(self._LEAST, min(most, max(self._size, 10 * len(values))))
 
+    def shrink(self) -> None:
+        """Take note that values did not come in time."""
+        self._size = max(self._LEAST, self._size // 8)
+
     def rest(self) -> None:
         """Be as careful as at first: what comes next may be of another kind."""
         self._size = min(self._size, self._FIRST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import IncompleteReadError, StreamReader
+from asyncio import StreamReader
 from collections.abc import Callable
 
 import redis
@@ -24,8 +24,8 @@ async def read_values(
         if head[:1] == b"-":
             raise error_of(head[1:-2].decode(errors="replace"))
         return await _read_bulks(reader, _number(b"*", head[:-2]))
-    except IncompleteReadError:
-        raise redis.ConnectionError("Connection closed by server.") from None
+    except (EOFError, OSError) as error:
+        raise redis.ConnectionError(f"Error while reading a reply: {error}") from error
 
 
 async def _read_bulks(reader: StreamReader, count: int) -> list[bytes | None]:
@@ -48,10 +48,13 @@ async def _read_bulks(reader: StreamReader, count: int) -> list[bytes | None]:
 async def _read_some(reader: StreamReader) -> bytes:
     if some := await reader.read(_CHUNK):
         return some
-    raise IncompleteReadError(b"", None)
+    raise EOFError("the server has closed the connection")
 
 
 def _number(kind: bytes, line: bytes) -> int:
-    if line[:1] != kind:
-        raise InvalidResponse(f"Protocol Error: found {line[:1]!r}, wanted {kind!r}")
-    return int(line[1:])
+    try:
+        if line[:1] == kind:
+            return int(line[1:])
+    except ValueError:
+        pass
+    raise InvalidResponse(f"Protocol Error: found {line[:20]!r}, wanted {kind!r} and a number")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ._connection import Connection
 from ._room import Room
 from ._sqlite import Database
+from ._taggable import Taggable
 from ._writers import Writers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _SCAN = (
     "SELECT key FROM entries WHERE key >= ? AND key < ? AND (expires IS NULL OR expires > ?) "
     "ORDER BY key LIMIT 1000"
 )
+_COUNT = "SELECT count(*) FROM entries WHERE key >= ? AND key < ?"
 _CLEAR = (
     "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT ?)"
 )
@@ -43,7 +45,7 @@ _MANY = 500  # keys to a statement; SQLite takes 999 arguments
 _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
 
 
-class DiskCache:
+class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
@@ -66,7 +68,7 @@ class DiskCache:
         clock: Seconds since the epoch; for tests.
     """
 
-    bounded = True
+    bounded = is_near = True
 
     def __init__(
         self,
@@ -144,7 +146,13 @@ class DiskCache:
             yield from keys
             first = f"{keys[-1]}\0"
 
-    def clear(self, prefix: str = "", /) -> None:
+    def count(self, prefix: str = "", /) -> int:
+        """Give the number of keys that begin with *prefix*, expired ones included."""
+        arguments = (prefix, _after(prefix))
+        count: int = self._database.run(lambda db: db.execute(_COUNT, arguments).fetchone()[0])
+        return count
+
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         arguments = (prefix, _after(prefix), self._room.batch)
         while (

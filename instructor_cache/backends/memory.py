@@ -12,6 +12,7 @@ from typing import NoReturn
 from .._fork import renew_after_fork
 from ..errors import BackendClosed
 from ._expiries import Due, Expiries
+from ._taggable import Taggable
 
 _OVERHEAD = 320  # bytes that Python needs for an entry beside its key and value; 220 without a ttl
 _SHARE, _SMALL = 8, 4096  # by default an entry may take an eighth of all, and 4 KiB in any case
@@ -37,7 +38,7 @@ class _Closed(OrderedDict[str, _Slot]):
     get = pop = items = __iter__ = _refuse  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
-class MemoryCache:
+class MemoryCache(Taggable):
     """Keeps the entries used most, up to *maxsize* of them and *max_bytes* in all.
 
     Bytes, not objects: every hit is a copy of its own. When room is needed, what has expired
@@ -56,7 +57,7 @@ class MemoryCache:
         clock: Seconds from any start; for tests.
     """
 
-    bounded = is_local = True
+    bounded = is_local = is_near = True
     timeout = 0.0
 
     def __init__(
@@ -131,7 +132,7 @@ class MemoryCache:
             slots = list(self._slots.items())
         return (key for key, slot in slots if key.startswith(prefix) and not self._is_over(slot))
 
-    def clear(self, prefix: str = "", /) -> None:
+    def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         with self._lock:
             for key in [key for key in self._slots if key.startswith(prefix)]:
@@ -166,7 +167,7 @@ class MemoryCache:
     async def adelete(self, key: str, /) -> None:
         self.delete(key)
 
-    async def aclear(self, prefix: str = "", /) -> None:
+    async def aclear(self, prefix: str = "") -> None:
         self.clear(prefix)
 
     def _renew(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
+from weakref import ref
 
 from .._bridge import drive
 from .._fork import renew_after_fork
@@ -15,13 +16,16 @@ from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_links import Links, closed_error
+from ._redis_masters import masters_of_client, masters_of_url
 from ._redis_ready import async_ready_links, ready_links
 from ._redis_settings import QUEUE, Settings
+from ._redis_tracking import Listener, Tracker
+from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
 
 
-class RedisCache:
+class RedisCache(Taggable):
     """Keeps entries in a Redis server, each with its own expiry.
 
     Every operation ends or raises within *timeout*, whatever the network or the server does:
@@ -42,6 +46,7 @@ class RedisCache:
     """
 
     bounded = True
+    lanes = 8  # operations at once of one who has many to do
 
     def __init__(
         self,
@@ -56,13 +61,16 @@ class RedisCache:
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
+        self._tracker: Tracker | None = None
         if isinstance(url_or_client, str):
             settings = Settings.read(url_or_client, timeout, max_connections, retries)
+            self._masters = partial(masters_of_url, settings)
             self.timeout = settings.timeout
             self._sync = _redis_sync.links(settings)
             self._open = partial(_redis_async.links, settings)
         else:
             self._adopt(url_or_client)
+            self._masters = partial(masters_of_client, url_or_client, self.timeout)
             self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
         self.async_only, self.sync_only = self._sync is None, self._open is None
         renew_after_fork(self, RedisCache._begin_anew)
@@ -92,9 +100,24 @@ class RedisCache:
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
-    def clear(self, prefix: str, /) -> None:
+    def count(self, prefix: str = "", /) -> int | None:
+        """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
+        return None if prefix else drive(self._links.command("DBSIZE"))
+
+    def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
+
+    def track(self, listener: Listener, /) -> Callable[[str], None]:
+        """Give what has *listener*, held weakly, told of every change under the prefixes given.
+
+        By anybody, on any host, within about a millisecond: by Redis's own client tracking, on a
+        connection of its own to each server, of this process for all its listeners. Needs Redis
+        6 or Valkey. Raises ValueError for a ready client that can't be had connections like.
+        """
+        if self._tracker is None:
+            self._tracker = Tracker(self._masters())
+        return partial(self._tracker.listen, ref(listener))
 
     def close(self) -> None:
         """Close all connections, those of event loops too; every later use raises BackendClosed.
@@ -102,6 +125,8 @@ class RedisCache:
         What is under way is finished first. A ready client stays open: it is its maker's.
         """
         self.closed = True
+        if self._tracker is not None:
+            self._tracker.close()
         if self._sync is not None:
             self._sync.close()
         for loop, (links, _) in list(self._by_loop.items()):
@@ -133,7 +158,13 @@ class RedisCache:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
 
-    async def aclear(self, prefix: str, /) -> None:
+    async def ascan(self, prefix: str, /) -> AsyncIterator[str]:
+        links, cursors = await self._here(), START.copy()
+        while cursors:
+            for key in await links.scan(prefix, cursors):
+                yield key.decode() if isinstance(key, bytes) else key
+
+    async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
 

@@ -1,0 +1,46 @@
+"""What is done to a cache as a whole, and not for one function."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+
+from ._bridge import Colour
+from ._stack import Stack
+from .events import Announcer
+from .policy import Policy
+from .tags import keys_of
+from .tiers import BackendLike, tiers_of
+
+
+async def clear(cache: BackendLike, prefix: str, colour: Colour) -> None:
+    """Forget every answer whose key begins with *prefix*, and any that is being produced."""
+    stack = _stack(cache, colour)
+    stack.check_clearable()
+    with _forgetting(stack, prefix):
+        await stack.clear(prefix)
+
+
+async def invalidate_tags(cache: BackendLike, tags: tuple[str, ...], colour: Colour) -> None:
+    """Forget every answer that has one of *tags*, and any that is being produced."""
+    stack, keys = _stack(cache, colour), keys_of(tags)
+    with ExitStack() as forgetting:
+        for key in keys:
+            forgetting.enter_context(_forgetting(stack, key))
+        await stack.invalidate_tags(keys)
+
+
+@contextmanager
+def _forgetting(stack: Stack, prefix: str) -> Generator[None]:
+    """Tell all functions over these tiers that what begins with *prefix* is being forgotten."""
+    with ExitStack() as forgetting:
+        for shelf in stack.shelves:
+            forgotten = shelf.guard.health.forgotten
+            for flights in list(forgotten.flights):
+                flights.forget(prefix)
+            forgetting.enter_context(forgotten.forgetting(prefix))
+        yield
+
+
+def _stack(cache: BackendLike, colour: Colour) -> Stack:
+    return Stack.open(tiers_of(cache), colour, Announcer(type(cache).__name__), Policy())

@@ -1,0 +1,168 @@
+"""Tiers that are only read or only written, and stacks that can't be meant so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Colour
+from pydantic import BaseModel
+
+from instructor_cache import (
+    MISS,
+    DiskCache,
+    MemoryCache,
+    Tier,
+    TieredCache,
+    instructor_cache,
+)
+from instructor_cache.testing import FaultyBackend
+
+
+class Answer(BaseModel):
+    serial: int
+
+
+def counting(colour: Colour, *tiers: Any, **options: Any) -> Any:
+    """A cached function that answers with a new number each time."""
+    calls = [0]
+
+    def ask(n: int) -> Answer:
+        calls[0] += 1
+        return Answer(serial=calls[0])
+
+    return instructor_cache(TieredCache(*tiers), **options)(colour.function(ask))
+
+
+async def filled(colour: Colour, serial: int = 100, **options: Any) -> MemoryCache:
+    """A memory with an answer to `ask(1)`, as another process may have put it there."""
+    backend = MemoryCache()
+    await colour.call(counting(colour, backend, **options).cache_set, Answer(serial=serial), 1)
+    return backend
+
+
+async def test_a_tier_that_is_only_read_serves_and_is_never_changed(colour: Colour):
+    """`write=False`: its answers are hits and are copied nearer, but nothing in it changes."""
+    theirs = FaultyBackend(await filled(colour))
+    near = MemoryCache()
+    ask = counting(colour, near, Tier(theirs, write=False))
+    assert (await colour.call(ask, 1)).serial == 100
+    assert len(near) == 1
+    await colour.call(ask, 2)
+    await colour.call(ask.cache_set, Answer(serial=7), 3)
+    await colour.call(ask.cache_refresh, 1)
+    await colour.call(ask.cache_invalidate, 1)
+    await colour.call(ask.cache_clear)
+    assert set(theirs.calls) <= {"get", "get_many"}
+    assert len(theirs.inner) == 1
+
+
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("tags", [(), ("users",)])
+async def test_what_was_forgotten_is_not_served_by_a_tier_that_is_only_read(
+    colour: Colour, near: bool, tags: tuple[str, ...]
+):
+    """An invalidation, a clear and a newer answer hold in this process, wherever the tier is."""
+    for change in ("invalidate", "clear", "refresh", "set", *(["tag"] if tags else [])):
+        theirs = Tier(await filled(colour, tags=tags), write=False)
+        tiers = (theirs, MemoryCache()) if near else (MemoryCache(), theirs)
+        cache = TieredCache(*tiers)
+        ask = counting(colour, *cache.tiers, tags=tags)
+        assert (await colour.call(ask, 1)).serial == 100
+        if change == "set":
+            await colour.call(ask.cache_set, Answer(serial=1), 1)
+        elif change == "tag":
+            if not tags:
+                continue
+            await colour.call(
+                cache.ainvalidate_tags if colour.is_async else cache.invalidate_tags, "users"
+            )
+        else:
+            await colour.call(getattr(ask, f"cache_{change}"), *([] if change == "clear" else [1]))
+        if change in ("invalidate", "clear", "tag"):
+            assert await colour.call(ask.cache_get, 1) is MISS, change
+        assert (await colour.call(ask, 1)).serial == 1, change
+        assert (await colour.call(ask, 1)).serial == 1, change
+
+
+async def test_a_tier_that_is_only_written_is_never_asked(colour: Colour):
+    """`read=False`: it is filled, and forgets what is invalidated, but answers nothing."""
+    theirs = FaultyBackend(await filled(colour))
+    ask = counting(colour, MemoryCache(), Tier(theirs, read=False))
+    assert (await colour.call(ask, 1)).serial == 1, "not the one it held"
+    assert (await colour.call(ask, 1)).serial == 1
+    fresh = counting(colour, theirs.inner)
+    assert (await colour.call(fresh.cache_get, 1)).serial == 1, "it was written"
+    await colour.call(ask.cache_invalidate, 1)
+    assert await colour.call(fresh.cache_get, 1) is MISS
+    assert theirs.calls["get"] == 0
+
+
+async def test_a_corrupt_entry_in_a_tier_that_is_only_read_stays_there(colour: Colour):
+    """It is a miss; the tier is left as it is."""
+    theirs = await filled(colour)
+    ask = counting(colour, MemoryCache(), Tier(theirs, write=False))
+    theirs.set(ask.cache_key(1), b"garbage", None)
+    assert (await colour.call(ask, 1)).serial == 1
+    assert theirs.get(ask.cache_key(1)) == b"garbage"
+
+
+async def test_the_lock_is_in_a_tier_that_is_read_and_written(colour: Colour, tmp_path: Path):
+    """A store that is only read, or only written, keeps no locks."""
+    writable = DiskCache(tmp_path / "a")
+    for options in ({"write": False}, {"read": False}):
+        odd: Any = DiskCache(tmp_path / "b")
+        ask = counting(colour, writable, Tier(odd, **options), lock="backend")
+        assert (await colour.call(ask, 1)).serial == 1
+        writable.clear()
+        with pytest.raises(ValueError, match="no tier that can keep a lock"):
+            counting(colour, MemoryCache(), Tier(odd, **options), lock="backend")
+        odd.clear()
+        odd.close()
+    writable.close()
+
+
+def test_nested_stacks_are_one(colour: Colour):
+    """A `TieredCache` in another gives its tiers, with their own options."""
+    inner = TieredCache(Tier(MemoryCache(), ttl=5, name="inner"), MemoryCache())
+    outer = TieredCache(MemoryCache(), inner)
+    assert len(outer.tiers) == 3
+    assert outer.tiers[1].ttl == 5
+    assert counting(colour, outer).cache_parameters()["tiers"] == ("memory", "inner", "memory")
+
+
+def test_stacks_that_can_not_be_meant_are_refused():
+    """No backend, one twice (nested or not), nothing to read, or no use at all: a clear error."""
+    memory = MemoryCache()
+    with pytest.raises(ValueError, match="found no backend"):
+        TieredCache()
+    with pytest.raises(ValueError, match="same backend twice"):
+        TieredCache(memory, TieredCache(MemoryCache(), Tier(memory, ttl=3)))
+    with pytest.raises(ValueError, match="no tier with read=True"):
+        TieredCache(Tier(memory, read=False))
+    with pytest.raises(ValueError, match="neither read nor written"):
+        Tier(memory, read=False, write=False)
+
+
+@pytest.mark.parametrize(
+    ("tier", "options", "is_wrong"),
+    [
+        ("2h", {"ttl": "1h"}, True),
+        ("1h", {"ttl": "1h"}, False),
+        ("2h", {"ttl": "1h", "stale_ttl": "1h"}, False),
+        ("3h", {"ttl": "1h", "stale_ttl": "1h"}, True),
+        ("2h", {"ttl": None}, False),
+        ("2h", {"ttl": lambda answer: 5}, False),
+        (None, {"ttl": "1h"}, False),
+    ],
+)
+def test_a_tier_keeps_nothing_for_longer_than_the_function(
+    colour: Colour, tier: Any, options: dict[str, Any], is_wrong: bool
+):
+    """A tier's ttl above the time for which answers are kept is a mistake, told at decoration."""
+    if not is_wrong:
+        counting(colour, Tier(MemoryCache(), ttl=tier), **options)
+        return
+    with pytest.raises(ValueError, match="for the tier 'memory', above the"):
+        counting(colour, Tier(MemoryCache(), ttl=tier), **options)
