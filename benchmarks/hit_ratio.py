@@ -78,19 +78,19 @@ TRACES: dict[str, Callable[[Random, int, int], Trace]] = {
 }
 
 
-def ours(trace: Iterable[object], size: int) -> float:
+def ours(trace: Trace, size: int) -> float:
     """The share of *trace* that a MemoryCache with room for *size* entries answers."""
-    cache, asked, hits = MemoryCache(size, max_bytes=None), 0, 0
-    for asked, wanted in enumerate(trace, 1):
+    cache, hits = MemoryCache(size, max_bytes=None), 0
+    for wanted in trace:
         key = repr(wanted)
         if cache.get(key) is not None:
             hits += 1
         else:
             cache.set(key, b"", None)
-    return hits / asked
+    return hits / len(trace)
 
 
-def lru(trace: Iterable[object], size: int) -> float:
+def lru(trace: Trace, size: int) -> float:
     """The same for functools.lru_cache, which is exact."""
     cached = functools.lru_cache(size)(lambda key: None)
     for key in trace:

@@ -38,6 +38,13 @@ def size_of(folder: Path) -> int:
     return total
 
 
+def outcomes(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """What all of *processes* printed, once all have ended, and that they ended well."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        ended = [pool.submit(outcome, process) for process in processes]
+    return [future.result().strip() for future in ended]
+
+
 def many(folder: Path, entries: int) -> DiskCache:
     """A store that holds *entries* of about 600 bytes, made at one go."""
     path = folder / FILE
@@ -95,8 +102,8 @@ def test_another_schema_needs_another_layout() -> None:
     assert (LAYOUT, _connection._SCHEMA) == (
         disk._LAYOUT,
         (
-            "CREATE TABLE entries(\n    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, "
-            "value BLOB NOT NULL, expires REAL)",
+            """CREATE TABLE entries(
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
             "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
         ),
     )
@@ -196,7 +203,10 @@ while time.time() < end or rounds < 300:
     if not key.startswith("shared"):
         kept[key] = value
     found = cache.get(key)
-    assert found is not None and found.startswith(f"{layout}:{key}:".encode()), found
+    if found is None:  # as others of this version may have cleared it
+        assert key.startswith("shared"), key
+    else:
+        assert found.startswith(f"{layout}:{key}:".encode()), found
     if draw.random() < 0.02:
         cache.clear("shared:")
     if draw.random() < 0.05:
@@ -208,13 +218,13 @@ cache.close()
 
 
 def test_two_versions_share_a_folder(folder: Path) -> None:
-    """Processes whose files differ in form hammer one folder: each finds its own, all stay whole."""
+    """Processes whose files differ in form hammer one folder: each finds its own."""
     end = time.time() + 1
     processes = [
         python(VERSION, folder, layout, f"{layout}-{n}", end)
         for layout, n in itertools.product((LAYOUT, "v2"), range(2))
     ]
-    assert [outcome(process) for process in processes] == [""] * 4
+    assert outcomes(processes) == [""] * 4
     assert not set_aside(folder)
     found = {Path(name).name for name in modes(folder)}
     assert found == {".gitignore", LAYOUT, "v2", "entries.sqlite3", "entries.lock"}
@@ -284,7 +294,7 @@ def test_sixteen_writers_in_four_processes_keep_the_limit(folder: Path, limit: i
     finally:
         done.set()
         watcher.join()
-    assert [outcome(writer).strip() for writer in writers] == [""] * 4
+    assert outcomes(writers) == [""] * 4
     assert 0.85 * limit < max(sizes) <= 1.1 * limit
     assert waits[len(waits) * 99 // 100] < 0.02
     assert waits[-1] < 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -45,7 +44,7 @@ class Room:
     def __init__(
         self, limit: int, journal: Path, clock: Callable[[], float], patience: float
     ) -> None:
-        self._journal, self._clock, self._patience = str(journal), clock, patience
+        self._journal, self._clock, self._patience = journal, clock, patience
         self._most_each = limit // _ENTRY
         self._most_journal = min(max(int(limit * _JOURNAL_SHARE), _JOURNAL[0]), _JOURNAL[1])
         self._most = limit - min(self._most_journal, limit // 2)
@@ -53,7 +52,7 @@ class Room:
         self._long = self._most_journal * 3 // 4  # what the journal may take before it is shortened
         self._unchecked = self._step  # bytes written since the size was last looked at
         pages = self._most_journal // PAGE
-        self.batch = min(max(pages // 4, 8), 1000)
+        self.batch = max(pages // 16, 8)  # of them each may change some pages
         self.settings = (
             f"PRAGMA wal_autocheckpoint = {pages // 2}",
             f"PRAGMA journal_size_limit = {self._most_journal}",
@@ -138,6 +137,6 @@ class Room:
 
     def _journal_size(self) -> int:
         try:
-            return os.stat(self._journal).st_size
+            return self._journal.stat().st_size
         except OSError:  # there is none, as with a file that was just deleted
             return 0

@@ -36,10 +36,7 @@ class Writers:
 
     def write(self, work: Callable[[Connection], int]) -> int:
         """Give the number of rows that *work* changed; -1 if the store is read-only."""
-        if self._turn.acquire(blocking=False):
-            patience = None
-        else:
-            patience = self._wait()
+        patience = None if self._turn.acquire(blocking=False) else self._wait()
         try:
             return self._write(work, patience)
         finally:

@@ -62,8 +62,8 @@ class DiskCache(Taggable):
     Args:
         directory: A folder; a relative one is meant from where the process is now.
         size_limit: Bytes that the files may take; many writers at once may get a tenth above it
-            for a moment. An entry of more than an eighth of it is not kept. Below 1 MB, allow for
-            200 KB more.
+            for a moment, and 300 KB above it if it is below 5 MB. An entry of more than an eighth
+            of it is not kept.
         timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
@@ -85,7 +85,7 @@ class DiskCache(Taggable):
             )
         if type(size_limit) is not int or size_limit < 1:
             raise ValueError(f"size_limit is {size_limit!r}; it must be a number of bytes above 0")
-        if not timeout >= 0:
+        if type(timeout) not in (int, float) or not timeout >= 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
         self.size_limit, self.timeout = size_limit, timeout
         self._clock = clock

@@ -181,8 +181,8 @@ class MemoryCache(Taggable):
         size = len(key) + len(value) + _OVERHEAD
         if size > self._most_each:
             return self._forget(key)
-        expires = ttl is not None and ttl < math.inf
-        self._put(key, _Slot(value, (self._clock() + ttl, key) if expires else None), size)
+        due = (self._clock() + ttl, key) if ttl is not None and ttl < math.inf else None
+        self._put(key, _Slot(value, due), size)
 
     def _put(self, key: str, slot: _Slot, size: int) -> None:
         slots, old = self._slots, self._slots.get(key)
