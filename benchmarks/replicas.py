@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import inspect
 import itertools
 import logging
 import multiprocessing
@@ -115,7 +114,6 @@ ROWS: dict[str, tuple[Callable[[str], Any] | None, dict[str, Any]]] = {
     "memory + Redis, coherent": (coherent, {}),
     "... and lock=backend": (coherent, {"lock": "backend"}),
 }
-CAN_BE_COHERENT = "coherent" in inspect.signature(TieredCache.__init__).parameters
 
 
 # -- in each process ----------------------------------------------------------------------------
@@ -456,10 +454,8 @@ def main() -> None:
         f"{load.changes * load.keys:g} invalidations/s, a provider that takes {CALL * 1000:g} ms\n"
     )
     print(HEAD, flush=True)
-    for name, (make, _) in ROWS.items():
-        if make is coherent and not CAN_BE_COHERENT:
-            print(f"{name:28} (this version has no coherent=True)")
-        elif wanted in name:
+    for name in ROWS:
+        if wanted in name:
             row = measure(name, load)
             print(line(row), flush=True)
             if told := trouble(row.told):

@@ -15,6 +15,7 @@ from .tiers import Tier
 
 _LARGE = 4 * 2**20  # bytes that a batch has, about
 _FIRST, _MOST = 32, 500  # keys in the first one, and in any
+_ROUNDS = 3  # with what changes at the source meanwhile
 _TAGS = "tag:"  # what is below it are no entries but the epochs that make entries valid
 _OTHERS = ("lock:", "forgotten:")  # means nothing to those who use another store
 
@@ -103,17 +104,40 @@ class Mover:
             ) from error
 
     async def _copy(self, keys: list[str]) -> None:
+        """Copy the values of *keys*; take back what was gone from the source when it was written.
+
+        So what is forgotten at the source, and then at the destination, does not come back.
+        """
         values = await self._source.read(keys)
         self._size = _fitting([len(raw) for raw in values if raw is not None])
-        items = [item for item in map(self._judge, keys, values) if item is not None]
+        for _ in range(_ROUNDS):
+            taken = await self._write(keys, values)
+            keys, values = await self._changed(taken)
+            for place in reversed(self._places if keys else []):
+                await place.take_back([taken[key] for key in keys])
+            self._count([item for key, item in taken.items() if key not in keys])
+            if not keys:
+                return
+        self._counts["expired"] += len(keys)
+
+    async def _write(self, keys: list[str], values: list[bytes | None]) -> dict[str, Item]:
+        """Write what is worth it where none is as new; give what was written."""
+        items = there = [item for item in map(self._judge, keys, values) if item is not None]
         taken: dict[str, Item] = {}
-        there = items
         try:
             for place in reversed(self._places):  # the farthest first, as for all writes
                 there = await place.fill(there, taken)
-        finally:
+        except BaseException:
             self._count(taken.values())
+            raise
         self._counts["present"] += sum(not _is_tag(i.key) for i in items if i.key not in taken)
+        return taken
+
+    async def _changed(self, taken: dict[str, Item]) -> tuple[list[str], list[bytes | None]]:
+        """The keys under which the source holds something else by now, and what."""
+        now = zip(taken, await self._source.read(list(taken)) if taken else (), strict=True)
+        changed = {key: raw for key, raw in now if raw != taken[key].raw}
+        return list(changed), list(changed.values())
 
     def _judge(self, key: str, raw: bytes | None) -> Item | None:
         """What there is to copy; None, and counted, for what is not worth it."""

@@ -59,6 +59,10 @@ class Place:
         """Write *items* where none is as new, note them in *taken*; give those now there."""
         return self._at_home(self._fill, items, taken)
 
+    def take_back(self, items: Sequence[Item]) -> Awaitable[None]:
+        """Delete *items*, and nothing that has replaced them."""
+        return self._at_home(self._in_lanes, self._take_back, items)
+
     async def _at_home(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         if not self._is_guest:
             return await work(*args)
@@ -113,6 +117,14 @@ class Place:
             return bool(await self._try(port.swap, item.key, there, item.raw, ttl))
         await self._try(port.set, item.key, item.raw, ttl)
         return True
+
+    async def _take_back(self, items: Sequence[Item]) -> None:
+        port = self._port
+        for item in items:
+            if port.swap is not None:
+                await self._try(port.swap, item.key, item.raw, None, None)
+            elif await self._try(port.get, item.key) == item.raw:
+                await self._try(port.delete, item.key)
 
     def _is_as_new(self, there: bytes, item: Item) -> bool:
         if item.made_at is None or there == item.raw:

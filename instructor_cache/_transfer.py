@@ -34,15 +34,17 @@ def transfer(
 
     Each keeps the time that it has left. What is at the destination already stays, if it is as
     new; nothing is deleted at the source. So a transfer that was interrupted, or killed, goes on
-    where it was when it is started again, and both stores may be in use meanwhile; what is then
-    to be forgotten has to be invalidated in both. A destination that is bounded evicts as ever.
+    where it was when it is started again, and both stores may be in use meanwhile. What is to be
+    forgotten meanwhile has to be invalidated at the source first, then at the destination. A
+    destination that is bounded evicts as ever.
 
     Args:
         source: A backend, its URL, a ready client, or a `TieredCache`, of which the farthest tier
             that is read is copied. It has to have ``scan(prefix)``.
         destination: The same; entries go to all tiers of a `TieredCache`, each for its *ttl* at
-            most. Where a backend has no ``swap``, what others write in that very moment to the
-            same key may be replaced.
+            most, but not to those that ``coherent=True`` keeps, which fill when they are read.
+            Where a backend has no ``swap``, what others write in that very moment to the same key
+            may be replaced.
         prefix: The *prefix* of the functions whose answers are copied; None for those of all. The
             epochs of tags, which functions share, are copied always.
         progress: True to draw a bar if standard error is a terminal, False not to; or what is
@@ -110,7 +112,9 @@ def _tiers(
     if source is destination:
         raise _same(source)
     readable = [tier for tier in _open(source, opened) if tier.read]
-    writable = tuple(tier for tier in _open(destination, opened) if tier.write)
+    writable = tuple(
+        tier for tier in _open(destination, opened) if tier.write and not tier.coherences
+    )
     if not readable or not writable:
         raise ValueError(
             f"found no tier to {'write to' if readable else 'read from'}; wanted one at least: "
