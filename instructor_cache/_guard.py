@@ -12,7 +12,7 @@ from typing import Any
 from ._breaker import Breaker
 from ._bridge import Wait, look_at
 from ._health import Health
-from .errors import BackendBusy, BackendClosed, BackendError
+from .errors import BackendBusy, BackendClosed, BackendError, NodeDown
 from .events import Announcer
 from .ports import Port
 
@@ -92,7 +92,7 @@ class Guard:
     def _end_probe(self, breaker: Breaker, key: str, probe: Any) -> None:
         if probe.cancelled():
             breaker.fail_probe(TimeoutError("the probe was cancelled"))
-        elif (error := probe.exception()) is None:
+        elif isinstance(error := probe.exception(), (NodeDown, type(None))):
             self._recover(breaker, key)
         else:
             breaker.fail_probe(error)
@@ -127,7 +127,7 @@ class Guard:
 
     def survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
         """The one place where a backend's failure becomes an event, or the caller's error."""
-        if isinstance(error, (BackendBusy, BackendClosed)):
+        if isinstance(error, (BackendBusy, BackendClosed, NodeDown)):
             return self._tell(operation, key, error)
         has_opened = self.health.fail(error, seconds, self.port.timeout)
         try:

@@ -4,6 +4,7 @@ InstructorCacheError
 ├── BackendError             a backend failed and the function says fail_open=False
 ├── BackendBusy              all connections of this process are in use
 ├── BackendClosed            a backend was used after its close()
+├── NodeDown                 one node of a cluster fails, others answer
 ├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
 ├── Unstorable               (ValueError) a result that its stored form would not restore exactly
 ├── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
@@ -40,6 +41,10 @@ class BackendBusy(InstructorCacheError):
 
 class BackendClosed(InstructorCacheError):
     """A backend was used after its ``close()``."""
+
+
+class NodeDown(InstructorCacheError):
+    """One node of a cluster fails, which says nothing about the keys of the others."""
 
 
 class UnkeyableArgument(InstructorCacheError, TypeError):

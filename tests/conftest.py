@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from redis_server import NONE_FOUND, RedisServer, find_server
+from redis_server import NONE_FOUND, Cluster, RedisServer, find_server
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +92,22 @@ def redis_server_url() -> Iterator[str]:
 def redis_url(redis_server_url: str) -> str:
     """The same server; tests that count or clear keys use a prefix of their own."""
     return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def begun_cluster() -> Iterator[Cluster]:
+    """A cluster of three nodes that lasts for the session, and is ready two seconds from now."""
+    cluster = Cluster(3)
+    try:
+        yield cluster.begin()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(begun_cluster: Cluster) -> Cluster:
+    """The same, ready. Who moves slots moves them back."""
+    return begun_cluster.ready()
 
 
 @pytest.fixture

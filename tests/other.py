@@ -64,11 +64,17 @@ def main(url: str) -> None:
             functions[prefix] = instructor_cache(cache, prefix=prefix)(extract)
         return functions[prefix]
 
+    def expire(key: str) -> None:
+        client.pexpire(key, 1)
+        while client.exists(key):
+            pass
+
     orders: dict[str, Any] = {
         "set": lambda prefix, text, name: function(prefix).cache_set(User(name=name), text),
         "invalidate": lambda prefix, text: function(prefix).cache_invalidate(text),
         "clear": lambda prefix: function(prefix).cache_clear(),
-        "expire": lambda prefix, text: client.pexpire(function(prefix).cache_key(text), 1),
+        "expire": lambda prefix, text: expire(function(prefix).cache_key(text)),
+        "end": cache.invalidate_tags,
         "raw": client.execute_command,
     }
     for line in sys.stdin:

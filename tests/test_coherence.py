@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from redis_server import RedisServer
 
 from instructor_cache import (
     DiskCache,
+    Event,
     MemoryCache,
     RedisCache,
     Tier,
@@ -121,6 +122,7 @@ def nearby(colour: Colour, server: RedisServer, prefix: str) -> Iterator[Nearby]
 CHANGES: dict[str, tuple[Callable[[OtherProcess, str], float], str]] = {
     "set": (lambda other, prefix: other.do("set", prefix, "ada", "theirs"), "theirs"),
     "invalidate": (lambda other, prefix: other.do("invalidate", prefix, "ada"), "made of ada"),
+    "end of a tag": (lambda other, prefix: other.do("end", prefix), "made of ada"),
     "clear": (lambda other, prefix: other.do("clear", prefix), "made of ada"),
     "expire": (lambda other, prefix: other.do("expire", prefix, "ada"), "made of ada"),
     "FLUSHALL": (lambda other, _: other.do("raw", "FLUSHALL"), "made of ada"),
@@ -134,12 +136,18 @@ async def test_what_others_change_is_dropped(
 ) -> None:
     """What another process sets, invalidates, clears, expires or flushes leaves this memory soon,
     and the next call gives what is true then."""
+    if change == "end of a tag":
+        nearby.function = nearby.of(nearby.prefix, tags=nearby.prefix)
     await nearby.live()
     key = await nearby.held("ada")
     do, after = CHANGES[change]
+    before = nearby.function.cache_info()
     began = do(other, nearby.prefix)
-    assert until(lambda: nearby.memory.get(key) is None) - began < 1.0
+    told = until(lambda: nearby.function.cache_info().currsize < before.currsize)
+    assert told - began < 1.0
+    assert change == "end of a tag" or nearby.memory.get(key) is None
     assert await nearby.call("ada") == after
+    assert nearby.function.cache_info().misses == before.misses + (after == "made of ada")
 
 
 def test_a_change_is_told_within_a_tenth_of_a_second(
@@ -215,6 +223,13 @@ async def test_each_namespace_is_told_of_its_changes(
         other.do("set", prefix, "ada", "new")
         until(lambda memory=memory, key=key: memory.get(key) is None)
     assert len(listeners(server)) == 1
+    nearby.cache.tiers[0].coherences[0].watch("anything")  # which begins all other prefixes, too
+    until(lambda: is_live(nearby.cache, nearby.prefix))
+    key = await nearby.held("ada")
+    other.do("set", nearby.prefix, "ada", "theirs")
+    until(lambda: nearby.memory.get(key) is None)
+    nearby.cache.close()
+    stack.close()
 
 
 def listeners(server: RedisServer) -> list[dict[str, str]]:
@@ -255,10 +270,20 @@ class GatedRedis(RedisCache):
             self.gate.hold()
         return found
 
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        found = super().get_many(keys)
+        self.gate.hold()
+        return found
+
     async def aget(self, key: str, /) -> bytes | None:
         found = await super().aget(key)
         if found is not None:
             await asyncio.to_thread(self.gate.hold)
+        return found
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        found = await super().aget_many(keys)
+        await asyncio.to_thread(self.gate.hold)
         return found
 
 
@@ -305,6 +330,32 @@ async def test_a_copy_of_what_was_read_before_a_change_does_not_stay(
     assert await passes(gate, lambda: nearby.call("ada"), change) == "old"
     assert nearby.memory.get(nearby.function.cache_key("ada")) is None
     assert await nearby.call("ada") == "new"
+    await nearby.close()
+
+
+async def test_an_epoch_that_was_read_before_it_ended_does_not_stay(
+    colour: Colour, server: RedisServer, other: OtherProcess, prefix: str
+) -> None:
+    """When a tag is invalidated elsewhere in the middle of a far read, neither the answer that was
+    read nor any other with that tag is given from memory afterwards."""
+    gate = Gate()
+    options: dict[str, Any] = {"far": GatedRedis(server.url, gate), "timeout": 5, "tags": prefix}
+    nearby = Nearby(colour, "", prefix, **options)
+    await nearby.live()
+    keys = [await nearby.held(text) for text in ("ada", "bob", "witness")]
+    nearby.memory.delete(keys[0])
+
+    def change() -> None:
+        other.do("end", prefix)
+        other.do("expire", prefix, "witness")
+        until(lambda: nearby.memory.get(keys[2]) is None)
+
+    await passes(gate, lambda: nearby.call("ada"), change)
+    events: list[Event] = []
+    watched = nearby.of(prefix, tags=prefix, observer=events.append)
+    for text in ("bob", "ada"):
+        await nearby.colour.call(watched, text)
+    assert [event.kind for event in events] == ["miss", "stored"] * 2
     await nearby.close()
 
 
@@ -500,6 +551,7 @@ async def test_closing_leaves_nothing(colour: Colour, server: RedisServer, prefi
     until(lambda: not listeners(server))
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_forgotten_stops_listening(server: RedisServer, prefix: str) -> None:
     """A cache that was not closed and that nobody refers to any more takes its thread with it."""
     threads = threading.active_count()
@@ -571,7 +623,7 @@ def test_parent_and_child_are_both_told(
         nearby.cache.close()
 
 
-@pytest.mark.parametrize("kind", ["sync", "async", "unix"])
+@pytest.mark.parametrize("kind", ["async", "unix", pytest.param("sync", marks=pytest.mark.slow)])
 async def test_ready_clients_are_listened_beside(tmp_path: Path, prefix: str, kind: str) -> None:
     """A ready client of either colour, with a password, a user without rights to channels, a
     database of its own or a socket in the file system, gives the settings to listen with."""

@@ -20,10 +20,13 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import valkey
+import valkey.asyncio
 from pydantic import BaseModel
-from redis_server import RedisServer, free_port
+from redis_server import Cluster, RedisServer, free_port
 
 from instructor_cache import RedisCache, instructor_cache
+from instructor_cache.backends._redis_url import Place
 from instructor_cache.errors import BackendClosed
 from instructor_cache.ports import is_native
 from instructor_cache.testing import BackendContract, FaultyBackend
@@ -390,25 +393,8 @@ def test_a_unix_socket_serves_both_colours(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def begun_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A cluster of one node, which has all the slots, and is ready two seconds after its start."""
-    config = tmp_path_factory.mktemp("cluster") / "nodes.conf"
-    while (port := free_port()) > 55_000:  # the bus is at port + 10,000
-        pass
-    options = "--cluster-enabled", "yes", "--cluster-config-file", str(config)
-    with RedisServer(*options, port=port) as node:
-        with redis.Redis.from_url(node.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-        yield node
-
-
-@pytest.fixture(scope="module")
-def cluster(begun_cluster: RedisServer) -> RedisServer:
-    """The cluster, ready."""
-    with redis.Redis.from_url(begun_cluster.url) as client:
-        while client.cluster("INFO")["cluster_state"] != "ok":
-            time.sleep(0.02)
-    return begun_cluster
+def _begun(begun_cluster: Cluster) -> None:
+    """Let the cluster get ready while the other tests run."""
 
 
 class OnCluster:
@@ -417,10 +403,11 @@ class OnCluster:
     port: int
 
     @pytest.fixture(autouse=True)
-    def _cluster(self, cluster: RedisServer) -> None:
-        self.port = cluster.port
+    def _cluster(self, cluster: Cluster) -> None:
+        self.port = cluster.masters[0].port
 
 
+@pytest.mark.slow
 class TestCluster(OnCluster, BackendContract):
     shared = True
 
@@ -431,6 +418,151 @@ class TestCluster(OnCluster, BackendContract):
 class TestAsyncCluster(OnCluster, BackendContract):
     def make_backend(self) -> RedisCache:
         return ClosesItsClient(redis.asyncio.RedisCluster("127.0.0.1", self.port))
+
+
+# -- URLs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("redis+cluster://h:1/3", "a database number"),
+        ("redis+cluster://h:1?db=2", "a database number"),
+        ("valkey+cluster://h:1/x", "a database number"),
+        ("redis+cluster://", "no host"),
+        ("rediss+cluster:///0", "no host"),
+        ("redis+cluster://:hunter2@", "no host"),
+        ("redis+cluster://h:1,,i:2", "a host that can't be read"),
+        ("redis+cluster://h:hunter2", "an unreadable port"),
+        ("redis+cluster://h:70000", "an unreadable port"),
+        ("redis+cluster://h:0", "an unreadable port"),
+        ("redis+cluster://[::1", "a host that can't be read"),
+        ("redis+sentinel://:hunter2@h:1", "no service name"),
+        ("redis+sentinel://h:1/", "no service name"),
+        ("redis+sentinel:///mymaster/0", "no host"),
+        ("redis+sentinel://h:1/mymaster/hunter2", "no number after the service"),
+        ("rediss+sentinel://h:-1/mymaster", "an unreadable port"),
+        ("redis+sentinel://user:hunter2/@h:1/mymaster", "an unreadable port"),
+        ("redis+sentinel://h:1/mymaster?no_such_option=hunter2", "an unknown option"),
+        ("redis+cluster://h:1?ssl_ca_certs=x", "an unknown option"),
+        ("redis://h:hunter2", "can't be read"),
+        ("redis+nonsense://:hunter2@h:1", "can't be read"),
+        ("unix+cluster://:hunter2@/x", "can't be read"),
+        ("rediss://h?ssl_cert_reqs=hunter2", "an option in a Redis URL that can't be read"),
+        ("unix://", "no path"),
+    ],
+)
+def test_a_wrong_url_is_refused_at_once(url: str, found: str) -> None:
+    """What is wrong in a URL is told at construction, with the remedy and without a password."""
+    with pytest.raises(ValueError, match=found) as caught:
+        RedisCache(url)
+    assert "hunter2" not in str(caught.value)
+    assert "wanted" in str(caught.value) or "unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+async def test_both_names_of_a_plain_url(redis_url: str, prefix: str, scheme: str) -> None:
+    """A valkey:// URL names what a redis:// URL does, in the decorator as well."""
+    url = redis_url.replace("redis", scheme, 1)
+    cache = RedisCache(url)
+    cache.set(prefix, b"1", 60)
+    assert await cache.aget(prefix) == b"1"
+    cache.close()
+
+    @instructor_cache(url, prefix=prefix, ttl=60)
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    assert extract("a") == extract("a") == User(name="a")
+    assert extract.cache_info().hits == 1
+
+
+def test_addresses_of_every_kind() -> None:
+    """Hosts may be names, IPv4 and IPv6 addresses, with the usual port if none is given."""
+    place = Place.read("redis+cluster://u:p%40@h,10.0.0.1:7000,[::1]:7001,[fe80::1]?protocol=3")
+    assert place.seeds == (("h", 6379), ("10.0.0.1", 7000), ("::1", 7001), ("fe80::1", 6379))
+    assert place.url == "redis://u:p%40@localhost?protocol=3"
+    place = Place.read("valkeys+sentinel://p:q@h/a%20%2Fb/2?sentinel_password=%2F&client_name=x")
+    assert (place.seeds, place.service) == ((("h", 26379),), "a /b")
+    assert place.url == "rediss://p:q@localhost/2?client_name=x"
+    assert place.sentinel_url == "rediss://:%2F@localhost?db=0&client_name=x"
+    assert "q" not in repr(place)
+
+
+# -- pairs, and clients of valkey-py ---------------------------------------------------------------
+
+
+class ClosesBoth(RedisCache):
+    """Closes a pair of clients, as the user who made them would."""
+
+    def __init__(self, sync: Any, native: Any) -> None:
+        super().__init__((sync, native))
+        self.clients = sync, native
+
+    def close(self) -> None:
+        super().close()
+        self.clients[0].close()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await getattr(self.clients[1], "aclose", self.clients[1].close)()
+
+
+@pytest.mark.slow
+class TestPair(OverRedis, BackendContract):
+    def make_backend(self) -> RedisCache:
+        native = redis.asyncio.Redis.from_url(self.url)
+        return ClosesBoth(redis.Redis.from_url(self.url), native)
+
+
+@pytest.mark.slow
+class TestPairOfValkey(OverRedis, BackendContract):
+    def make_backend(self) -> RedisCache:
+        native = valkey.asyncio.Valkey.from_url(self.url)
+        return ClosesBoth(valkey.Valkey.from_url(self.url), native)
+
+
+@pytest.mark.slow
+class TestPairOfValkeyClusters(OnCluster, BackendContract):
+    def make_backend(self) -> RedisCache:
+        native = valkey.asyncio.ValkeyCluster("127.0.0.1", self.port)
+        return ClosesBoth(valkey.ValkeyCluster("127.0.0.1", self.port), native)
+
+
+async def test_a_pair_serves_each_colour_natively(redis_url: str, prefix: str) -> None:
+    """A pair's sync client answers sync functions, its async client async ones, in either order."""
+    with redis.Redis.from_url(redis_url) as sync:
+        async with redis.asyncio.Redis.from_url(redis_url) as native:
+            for pair in ((sync, native), (native, sync)):
+                cache = RedisCache(pair)
+                assert is_native(cache) and not cache.async_only and not cache.sync_only
+                cache.set(prefix, b"1", 60)
+                assert cache.get(prefix) == await cache.aget(prefix) == b"1"
+            for wrong in ((sync, sync), (native, native), (sync, native, sync), ()):
+                with pytest.raises(TypeError, match="a pair of a sync and an async one"):
+                    RedisCache(wrong)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="wanted a Redis URL, or a client"):
+                RedisCache((sync, redis_url))  # type: ignore[arg-type]
+
+
+async def test_clients_of_valkey_serve_decorated_functions(redis_url: str, prefix: str) -> None:
+    """A ready client of valkey-py is accepted wherever a backend is, in both colours."""
+    with valkey.Valkey.from_url(redis_url) as sync:
+
+        @instructor_cache(sync, prefix=prefix, ttl=60)
+        def extract(text: str) -> User:
+            return User(name=text)
+
+        assert extract("a") == extract("a")
+        assert extract.cache_info().hits == 1
+    async with valkey.asyncio.Valkey.from_url(redis_url) as native:
+
+        @instructor_cache(native, prefix=prefix, ttl=60)
+        async def aextract(text: str) -> User:
+            return User(name=text)
+
+        assert await aextract("a") == await aextract("a")
+        assert aextract.cache_info().hits == 1
 
 
 # -- ready clients -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ..protocols import AnyBackend
+from ._redis_url import SCHEMES
 from .memory import MemoryCache
 
 DEFAULT_URL = "disk://.instructor_cache"
@@ -17,7 +18,8 @@ def open_url(url: str) -> AnyBackend:
     """Give the backend that *url* names.
 
     ``memory://?maxsize=1000``, ``disk://relative/folder``, ``disk:///absolute/folder``,
-    ``redis://host:6379/0``, ``rediss://...``, ``unix:///path/to/socket``. Options follow as in
+    ``redis://host:6379/0``, ``rediss://...``, ``unix:///path/to/socket``, and all others that
+    `RedisCache` takes. Options follow as in
     ``disk://cache?size_limit=1000000``. The same folder or server is opened once in a process,
     and anew after it was closed.
 
@@ -41,7 +43,7 @@ _opened: dict[tuple[str, str], AnyBackend] = {}
 
 
 def _memory(url: str) -> AnyBackend:
-    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes")
+    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes", "max_entry_bytes")
     return MemoryCache(**options)
 
 
@@ -65,9 +67,7 @@ def _redis(url: str) -> AnyBackend:
 _OPENERS: dict[str, Callable[[str], AnyBackend]] = {
     "memory": _memory,
     "disk": _disk,
-    "redis": _redis,
-    "rediss": _redis,
-    "unix": _redis,
+    **dict.fromkeys(SCHEMES, _redis),
 }
 
 

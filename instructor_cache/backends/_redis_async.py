@@ -7,35 +7,26 @@ task wakes up with an error: nobody is cancelled, and no answer can come late to
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache, partial
 from typing import Any
 
 import redis
 import redis.asyncio
 
+from .._bridge import ASYNC
 from .._workers import in_daemon
+from ._redis_cluster import LoopClusterLinks
 from ._redis_commands import checked
-from ._redis_links import Connection, Links
+from ._redis_link import Connection
 from ._redis_loop import Deadline, LoopLinks, unless
-from ._redis_reply import read_values
+from ._redis_mget import packed, read_values
+from ._redis_routes import Means
 from ._redis_settings import Settings, close_late
 
 _PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast by itself
-
-
-def links(settings: Settings) -> Links:
-    """Give the connections of the running loop to one server."""
-    kind, options = settings.options(redis.asyncio)
-    options.update(socket_timeout=None, socket_connect_timeout=None)  # a Deadline sees to it
-    in_time = type(kind.__name__, (_InTime, kind), {"seconds": settings.timeout})
-
-    def make() -> AsyncConnection:
-        return AsyncConnection(functools.partial(in_time, **options), settings)
-
-    return LoopLinks(make, settings.size, settings.patience)
 
 
 class AsyncConnection(Connection):
@@ -43,20 +34,21 @@ class AsyncConnection(Connection):
 
     _over: asyncio.Future[None]
 
-    def __init__(self, make: Callable[[], Any], settings: Settings) -> None:
-        self._make, self._seconds, self.retries = make, settings.timeout, settings.retries
-        self._conn = make()
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        kind, options = settings.options(redis.asyncio)
+        options.update(socket_timeout=None, socket_connect_timeout=None)  # a Deadline sees to it
+        self._make = partial(_in_time(kind, settings.timeout), **options)
+        self._conn = self._make()
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
-        with Deadline(self._seconds) as over:
-            self._over = over
-            over.add_done_callback(self._expire)
-            try:
-                return await super().ask(args, again, node)
-            except Exception as error:
-                if over.done():
-                    raise redis.TimeoutError("Timeout: no answer in time") from error
-                raise
+        with Deadline(self.settings.timeout) as limit:
+            self.under(limit)
+            return await self.send(args, again)
+
+    def under(self, limit: Any) -> None:
+        self._over = limit.over
+        self._over.add_done_callback(self._expire)
 
     def is_open(self) -> bool:
         conn = self._conn
@@ -80,10 +72,19 @@ class AsyncConnection(Connection):
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:
         conn = self._conn
-        await conn.send_command(*args)
-        if args[0] == "MGET" and type(conn._parser).__name__ == _PLAIN:
-            return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        if args[0] == "MGET":
+            await conn.send_packed_command(packed(args[1:]))
+            if type(conn._parser).__name__ == _PLAIN:
+                return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        else:
+            await conn.send_command(*args)
         return checked(args, await conn.read_response(disable_decoding=True))
+
+    async def write(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        await self._conn.send_packed_command(self._conn.pack_commands(commands))
+
+    async def read(self) -> Any:
+        return await self._conn.read_response(disable_decoding=True)
 
     def drop(self) -> None:
         self._conn.cut()
@@ -91,6 +92,14 @@ class AsyncConnection(Connection):
     def _expire(self, over: object) -> None:
         if over is self._over:  # and not of a command that ended in this very moment
             self._conn.cut()
+
+
+MEANS = Means(AsyncConnection, Deadline, ASYNC, LoopLinks, LoopClusterLinks)
+
+
+@cache
+def _in_time(kind: type[Any], seconds: float) -> Any:
+    return type(kind.__name__, (_InTime, kind), {"seconds": seconds})
 
 
 class _InTime:

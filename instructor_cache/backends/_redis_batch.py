@@ -124,15 +124,15 @@ class Reads:
         time_together(clocks)
         return asyncio.ensure_future(self._values_of(keys))
 
-    async def _values_of(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def _values_of(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         try:
-            values = await self._links.mget(keys)
+            values = await self._links.outcomes(keys)
         except redis.TimeoutError:
             self._window.shrink()
             raise
         if len(values) != len(keys):
             raise InvalidResponse(f"found {len(values)} values for {len(keys)} keys")
-        self._window.learn(values)
+        self._window.learn([value for value in values if not isinstance(value, Exception)])
         return values
 
     # -- those who wait ------------------------------------------------------------------
@@ -141,7 +141,10 @@ class Reads:
         """Give each waiter what *task* has found, or an error of his own."""
         self._tasks.discard(task)
         if (error := _error_of(task)) is None:
-            for value, waiters in zip(task.result(), batch.values(), strict=True):
+            for value, (key, waiters) in zip(task.result(), batch.items(), strict=True):
+                if isinstance(value, Exception):  # of a node that fails alone
+                    _refuse({key: waiters}, partial(_own, value))
+                    continue
                 for future, _, _ in waiters:
                     if not future.done():
                         future.set_result(value)

@@ -29,7 +29,7 @@ class Channel:
         self._conn = make()
         self._unread: list[Any] = []
         self.prefixes: frozenset[str] = frozenset()
-        self._pinged = False
+        self._due, self._is_asked = monotonic() + HEARTBEAT, False  # for a sign of life
         try:
             self._conn.connect()
             _return_pushes(self._conn._parser)
@@ -46,13 +46,12 @@ class Channel:
         while (said := self._read()) != b"OK":
             self._unread.append(said)
         self.prefixes |= prefixes
-        self._heard_at = monotonic()
 
     def heard(self) -> Iterator[Changed]:
         """Give what was told, and has not been given yet."""
         while self._unread or self._conn.can_read(0):
             said = self._unread.pop(0) if self._unread else self._read()
-            self._heard_at, self._pinged = monotonic(), False
+            self._due, self._is_asked = monotonic() + HEARTBEAT, False
             if isinstance(said, list) and said[0] == b"invalidate":
                 yield said[1]
 
@@ -61,14 +60,13 @@ class Channel:
 
         Raises TimeoutError if the server has not given one.
         """
-        left = self._heard_at + HEARTBEAT - monotonic()
-        if left > 0:
+        if (left := self._due - monotonic()) > 0:
             return left
-        if not self._pinged:
-            self._conn.send_command("PING")
-            self._heard_at, self._pinged = monotonic() + PATIENCE - HEARTBEAT, True
-            return PATIENCE
-        raise TimeoutError("the server gave no sign of life")
+        if self._is_asked:
+            raise TimeoutError("the server gave no sign of life")
+        self._conn.send_command("PING")
+        self._due, self._is_asked = monotonic() + PATIENCE, True
+        return PATIENCE
 
     def fileno(self) -> int:
         return self._conn._sock.fileno()  # type: ignore[no-any-return]

@@ -6,67 +6,23 @@ Waiting has a limit, and ends at once when the server turns out to be dead.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 
 from .._bridge import wait_blocking
 from .._deadlines import off_the_clock
 from ..errors import BackendBusy, BackendClosed
 from ._redis_commands import Commands
+from ._redis_link import Link
+from ._redis_settings import Settings
 
-_ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
-
+T = TypeVar("T")
 Turn = Any  # a future of concurrent.futures or of asyncio; its result is a link or an error
-
-
-class Link:
-    """What one caller at a time can send commands with."""
-
-    @abstractmethod
-    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
-        """Give the reply to the command *args*."""
-
-    def drop(self) -> None:
-        """Close it; it may still be used again."""
-
-
-class Connection(Link):
-    """A link of our own, connected anew whenever it can't be trusted any more."""
-
-    retries: int
-
-    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
-        try:
-            if self.is_open():
-                try:
-                    return await self.exchange(args)
-                except redis.ConnectionError as error:  # it may have gone stale unseen
-                    if not (again and self.retries) or isinstance(error, _ANSWERS):
-                        raise
-            await self.open()
-            return await self.exchange(args)
-        except redis.ResponseError:  # an answer like any other
-            raise
-        except BaseException:  # what comes now is no answer to the next
-            self.drop()
-            raise
-
-    @abstractmethod
-    def is_open(self) -> bool:
-        """Whether it is connected, and nothing came that nobody asked for: its end, or bytes."""
-
-    @abstractmethod
-    async def open(self) -> None: ...
-
-    @abstractmethod
-    async def exchange(self, args: tuple[Any, ...]) -> Any: ...
 
 
 class Links(Commands):
@@ -89,11 +45,22 @@ class Links(Commands):
         self._all: set[Link] = set()
         self._queue: deque[Turn] = deque()
 
-    async def command(self, *args: Any, again: bool = True, node: str = "") -> Any:
+    def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
+        return self.use(lambda link: link.ask(args, again, node))
+
+    async def masters(self) -> list[Settings]:
+        """Give how to reach each server that takes writes now: one, or the masters of a cluster.
+
+        They are asked for where they may change. A ready client's are not known: there are none.
+        """
+        return await self.use(lambda link: link.masters())
+
+    async def use(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Do *work* with a link, when it is the caller's turn."""
         link = await self._take()
         answers = self._answers
         try:
-            reply = await link.ask(args, again, node)
+            reply = await work(link)
             self._answers += 1
             return reply
         except redis.TimeoutError:

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
+from typing_extensions import Self
 
+from ..errors import InstructorCacheError
 from ._redis_batch import Dismissal, Reads
-from ._redis_links import Link, Links, Turn
+from ._redis_link import Limit, Link
+from ._redis_links import Links, Turn
 
 
 class LoopLinks(Links):
@@ -25,8 +28,9 @@ class LoopLinks(Links):
         return self._reads.get(key)
 
     def _dismiss(self, error: Dismissal) -> None:
-        super()._dismiss(error)
-        self._reads.dismiss(error)
+        if not self._loop.is_closed():  # by hand: then nobody can be woken up any more
+            super()._dismiss(error)
+            self._reads.dismiss(error)
 
     async def _wait(self, turn: Turn) -> None:
         timer = self._loop.call_later(self._patience, self._outcome, turn)
@@ -36,8 +40,10 @@ class LoopLinks(Links):
             timer.cancel()
 
 
-class Deadline:
-    """A context whose future is done when it takes more than *seconds*.
+class Deadline(Limit):
+    """A context whose future `over` is done when it takes more than *seconds*.
+
+    An error that leaves it after that is redis.TimeoutError, unless it is one of ours.
 
     They are counted in ten steps. None counts for more than two while the loop stands still
     because somebody blocks it: no server is blamed for that time, nor waited for without end.
@@ -45,16 +51,22 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self.over: asyncio.Future[None] = self._loop.create_future()
         self._left: float = 0.98 * seconds  # rather early than late
         self._most = seconds / 10
         self._wait()
 
-    def __enter__(self) -> asyncio.Future[None]:
-        return self._over
+    def left(self) -> float:
+        return self._left - max(0.0, self._loop.time() - self._timer.when() + self._step)
 
-    def __exit__(self, *_: object) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         self._timer.cancel()
+        is_ours = isinstance(error, InstructorCacheError)
+        if self.over.done() and isinstance(error, Exception) and not is_ours:
+            raise redis.TimeoutError("Timeout: no answer in time") from error
 
     def _wait(self) -> None:
         self._step = min(self._left, self._most)
@@ -66,7 +78,7 @@ class Deadline:
         if self._left > 0:
             self._wait()
         else:
-            self._over.set_result(None)
+            self.over.set_result(None)
 
 
 async def unless(over: asyncio.Future[None], work: asyncio.Future[Any]) -> Any:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import redis
 
+from .._bridge import drive
 from ._redis_channel import PATIENCE, library_of
-from ._redis_settings import Settings
+from ._redis_links import Links
 
 Make = Callable[[], Any]  # gives a connection of redis-py or valkey-py, not connected yet
 
@@ -34,11 +35,14 @@ class Masters(NamedTuple):
     may_move: bool = False
 
 
-def masters_of_url(settings: Settings) -> Masters:
-    """Give the one server of a URL."""
-    kind, options = settings.options(redis)
-    make = _maker(kind, options, settings.timeout)
-    return Masters(lambda: {"": make})
+def masters_of_links(links: Links, *, may_move: bool) -> Masters:
+    """Give the servers that *links*, those of threads, send what they write to."""
+
+    def find() -> dict[str, Make]:
+        found = drive(links.masters())
+        return {str(each.address): _maker(*each.options(redis), each.timeout) for each in found}
+
+    return Masters(find, may_move)
 
 
 def masters_of_client(client: Any, timeout: float) -> Masters:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
 
 from .._bridge import ASYNC, SYNC, Colour
 from .._deadlines import off_the_clock
-from ._redis_links import Link, Links, busy_error
+from ._redis_link import Link
+from ._redis_links import Links, busy_error
 from ._redis_loop import Deadline, LoopLinks, unless
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
@@ -50,6 +53,16 @@ class ReadyLink(Link):
         return self._run(self._client.execute_command, *args, **options)
 
 
+def is_async_client(client: Any) -> bool:
+    """Tell the colour of a ready client; raise TypeError for what is none."""
+    if not hasattr(client, "execute_command") or hasattr(client, "execute"):
+        raise TypeError(
+            f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
+            f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
+        )
+    return iscoroutinefunction(client.execute_command)
+
+
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
@@ -62,9 +75,21 @@ def ready_links(client: Any, patience: float) -> Links:
 def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     """Give the use of a ready async client to the tasks of the running loop."""
 
+    is_begun, beginning = not hasattr(client, "nodes_manager"), asyncio.Lock()
+
+    async def begin(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        # A cluster's client of redis-py 7 and 8 fails tasks that are the first together.
+        nonlocal is_begun
+        async with beginning:
+            if not is_begun:
+                await client.initialize()
+                is_begun = True
+        return await method(*args, **options)
+
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        with Deadline(timeout) as over:
-            return await unless(over, asyncio.ensure_future(method(*args, **options)))
+        call = method if is_begun else partial(begin, method)
+        with Deadline(timeout) as limit:
+            return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+
+from ._redis_url import Address
 
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
 # A firewall that forgets an idle connection tells nobody; without these the next command would
@@ -25,6 +27,11 @@ class Settings:
     patience: float  # seconds to wait for a free connection
     size: int  # connections in each colour and event loop
     retries: int
+    address: Address | None = None  # in place of the URL's
+
+    def at(self, address: Address) -> Settings:
+        """Give the settings for another server, which is reached alike."""
+        return replace(self, address=address)
 
     @classmethod
     def read(cls, url: str, timeout: float, size: int, retries: int) -> Settings:
@@ -33,6 +40,8 @@ class Settings:
         Raises ValueError for a URL or an option that Redis clients don't know.
         """
         options = _parse(redis, url)
+        if "path" not in options and url.startswith("unix:"):
+            raise ValueError("found no path in a unix:// URL; wanted unix:///path/to/socket")
         timeout = options.get("socket_timeout", timeout)
         patience = float(options.get("timeout", QUEUE * timeout))  # a str in redis-py 5.0
         settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
@@ -41,6 +50,11 @@ class Settings:
             kind(**options)
         except TypeError as error:
             raise ValueError(f"found an unknown option in a Redis URL: {error}") from None
+        except redis.RedisError:
+            raise ValueError(
+                "found an option in a Redis URL that can't be read; "
+                "wanted a value that redis-py takes, as in ssl_cert_reqs=required"
+            ) from None
         return settings
 
     def options(self, colour: Any) -> tuple[Any, dict[str, Any]]:
@@ -51,6 +65,11 @@ class Settings:
         kind = options.pop("connection_class", colour.connection.Connection)
         if "path" not in options:
             options = {"socket_keepalive": True, "socket_keepalive_options": _keepalive()} | options
+        if issubclass(kind, colour.connection.SSLConnection):
+            is_verified = str(options.get("ssl_cert_reqs", "required")) != "none"
+            options.setdefault("ssl_check_hostname", is_verified)  # redis-py 5 leaves it out
+        if self.address is not None:
+            options["host"], options["port"] = self.address
         options["retry"] = colour.retry.Retry(NoBackoff(), 0)
         options.setdefault("protocol", 2)  # saves a round trip, and old servers and proxies know it
         return kind, options

@@ -9,46 +9,61 @@ from __future__ import annotations
 
 import errno
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
+from functools import cache
 from math import inf
 from time import monotonic
 from typing import Any
 
 import redis
+from typing_extensions import Self
 
+from .._bridge import SYNC
 from .._workers import in_daemon
+from ._redis_cluster import ClusterLinks
 from ._redis_commands import checked
-from ._redis_links import Connection, Links
+from ._redis_link import Connection, Limit
+from ._redis_links import Links
+from ._redis_routes import Means
 from ._redis_settings import Settings, close_late
 
 
-def links(settings: Settings) -> Links:
-    """Give the connections of all threads to one server."""
-    kind, options = settings.options(redis)
-    seconds = settings.timeout
-    options.update(socket_timeout=seconds, socket_connect_timeout=seconds)
-    in_time = type(kind.__name__, (_InTime, kind), {})
+class Until(Limit):
+    """One moment, *seconds* from now."""
 
-    def make() -> SyncConnection:
-        return SyncConnection(in_time(**options), settings)
+    def __init__(self, seconds: float) -> None:
+        self._until = monotonic() + 0.98 * seconds  # rather early than late
 
-    return Links(make, settings.size, settings.patience)
+    def left(self) -> float:
+        return self._until - monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
+        pass
 
 
 class SyncConnection(Connection):
     """One connection, for one thread at a time."""
 
-    def __init__(self, conn: Any, settings: Settings) -> None:
-        self._conn, self.retries = conn, settings.retries
-        conn.slack = settings.timeout / 50
-        self._seconds = settings.timeout - conn.slack  # rather early than late
-        self._until = 0.0
-        conn.left = self._left
+    _limit: Until
 
-    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
-        self._until = monotonic() + self._seconds
-        return await super().ask(args, again, node)
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        kind, options = settings.options(redis)
+        seconds = settings.timeout
+        options.update(socket_timeout=seconds, socket_connect_timeout=seconds)
+        self._conn = conn = _in_time(kind)(**options)
+        conn.slack, conn.left = seconds / 50, self._left
+
+    def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Coroutine[Any, Any, Any]:
+        self._limit = Until(self.settings.timeout)
+        return self.send(args, again)
+
+    def under(self, limit: Any) -> None:
+        self._limit = limit
 
     def is_open(self) -> bool:
         try:
@@ -64,14 +79,28 @@ class SyncConnection(Connection):
         self._conn.send_command(*args)
         return checked(args, self._conn.read_response(disable_decoding=True))
 
+    async def write(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        self._conn.send_packed_command(self._conn.pack_commands(commands))
+
+    async def read(self) -> Any:
+        return self._conn.read_response(disable_decoding=True)
+
     def drop(self) -> None:
         self._conn.disconnect()
 
     def _left(self) -> float:
         """Give the seconds that are left for the command; TimeoutError if none are."""
-        if (left := self._until - monotonic()) > 0:
+        if (left := self._limit.left()) > 0:
             return left
         raise TimeoutError("timed out")
+
+
+MEANS = Means(SyncConnection, Until, SYNC, Links, ClusterLinks)
+
+
+@cache
+def _in_time(kind: type[Any]) -> Any:
+    return type(kind.__name__, (_InTime, kind), {})
 
 
 class _InTime:

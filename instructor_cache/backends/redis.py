@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any
 from weakref import ref
 
@@ -15,10 +14,11 @@ from ..policy import patience
 from ..protocols import ReadyClient
 from . import _redis_async, _redis_sync
 from ._redis_commands import START
+from ._redis_deployment import Deployment
 from ._redis_links import Links, closed_error
-from ._redis_masters import masters_of_client, masters_of_url
-from ._redis_ready import async_ready_links, ready_links
-from ._redis_settings import QUEUE, Settings
+from ._redis_masters import Masters, masters_of_client, masters_of_links
+from ._redis_ready import async_ready_links, is_async_client, ready_links
+from ._redis_settings import QUEUE
 from ._redis_tracking import Listener, Tracker
 from ._taggable import Taggable
 
@@ -36,12 +36,17 @@ class RedisCache(Taggable):
     the limits are those of each command.
 
     Args:
-        url_or_client: ``redis://``, ``rediss://`` or ``unix://``, or a ready client of redis-py
-            or valkey-py, sync or async. A ready sync client serves async functions from worker
-            threads; a ready async client serves async functions only, on its own event loop.
+        url_or_client: ``redis://``, ``rediss://`` (TLS, verified) or ``unix://``;
+            ``redis+sentinel://host:port,host:port/service_name/0``, the credentials of the
+            sentinels as ``?sentinel_username=`` and ``?sentinel_password=``;
+            ``redis+cluster://host:port,host:port``; ``valkey`` for ``redis`` in each. Or a ready
+            client of redis-py or valkey-py, sync or async, or a pair of both. A ready sync client
+            alone serves async functions from worker threads; a ready async client alone serves
+            async functions only, on its own event loop.
         timeout: Seconds; ``?socket_timeout=`` in a URL is above it. A ready client keeps its own
             settings, and sync operations take as long as those allow.
-        max_connections: The most connections to open, for a URL, in each colour and event loop.
+        max_connections: The most connections to open, for a URL, in each colour and event loop,
+            to each node of a cluster.
         retries: 0 to never try a command again, for a URL.
     """
 
@@ -50,7 +55,9 @@ class RedisCache(Taggable):
 
     def __init__(
         self,
-        url_or_client: str | ReadyClient = "redis://localhost:6379/0",
+        url_or_client: str
+        | ReadyClient
+        | tuple[ReadyClient, ReadyClient] = "redis://localhost:6379/0",
         *,
         timeout: float = 0.5,
         max_connections: int = 50,
@@ -61,16 +68,16 @@ class RedisCache(Taggable):
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
+        self._masters: Callable[[], Masters]
         self._tracker: Tracker | None = None
         if isinstance(url_or_client, str):
-            settings = Settings.read(url_or_client, timeout, max_connections, retries)
-            self._masters = partial(masters_of_url, settings)
-            self.timeout = settings.timeout
-            self._sync = _redis_sync.links(settings)
-            self._open = partial(_redis_async.links, settings)
+            deployment = Deployment(url_or_client, timeout, max_connections, retries)
+            self.timeout = deployment.settings.timeout
+            self._sync = deployment.links(_redis_sync.MEANS)
+            self._open = partial(deployment.links, _redis_async.MEANS)
+            self._masters = partial(masters_of_links, self._sync, may_move=deployment.may_move)
         else:
             self._adopt(url_or_client)
-            self._masters = partial(masters_of_client, url_or_client, self.timeout)
             self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
         self.async_only, self.sync_only = self._sync is None, self._open is None
         renew_after_fork(self, RedisCache._begin_anew)
@@ -183,16 +190,22 @@ class RedisCache(Taggable):
             raise TypeError("found an async client; wanted one for blocking code: use aget, aset")
         return self._sync
 
-    def _adopt(self, client: Any) -> None:
-        if not hasattr(client, "execute_command") or hasattr(client, "execute"):
+    def _adopt(self, given: Any) -> None:
+        clients: list[Any] = [*given] if isinstance(given, tuple) else [given]
+        is_async = [is_async_client(client) for client in clients]
+        if len(clients) not in (1, 2) or is_async in ([True] * 2, [False] * 2):
             raise TypeError(
-                f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
-                f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
+                f"found {len(clients)} clients; wanted one, or a pair of a sync and an async one"
             )
-        if iscoroutinefunction(client.execute_command):
-            self._open = partial(async_ready_links, client, QUEUE * self.timeout, self.timeout)
-        else:
-            self._sync = ready_links(client, QUEUE * self.timeout)
+        self._masters = partial(
+            masters_of_client, clients[is_async.index(min(is_async))], self.timeout
+        )
+        for client, is_native in zip(clients, is_async, strict=True):
+            patience = QUEUE * self.timeout
+            if is_native:
+                self._open = partial(async_ready_links, client, patience, self.timeout)
+            else:
+                self._sync = ready_links(client, patience)
 
     async def _here(self) -> Links:
         """Give the connections of the running loop."""
