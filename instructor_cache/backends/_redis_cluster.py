@@ -169,6 +169,10 @@ class ClusterLinks(Links):
             return []
         return await super().scan(prefix, cursors)
 
+    async def count(self) -> int:
+        counts = [await self.command("DBSIZE", node=node) for node in await self._names()]
+        return sum(counts)
+
     async def clear(self, prefix: str) -> None:
         before = await self._layout()
         await self._clear(prefix, list(before))

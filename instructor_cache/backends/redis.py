@@ -109,7 +109,7 @@ class RedisCache(Taggable):
 
     def count(self, prefix: str = "", /) -> int | None:
         """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
-        return None if prefix else drive(self._links.command("DBSIZE"))
+        return None if prefix else drive(self._links.count())
 
     def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
