@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,12 +49,14 @@ def free_port(below: int = 65_536) -> int:
 
 
 def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for *is_so*; a RuntimeError if it takes too long."""
+    """Wait for *is_so*, which a server may not tell yet; a RuntimeError if it takes too long."""
     deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not so within {seconds} s")
+    while time.monotonic() < deadline:
+        with suppress(redis.ConnectionError):
+            if is_so():
+                return
         time.sleep(0.01)
+    raise RuntimeError(f"not so within {seconds} s")
 
 
 class RedisServer:

@@ -407,6 +407,7 @@ class OnCluster:
         self.port = cluster.masters[0].port
 
 
+@pytest.mark.slow
 class TestCluster(OnCluster, BackendContract):
     shared = True
 
@@ -481,8 +482,8 @@ def test_addresses_of_every_kind() -> None:
     place = Place.read("redis+cluster://u:p%40@h,10.0.0.1:7000,[::1]:7001,[fe80::1]?protocol=3")
     assert place.seeds == (("h", 6379), ("10.0.0.1", 7000), ("::1", 7001), ("fe80::1", 6379))
     assert place.url == "redis://u:p%40@localhost?protocol=3"
-    place = Place.read("valkeys+sentinel://p:q@h/a%20b/2?sentinel_password=%2F&client_name=x")
-    assert (place.seeds, place.service) == ((("h", 26379),), "a b")
+    place = Place.read("valkeys+sentinel://p:q@h/a%20%2Fb/2?sentinel_password=%2F&client_name=x")
+    assert (place.seeds, place.service) == ((("h", 26379),), "a /b")
     assert place.url == "rediss://p:q@localhost/2?client_name=x"
     assert place.sentinel_url == "rediss://:%2F@localhost?db=0&client_name=x"
     assert "q" not in repr(place)
@@ -514,6 +515,7 @@ class TestPair(OverRedis, BackendContract):
         return ClosesBoth(redis.Redis.from_url(self.url), native)
 
 
+@pytest.mark.slow
 class TestPairOfValkey(OverRedis, BackendContract):
     def make_backend(self) -> RedisCache:
         native = valkey.asyncio.Valkey.from_url(self.url)

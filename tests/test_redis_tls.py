@@ -68,34 +68,33 @@ def _told(error: BaseException | None) -> str:
 both_colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
-@both_colours
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ("untrusted", "unable to get local issuer|self.signed"),
+        ("untrusted", "unable to get local issuer|self-signed|self signed"),
         ("other host", "doesn't match|mismatch"),
         ("expired", "expired"),
     ],
 )
 def test_a_wrong_certificate_is_refused(
-    wrong: str, why: str, is_async: bool, authority: Authority, tmp_path: Path
+    wrong: str, why: str, authority: Authority, tmp_path: Path
 ) -> None:
-    """A certificate of an unknown authority, for another host or of yesterday is refused, and the
-    error says which."""
+    """A certificate of an unknown authority, for another host or of yesterday is refused in both
+    colours, and the error says which."""
     certificate = {
         "untrusted": lambda: Authority(tmp_path).issue("localhost"),
         "other host": lambda: authority.issue("example.org"),
         "expired": lambda: authority.issue("localhost", is_expired=True),
     }[wrong]()
     with TlsServer(*certificate) as server:
-        for scheme in ("rediss", "valkeys"):
+        for is_async, scheme in ((False, "rediss"), (True, "valkeys")):
             url = f"{scheme}://localhost:{server.port}/0?ssl_ca_certs={authority.path}"
             error = refused(RedisCache(url, timeout=2), is_async)
             assert _says(error, why), error
 
 
 def _says(error: str, why: str) -> bool:
-    return any(part in error for part in why.replace(".", "-").split("|"))
+    return any(part in error for part in why.split("|"))
 
 
 @both_colours
@@ -147,4 +146,4 @@ async def test_a_refused_server_breaks_no_call(
 def test_a_server_without_tls_ends_in_time(is_async: bool) -> None:
     """A rediss:// URL of a server that speaks plain Redis is an error within the timeout."""
     with RedisServer() as plain:
-        refused(RedisCache(f"rediss://127.0.0.1:{plain.port}", timeout=0.5), is_async)
+        refused(RedisCache(f"rediss://127.0.0.1:{plain.port}", timeout=0.3), is_async)

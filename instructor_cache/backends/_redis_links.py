@@ -7,7 +7,7 @@ Waiting has a limit, and ends at once when the server turns out to be dead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any, TypeVar
@@ -45,8 +45,8 @@ class Links(Commands):
         self._all: set[Link] = set()
         self._queue: deque[Turn] = deque()
 
-    async def command(self, *args: Any, again: bool = True, node: str = "") -> Any:
-        return await self.use(lambda link: link.ask(args, again, node))
+    def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
+        return self.use(lambda link: link.ask(args, again, node))
 
     async def masters(self) -> list[Settings]:
         """Give how to reach each server that takes writes now: one, or the masters of a cluster.

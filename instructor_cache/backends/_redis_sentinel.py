@@ -88,17 +88,18 @@ class SentinelLink(Route):
         return await self._ask_master(await self._find(limit), args, limit)
 
     async def _find(self, limit: Limit) -> Address:
-        """Ask the sentinels for the master; leave one that is no more."""
-        before = self._master.address
+        """Ask the sentinels for the master."""
         question = ("SENTINEL", "get-master-addr-by-name", self._master.service)
         await self.ask_first(self._master.sentinels, question, limit, self._master.learn)
         if (address := self._master.address) is None:  # it failed somebody else just now
             raise redis.ConnectionError("the master that the sentinels know of fails")
-        if before is not None and before != address:
-            self.forget(before)
         return address
 
     async def _ask_master(self, address: Address, args: tuple[Any, ...], limit: Limit) -> Any:
+        if address not in self.connections:  # it is another one than before
+            sentinels = [sentinel.address for sentinel in self._master.sentinels]
+            for gone in [known for known in self.connections if known not in sentinels]:
+                self.forget(gone)
         connection = self.to(self.settings.at(address))
         connection.under(limit)
         if not connection.is_open():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
 from functools import cache
 from math import inf
@@ -58,9 +58,9 @@ class SyncConnection(Connection):
         self._conn = conn = _in_time(kind)(**options)
         conn.slack, conn.left = seconds / 50, self._left
 
-    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
+    def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Coroutine[Any, Any, Any]:
         self._limit = Until(self.settings.timeout)
-        return await self.send(args, again)
+        return self.send(args, again)
 
     def under(self, limit: Any) -> None:
         self._limit = limit

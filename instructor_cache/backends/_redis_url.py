@@ -52,7 +52,7 @@ class Place:
         if (parts := _REST.fullmatch(rest)) is None:
             raise _unread(scheme, "what can't be read", "write special characters as %XX")
         user, hosts, path, query = (part or "" for part in parts.groups())
-        seeds, path = _addresses(scheme, kind, hosts), unquote(path).strip("/")
+        seeds, path = _addresses(scheme, kind, hosts), path.strip("/")
         user += "@" if user else ""
         if kind == "cluster":
             _refuse_database(scheme, path, query)
@@ -64,7 +64,8 @@ class Place:
             raise _unread(scheme, "no number after the service", "give the database's number")
         own, others = _of_sentinels(query)
         server = f"{base}://{user}localhost/{db}?{others}"
-        return cls("sentinel", server, seeds, service, f"{base}://{own}localhost?db=0&{others}")
+        sentinels = f"{base}://{own}localhost?db=0&{others}"
+        return cls("sentinel", server, seeds, unquote(service), sentinels)
 
 
 def _addresses(scheme: str, kind: str, hosts: str) -> tuple[Address, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -51,6 +51,7 @@ class RedisCache(Taggable):
     """
 
     bounded = True
+    lanes = 8  # operations at once of one who has many to do
 
     def __init__(
         self,
@@ -106,6 +107,10 @@ class RedisCache(Taggable):
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
+    def count(self, prefix: str = "", /) -> int | None:
+        """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
+        return None if prefix else drive(self._links.command("DBSIZE"))
+
     def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
@@ -159,6 +164,12 @@ class RedisCache(Taggable):
     ) -> bool:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
+
+    async def ascan(self, prefix: str, /) -> AsyncIterator[str]:
+        links, cursors = await self._here(), START.copy()
+        while cursors:
+            for key in await links.scan(prefix, cursors):
+                yield key.decode() if isinstance(key, bytes) else key
 
     async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
