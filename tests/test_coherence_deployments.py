@@ -82,7 +82,7 @@ async def test_a_ready_clusters_client_is_listened_beside(
     with OtherProcess(cluster.url) as other:
         await change_all(nearby, other, "theirs")
     nearby.cache.close()
-    closing = client.close() if kind == "sync" else client.aclose()
+    closing = getattr(client, "aclose", client.close)()  # redis-py 5.0.0 has only close
     if kind == "async":
         await closing
 
