@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness clean
+.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness replicas clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -53,13 +53,20 @@ format: $(VENV)/.lint
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
+# The disk store is measured among 20,000 entries; ENTRIES=1000000 takes 5 GB and some minutes.
 bench: $(VENV)/.test
 	$(RUN) benchmarks/speed.py
 	$(RUN) benchmarks/codec_speed.py
+	$(RUN) benchmarks/disk_scale.py $(ENTRIES)
+	$(RUN) benchmarks/hit_ratio.py
 
 # What a caller sees, and how long it takes, when what is behind the cache fails.
 faults: $(VENV)/.test
 	$(RUN) benchmarks/faults.py
+
+# What 100 replicas over one Redis cost, with and without tiers, coherence and locks.
+replicas: $(VENV)/.test
+	$(RUN) benchmarks/replicas.py
 
 # How many awkward results come back as they were: ours, the guide's recipe, instructor's cache.
 exactness: $(VENV)/.test

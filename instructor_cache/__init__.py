@@ -19,6 +19,7 @@ from .errors import (
     CorruptEntry,
     InstructorCacheError,
     InstructorCacheWarning,
+    TransferInterrupted,
     UnkeyableArgument,
     UnkeyableArgumentWarning,
     Unstorable,
@@ -31,6 +32,7 @@ from .source import source_version
 from .tiers import Tier, TieredCache
 
 if TYPE_CHECKING:
+    from ._transfer import Transferred, atransfer, transfer
     from .backends.disk import DiskCache
     from .backends.diskcache import SafeDisk
     from .backends.redis import RedisCache
@@ -71,16 +73,20 @@ __all__ = [
     "SafeDisk",
     "Tier",
     "TieredCache",
+    "TransferInterrupted",
+    "Transferred",
     "UnkeyableArgument",
     "UnkeyableArgumentWarning",
     "Unstorable",
     "UnstorableResultWarning",
+    "atransfer",
     "calculate_cost_savings",
     "instructor_cache",
     "instructor_cache_redis",
     "lru",
     "smart_cache_key",
     "source_version",
+    "transfer",
     "warm_cache",
 ]
 
@@ -94,6 +100,9 @@ _LATE = {
     "instructor_cache_redis": "presets",
     "smart_cache_key": "presets",
     "warm_cache": "presets",
+    "Transferred": "_transfer",
+    "atransfer": "_transfer",
+    "transfer": "_transfer",
 }
 
 

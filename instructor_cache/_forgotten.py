@@ -31,17 +31,18 @@ class Forgotten:
         renew_after_fork(self, Forgotten._renew)
 
     @contextmanager
-    def forgetting(self, prefix: str) -> Generator[None]:
-        """Announce that what begins with *prefix* is deleted or replaced in this block."""
+    def forgetting(self, *prefixes: str) -> Generator[None]:
+        """Announce that what begins with one of *prefixes* is deleted or replaced in this block."""
         with self._lock:
-            self._under_way.append(prefix)
+            self._under_way.extend(prefixes)
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.remove(prefix)
-                self._ended.append(prefix)
-                self.count += 1
+                for prefix in prefixes:
+                    self._under_way.remove(prefix)
+                self._ended.extend(prefixes)
+                self.count += len(prefixes)
 
     def has_hit(self, key: str, since: int) -> bool:
         """Whether *key* was, or is just being, forgotten after *since* was the count."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
 
+from ._coherence import Coherence
 from ._guard import FAILED, Guard
 from ._missed import Missed
 from ._tagged import LIFE, joined, new_epoch, parted, tags_of
@@ -24,6 +25,7 @@ class Shelf:
         ttl: The longest time in seconds that the tier keeps an entry; None for any time.
         reads, writes: Whether it is asked for answers, and whether anything in it is changed.
         void: What was forgotten but not deleted here, because nothing is written.
+        coherences: What drops from it what others change in farther tiers.
     """
 
     guard: Guard
@@ -31,13 +33,17 @@ class Shelf:
     reads: bool
     writes: bool
     void: Missed
+    coherences: tuple[Coherence, ...]
     announce: Announcer
     clock: Callable[[], float]
 
     @property
     def look(self) -> Callable[[str], bytes | None] | None:
         """Reads at once, if nothing but a failure can be in the way; else None."""
-        return self.guard.port.look if self.reads and self.writes else None
+        look = self.guard.port.look if self.reads and self.writes else None
+        for coherence in self.coherences:
+            look = look and coherence.trusted(look)
+        return look
 
     @property
     def can_swap(self) -> bool:
@@ -81,24 +87,31 @@ class Shelf:
         if not entry.is_unforeseen(now):
             return entry
         left = None if entry.kept_until == inf else entry.kept_until - now  # once it is corrected
-        await self.swap(key, entry, entry.seen(now), _shorter(self.ttl, left))
+        await self.swap(key, entry, entry.seen(now), self._longest(key, left))
         return entry.seen(now)
 
     # -- writing ---------------------------------------------------------------------------
 
-    def room_for(self, entry: Entry) -> tuple[bool, float | None]:
+    def room_for(self, key: str, entry: Entry) -> tuple[bool, float | None]:
         """Whether *entry* is to be written here, and for how many seconds."""
-        left = _shorter(self.ttl, entry.ttl(self.clock()))
+        left = self._longest(key, entry.ttl(self.clock()))
         return self.writes and (left is None or left > 0), left
+
+    def _longest(self, key: str, life: float | None) -> float | None:
+        """The seconds that what lives for *life* is kept here."""
+        longest = _shorter(self.ttl, life)
+        for coherence in self.coherences:
+            longest = _shorter(longest, coherence.limit(key))
+        return longest
 
     async def write(self, key: str, entry: Entry) -> bool:
         """Write *entry*; tell whether the tier took it."""
-        has_room, left = self.room_for(entry)
+        has_room, left = self.room_for(key, entry)
         return has_room and await self.guard.ask("set", key, entry.pack(key), left) is not FAILED
 
     async def contend(self, key: str, entry: Entry, instead_of: Entry | None) -> Entry | None:
         """Write *entry* where others may do the same; give whichever was first, or None."""
-        has_room, left = self.room_for(entry)
+        has_room, left = self.room_for(key, entry)
         raw, there = entry.pack(key), None
         for _ in range(_ROUNDS if has_room else 0):
             has_swapped = await self.guard.ask("swap", key, there, raw, left)
@@ -141,7 +154,7 @@ class Shelf:
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
         """Write *new* if the tier still holds *old*; tell if so."""
-        has_room, left = self.room_for(new)
+        has_room, left = self.room_for(key, new)
         return has_room and await self.swap(key, old, new, left)
 
     def doubt(self, key: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
+from ._coherence import Coherence
 from ._forgotten import Forgotten
 from ._guard import Guard
 from ._health import health_of
@@ -37,11 +38,13 @@ class Stack:
 
     Attributes:
         forgotten: What was lately forgotten here, by any function over the farthest tier.
+        coherences: What drops from nearer tiers what others change in farther ones.
         epoch_life: Seconds that the epoch of a tag is kept; None for ever.
     """
 
     shelves: tuple[Shelf, ...]
     forgotten: Forgotten
+    coherences: tuple[Coherence, ...]
     clock: Callable[[], float]
     epoch_life: float | None
 
@@ -57,11 +60,12 @@ class Stack:
             health, fail_open = health_of(tier.backend), policy.fail_open
             guard = Guard(tier.name, port, health, colour.wait, announce, fail_open)
             use = tier.read, tier.write, tier.void
-            return Shelf(guard, tier.ttl, *use, announce, policy.clock)
+            return Shelf(guard, tier.ttl, *use, tier.coherences, announce, policy.clock)
 
         shelves = tuple(map(shelf, tiers))
         forgotten = shelves[-1].guard.health.forgotten
-        return cls(shelves, forgotten, policy.clock, _epoch_life(policy))
+        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
+        return cls(shelves, forgotten, coherences, policy.clock, _epoch_life(policy))
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""
@@ -77,12 +81,21 @@ class Stack:
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
+        since = self._watch(key)
         for depth, shelf in enumerate(self.shelves):
             entry = await shelf.read(key)
             if entry is not None and entry.is_fresh(self.clock()):
-                copied = depth > 0 and fill and await self._put(self.shelves[:depth], key, entry)
+                copied = depth > 0 and fill and await self._copy(depth, key, entry, since)
                 return Found(entry, shelf.guard.name, depth if copied else 0)
         return None
+
+    async def _copy(self, depth: int, key: str, entry: Entry, since: tuple[int, ...]) -> bool:
+        """Copy *entry* to the nearer tiers; tell whether it is there."""
+        try:
+            has_written = await self._put(self.shelves[:depth], key, entry)
+        finally:
+            has_changed = await self._settle(key, since)
+        return has_written and not has_changed
 
     async def get_kept(self, key: str) -> Found | None:
         """Give the entry that would answer if the function failed: the freshest that is kept."""
@@ -100,7 +113,11 @@ class Stack:
 
         A tier that did not may hold an older answer: that one is not to be believed.
         """
-        return await self._put(self.shelves, key, entry, in_doubt=True)
+        since = self._watch(key)
+        try:
+            return await self._put(self.shelves, key, entry, in_doubt=True)
+        finally:
+            await self._settle(key, since)
 
     async def keep(self, key: str, entry: Entry, instead_of: Entry | None = None) -> Entry | None:
         """Write *entry* unless another answer came first; give the one that is kept, if any.
@@ -108,6 +125,13 @@ class Stack:
         The farthest tier that can compare and swap decides: a fresh entry there, other than
         *instead_of*, stays, and is what the nearer tiers get.
         """
+        since = self._watch(key)
+        try:
+            return await self._keep(key, entry, instead_of)
+        finally:
+            await self._settle(key, since)
+
+    async def _keep(self, key: str, entry: Entry, instead_of: Entry | None) -> Entry | None:
         others = self.shelves
         for shelf in reversed(self.shelves):
             if not shelf.can_swap:
@@ -134,8 +158,11 @@ class Stack:
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
         """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
-        replaced = [await shelf.replace(key, old, new) for shelf in reversed(self.shelves)]
-        return any(replaced)
+        since = self._watch(key)
+        try:
+            return any([await shelf.replace(key, old, new) for shelf in reversed(self.shelves)])
+        finally:
+            await self._settle(key, since)
 
     async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
         """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
@@ -158,6 +185,22 @@ class Stack:
         """Delete every key that begins with *prefix*, in every tier."""
         for shelf in reversed(self.shelves):
             await shelf.clear(prefix)
+
+    # -- what others change ------------------------------------------------------------------
+
+    def _watch(self, key: str) -> tuple[int, ...]:
+        """Give what `_settle` has to know of the moment before anything is read or written."""
+        return tuple([each.watch(key) for each in self.coherences])
+
+    async def _settle(self, key: str, since: tuple[int, ...]) -> bool:
+        """Drop what nearer tiers have of *key* if others have changed it since; tell if so."""
+        watched = zip(self.coherences, since, strict=True)
+        if not any(each.has_changed(key, then) for each, then in watched):
+            return False
+        for shelf in self.shelves:
+            for name in (key, *tags_of(key)) if shelf.coherences else ():
+                await shelf.delete(name)
+        return True
 
     # -- tags --------------------------------------------------------------------------------
 

@@ -52,14 +52,14 @@ def new_epoch() -> bytes:
     return secrets.token_bytes(EPOCH)
 
 
-def is_epoch(value: bytes | None) -> bool:
+def is_epoch(value: object) -> bool:
     """Whether *value* is one, and not missing or damaged."""
-    return value is not None and len(value) == EPOCH
+    return isinstance(value, bytes) and len(value) == EPOCH
 
 
 def joined(epochs: Sequence[bytes | None]) -> bytes | None:
     """Give *epochs* as an entry holds them; None if one is missing or damaged."""
-    return b"".join(map(bytes, filter(None, epochs))) if all(map(is_epoch, epochs)) else None
+    return b"".join(filter(None, epochs)) if all(map(is_epoch, epochs)) else None
 
 
 def parted(epochs: bytes) -> list[bytes]:

@@ -134,9 +134,11 @@ def _as_it_is(method: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _size(tier: Tier) -> tuple[int | None, int | None]:
+def _size(tier: Tier) -> tuple[int | None, int | None, int | None, int | None]:
     backend: Any = tier.backend
-    return (backend.maxsize, len(backend)) if hasattr(backend, "maxsize") else (None, None)
+    maxsize, max_bytes = (getattr(backend, name, None) for name in ("maxsize", "max_bytes"))
+    count = len(backend) if hasattr(backend, "maxsize") else None
+    return maxsize, count, max_bytes, getattr(backend, "currbytes", None)
 
 
 def _parameters(
@@ -155,4 +157,5 @@ def _parameters(
         "timeout": policy.timeout,
         "lock": policy.lock,
         "tiers": tuple(tier.name for tier in tiers),
+        "coherent": any(tier.coherences for tier in tiers),
     }

@@ -18,16 +18,19 @@ R_any = TypeVar("R_any")
 
 
 class CacheInfo(NamedTuple):
-    """The fields of functools' `cache_info`.
+    """The fields of functools' `cache_info`, and the same in bytes.
 
-    ``maxsize`` and ``currsize`` are those of the nearest tier, in entries, shared by all the
-    functions that use it; None where it does not tell.
+    All but ``hits`` and ``misses`` are those of the nearest tier, shared by all the functions that
+    use it, in entries and in bytes; None where it does not tell. What has expired counts for as
+    long as its room isn't needed.
     """
 
     hits: int
     misses: int
     maxsize: int | None
     currsize: int | None
+    max_bytes: int | None = None
+    currbytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

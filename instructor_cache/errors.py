@@ -7,7 +7,8 @@ InstructorCacheError
 ├── NodeDown                 one node of a cluster fails, others answer
 ├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
 ├── Unstorable               (ValueError) a result that its stored form would not restore exactly
-└── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
+├── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
+└── TransferInterrupted      a backend failed while entries were copied to or from it
 
 InstructorCacheWarning       (UserWarning)
 ├── UnkeyableArgumentWarning the call went through uncached
@@ -19,6 +20,11 @@ cache's, and no running program has a use for catching them.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._mover import Transferred
 
 
 class InstructorCacheError(Exception):
@@ -55,6 +61,23 @@ class Unstorable(InstructorCacheError, ValueError):
 
 class CorruptEntry(InstructorCacheError, ValueError):
     """Stored bytes are not an entry of this key in a version that we read."""
+
+
+class TransferInterrupted(InstructorCacheError):
+    """A backend failed for longer than a transfer's patience; ``__cause__`` is its own error.
+
+    What was copied stays. The same transfer, started again, goes on from there.
+
+    Attributes:
+        done: What was copied and skipped so far.
+    """
+
+    def __init__(self, message: str, done: Transferred) -> None:
+        super().__init__(message)
+        self.done = done
+
+    def __reduce__(self) -> tuple[type[TransferInterrupted], tuple[str, Transferred]]:
+        return type(self), (str(self), self.done)
 
 
 class InstructorCacheWarning(UserWarning):

@@ -128,6 +128,8 @@ def _complete(faces: dict[str, Operation | None]) -> dict[str, Any]:
         if together is None:
             return [await get(key) for key in keys]
         values: list[bytes | None] = await together(keys)
+        if len(values) != len(keys):
+            raise ValueError(f"found {len(values)} values for {len(keys)} keys from get_many")
         return values
 
     return {**faces, "get_many": get_many}

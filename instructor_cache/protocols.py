@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -50,9 +50,16 @@ class AsyncMultiple(Protocol):
 
 @runtime_checkable
 class Scannable(Protocol):
-    """Optional: lists the live keys that begin with *prefix*, in any order."""
+    """Optional: lists the live keys that begin with *prefix*, in any order. For `transfer`."""
 
     def scan(self, prefix: str, /) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class AsyncScannable(Protocol):
+    """Optional: ``scan`` for coroutines."""
+
+    def ascan(self, prefix: str, /) -> AsyncIterator[str]: ...
 
 
 @runtime_checkable

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack
+from copy import copy
 from typing import TYPE_CHECKING, Union
 
 from ._bridge import ASYNC, SYNC, drive
+from ._coherence import Coherence, is_local
 from ._missed import Missed
 from .backends import open_url
 from .keys import namespace
@@ -35,7 +37,7 @@ class Tier:
         name: What events call it; by default the backend's class, as in "memory" or "redis".
     """
 
-    __slots__ = ("backend", "name", "read", "timeout", "ttl", "void", "write")
+    __slots__ = ("backend", "coherences", "name", "read", "timeout", "ttl", "void", "write")
 
     def __init__(
         self,
@@ -55,6 +57,13 @@ class Tier:
         self.read, self.write = read, write
         self.void = Missed()
         self.name = name or _default_name(self.backend)
+        self.coherences: tuple[Coherence, ...] = ()  # with farther tiers, in a TieredCache
+
+    def bound_by(self, coherence: Coherence) -> Tier:
+        """Give a tier like this one, which drops what *coherence* hears of."""
+        bound = copy(self)  # this one may be used elsewhere as well
+        bound.coherences = (*self.coherences, coherence)
+        return bound
 
 
 class TieredCache:
@@ -63,9 +72,18 @@ class TieredCache:
     A read asks them in order; what a farther one knows is copied to the nearer ones with the
     time it has left. A write goes to all, the farthest first. May be shared by many functions,
     and nested.
+
+    Args:
+        tiers: Backends, their URLs, tiers, or other tiered caches.
+        coherent: Have the farthest tier that can do so, a `RedisCache`, tell this process what
+            others change in it, and drop that from the nearer tiers at once. Without it, a near
+            tier may give an answer that others have replaced or forgotten, until its ttl ends.
+
+    Raises:
+        ValueError: There is no backend, or one twice, or none for *coherent* to work with.
     """
 
-    def __init__(self, *tiers: BackendLike) -> None:
+    def __init__(self, *tiers: BackendLike, coherent: bool = False) -> None:
         self.tiers = tuple(tier for given in tiers for tier in tiers_of(given))
         if not self.tiers:
             raise ValueError("found no backend; a TieredCache needs at least one")
@@ -74,6 +92,8 @@ class TieredCache:
             raise ValueError("found the same backend twice; each tier needs a backend of its own")
         if not any(tier.read for tier in self.tiers):
             raise ValueError("found no tier with read=True; wanted one at least that answers")
+        if coherent:
+            self.tiers = _coherent(self.tiers)
 
     def clear(self, prefix: str = "instructor") -> None:
         """Forget every answer of the functions decorated with *prefix*, in every tier."""
@@ -129,6 +149,30 @@ def tiers_of(given: BackendLike) -> tuple[Tier, ...]:
     if isinstance(given, TieredCache):
         return given.tiers
     return (given if isinstance(given, Tier) else Tier(given),)
+
+
+def _coherent(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+    """Give *tiers*, with those nearer than one that tells of changes bound to what it tells."""
+    names = ", ".join(tier.name for tier in tiers)
+    telling = [n for n, tier in enumerate(tiers) if hasattr(tier.backend, "track")]
+    if not telling:
+        raise ValueError(
+            f"found coherent=True over {names}; wanted a tier that tells what others change in it: "
+            f"add a RedisCache, or leave out coherent"
+        )
+    far = tiers[telling[-1]]
+    nearer = [tier for tier in tiers[: telling[-1]] if tier.write and _can_drop(tier)]
+    if not any(is_local(tier.backend) for tier in nearer):
+        raise ValueError(
+            f"found coherent=True over {names}; wanted a tier in this process's memory before "
+            f"{far.name}: put a MemoryCache there, or leave out coherent"
+        )
+    coherence = Coherence(far.backend, [tier.backend for tier in nearer])
+    return tuple(tier.bound_by(coherence) if tier in nearer else tier for tier in tiers)
+
+
+def _can_drop(tier: Tier) -> bool:
+    return hasattr(tier.backend, "delete") and hasattr(tier.backend, "clear")
 
 
 def _default_name(backend: object) -> str:

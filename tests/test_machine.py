@@ -150,10 +150,11 @@ class Model:
 # -- the machine -----------------------------------------------------------------------------
 
 FUNCTIONS = ("plain", "picky")
-_QUESTIONS = st.sampled_from(  # most of the time one, or its story would never get long
-    [("plain", 0)] * 6 + [(name, n) for name in FUNCTIONS for n in range(3)]
+_QUESTIONS = st.sampled_from(  # most of the time two, or their story would never get long
+    [("plain", 0)] * 6 + [("picky", 1)] * 3 + [(name, n) for name in FUNCTIONS for n in range(3)]
 )
-_INSIDE = ["nothing"] * 4 + ["invalidate", "clear", "set", "refresh", "same", "other", "wait"]
+_DOINGS = ["invalidate", "clear", "set", "refresh", "tag", "same", "other", "wait"]
+_INSIDE = ["nothing"] * 4 + _DOINGS
 _SECONDS = st.sampled_from([0.0, 1.0, 19.0, 21.0, 57.0, 61.0, 290.0])
 
 NEAR, FAR = 20.0, 170.0  # seconds that these tiers keep an answer
@@ -248,7 +249,7 @@ class TwoFunctions(RuleBasedStateMachine):
         func: Any = abody if self.is_async else body
         func.__name__ = func.__qualname__ = name
         near, middle, far = self.tiers
-        tiers = TieredCache(
+        self.cache = tiers = TieredCache(
             Tier(near, ttl=NEAR, name="near"),
             Tier(middle, name="middle"),
             Tier(far, ttl=FAR, name="far"),
@@ -257,6 +258,7 @@ class TwoFunctions(RuleBasedStateMachine):
             tiers,
             ttl=TTL if name == "plain" else picky_ttl,
             stale_ttl=GRACE if name == "plain" else None,
+            tags=() if name == "plain" else ("picky", lambda n: f"n{n}"),
             timeout=10,
             clock=self.wall,
             observer=lambda event: self.hear(event),
@@ -440,6 +442,17 @@ class TwoFunctions(RuleBasedStateMachine):
         for n in range(3):
             self.drop((question[0], n))
 
+    async def does_tag(self, question: Question) -> None:
+        """Forget what has a tag: one answer of the picky function, or all of them."""
+        function, n = question
+        tag = "picky" if function == "plain" else f"n{n}"
+        if self.is_async:
+            await self.cache.ainvalidate_tags(tag)
+        else:
+            self.cache.invalidate_tags(tag)
+        for each in range(3) if tag == "picky" else [n]:
+            self.drop(("picky", each))
+
     async def does_get(self, question: Question) -> None:
         expected, calls = self.find(question), self.calls
         answer = await self.ask(question, "get", question[1])
@@ -465,7 +478,7 @@ class TwoFunctions(RuleBasedStateMachine):
     def refresh(self, question: Question, fails: bool) -> None:
         self.run(self.does_refresh(question, fails))
 
-    @rule(question=_QUESTIONS, what=st.sampled_from(["set", "invalidate", "clear"]))
+    @rule(question=_QUESTIONS, what=st.sampled_from(["set", "invalidate", "clear", "tag"]))
     def change(self, question: Question, what: str) -> None:
         self.run(getattr(self, f"does_{what}")(question))
 

@@ -17,9 +17,12 @@ from instructor_cache import (
     RedisCache,
     Tier,
     TieredCache,
+    Transferred,
+    atransfer,
     instructor_cache,
     instructor_cache_redis,
     lru,
+    transfer,
     warm_cache,
 )
 from instructor_cache._keeper import Miss
@@ -113,9 +116,11 @@ assert_type(Extractor().extract("a"), User)
 assert_type(Extractor().extract(text="a"), User)
 assert_type(Extractor.extract(Extractor(), "a"), User)
 assert_type(Extractor.extract.cache_invalidate(Extractor(), "a"), None)
+assert_type(transfer(Mine(), "disk://x", prefix="app", progress=print), Transferred)
 
 
 async def main() -> None:
+    assert_type(await atransfer(TieredCache(Mine()), Tier(RedisCache())), Transferred)
     assert_type(await aextract("a"), User)
     assert_type(await plain_lru("a"), User)
     assert_type(await guide("a"), User)
@@ -132,6 +137,7 @@ extract("a", mode="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIs
 extract.cache_invalidate()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 extract.cache_set(1, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Extractor().extract(txt="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+transfer(Mine(), 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 instructor_cache(MemoryCache(), tll=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 instructor_cache(MemoryCache(), ttl=[1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 instructor_cache(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

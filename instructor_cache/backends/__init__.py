@@ -43,7 +43,7 @@ _opened: dict[tuple[str, str], AnyBackend] = {}
 
 
 def _memory(url: str) -> AnyBackend:
-    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes")
+    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes", "max_entry_bytes")
     return MemoryCache(**options)
 
 

@@ -22,11 +22,13 @@ from ._salvage import salvage
 _ATTEMPTS = 3  # to open it, while others delete it or set it aside
 _BROKEN = ("not a database", "malformed", "encrypted", "unsupported file format")  # SQLite's words
 _OUTDATED = ("disk i/o error", "readonly database", "unable to open", "no such ")
-_DRAFTS = "entries-1.new-"  # folders in which files are made
+_DRAFTS = "entries.new-"  # folders in which files are made
 
 
 class StoreFile:
-    """The file at *path*.
+    """The file at *path*, in a folder of its own, in the folder that the user has named.
+
+    Each new connection to it gets the statements *settings*.
 
     The file is never opened except by SQLite: to close another descriptor of it would release
     the locks that this process's connections hold (POSIX), and let two processes write at once.
@@ -35,8 +37,9 @@ class StoreFile:
     OperationalError is raised.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: tuple[str, ...] = ()) -> None:
         self.path = path
+        self._settings = settings
         self._name = str(path)
         self._journal = f"{path}-wal"
         self._lock = path.with_suffix(".lock")
@@ -83,7 +86,7 @@ class StoreFile:
             connection = self._open_read_only(deadline)
         else:
             try:
-                connection = connect(self.path, "mode=rw", deadline)
+                connection = connect(self.path, "mode=rw", deadline, *self._settings)
             except sqlite3.OperationalError as error:
                 if not _says(error, _OUTDATED):
                     raise
@@ -129,10 +132,7 @@ class StoreFile:
 
     def _begin(self, deadline: float) -> int:
         """Make the file under another name and move it here: nobody ever sees half of it."""
-        folder = self.path.parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(folder.iterdir()):  # else it holds something of the user's
-            (folder / ".gitignore").write_text("*\n")
+        folder = self._make_folder()
         with alone(self._lock, deadline) as is_alone:
             if is_alone:  # what is there was left by a process that was killed
                 for left in folder.glob(f"{_DRAFTS}*"):
@@ -140,6 +140,14 @@ class StoreFile:
             if not self.inode():
                 self._make(folder, deadline)
             return self.inode()
+
+    def _make_folder(self) -> Path:
+        folder = self.path.parent
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(folder.parent.iterdir()):  # else it holds something of the user's
+            (folder.parent / ".gitignore").write_text("*\n")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def _make(self, folder: Path, deadline: float, rows: Iterable[Row] = ()) -> int:
         with tempfile.TemporaryDirectory(dir=folder, prefix=_DRAFTS) as workshop:

@@ -22,7 +22,7 @@ from ._redis_cluster import LoopClusterLinks
 from ._redis_commands import checked
 from ._redis_link import Connection
 from ._redis_loop import Deadline, LoopLinks, unless
-from ._redis_reply import read_values
+from ._redis_mget import packed, read_values
 from ._redis_routes import Means
 from ._redis_settings import Settings, close_late
 
@@ -72,9 +72,12 @@ class AsyncConnection(Connection):
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:
         conn = self._conn
-        await conn.send_command(*args)
-        if args[0] == "MGET" and type(conn._parser).__name__ == _PLAIN:
-            return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        if args[0] == "MGET":
+            await conn.send_packed_command(packed(args[1:]))
+            if type(conn._parser).__name__ == _PLAIN:
+                return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+        else:
+            await conn.send_command(*args)
         return checked(args, await conn.read_response(disable_decoding=True))
 
     async def write(self, commands: Sequence[tuple[Any, ...]]) -> None:

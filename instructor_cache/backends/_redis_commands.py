@@ -62,15 +62,15 @@ _CHECKS = {"SET": _is_done, "MGET": _is_one_each}
 class Window:
     """How many values to have under way at once, judged by the size of those that came.
 
-    A reply must not be so long that it takes all the time that its command has. At first that is
-    as many as connections would bring that carry one each; then as many as make four megabytes,
-    though not ten times as many as are known.
+    A reply must not be so long that it takes all the time that its command has. At first a few
+    show how large they are; then there are as many as make four megabytes.
     """
 
-    _FIRST, _LEAST, _BYTES = 50, 8, 4 * 2**20
+    _FIRST, _LEAST, _BYTES = 20, 8, 4 * 2**20
+    _GROWTH = 25  # times those that have shown their size
 
-    def __init__(self) -> None:
-        self._size = self._FIRST
+    def __init__(self, size: int = _FIRST) -> None:
+        self._size = size
 
     def room(self, under_way: int = 0) -> int:
         """Give the number of values that one more command may ask for."""
@@ -83,7 +83,7 @@ class Window:
             most = 2 * self._size  # which says little
         else:
             most = self._BYTES * (len(values) - missing) // max(size, 1)
-        self._size = max(self._LEAST, min(most, max(self._size, 10 * len(values))))
+        self._size = max(self._LEAST, min(most, max(self._size, self._GROWTH * len(values))))
 
     def shrink(self) -> None:
         """Take note that values did not come in time."""
@@ -117,8 +117,8 @@ class Commands:
         return [*await self.mget(keys)]
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of any number of keys, in their order."""
-        found, window = list[bytes | None](), Window()
+        """Give the values of any number of keys, in their order; up to 500 in one round trip."""
+        found, window = list[bytes | None](), Window(_BATCH)
         while len(found) < len(keys):
             some = await self.mget(keys[len(found) : len(found) + window.room()])
             window.learn(some)

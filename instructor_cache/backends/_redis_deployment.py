@@ -31,6 +31,11 @@ class Deployment:
             sentinels = [sentinel.at(address) for address in place.seeds]
             self._make = partial(SentinelLink, Master(sentinels, place.service), settings)
 
+    @property
+    def may_move(self) -> bool:
+        """Whether other servers may take its place."""
+        return self._make is not None
+
     def links(self, means: Means) -> Links:
         """Give the links for all threads, or for the tasks of the running loop."""
         kind: Any = means.cluster_links if self._is_cluster else means.links

@@ -28,8 +28,9 @@ class LoopLinks(Links):
         return self._reads.get(key)
 
     def _dismiss(self, error: Dismissal) -> None:
-        super()._dismiss(error)
-        self._reads.dismiss(error)
+        if not self._loop.is_closed():  # by hand: then nobody can be woken up any more
+            super()._dismiss(error)
+            self._reads.dismiss(error)
 
     async def _wait(self, turn: Turn) -> None:
         timer = self._loop.call_later(self._patience, self._outcome, turn)

@@ -15,6 +15,7 @@ from ._pool import Pool
 
 T = TypeVar("T")
 
+_TURN = 0.02  # seconds: SQLite asks for a lock ever more seldom, so let it begin again
 _LOOK_EVERY = 1.0  # seconds: to look at the file costs a third of a read
 
 
@@ -24,21 +25,34 @@ class Database:
     Args:
         path: The file. Its folder is made if it isn't there, readable by this user only.
         timeout: Seconds for all that one piece of work waits for other processes.
+        settings: Statements for each new connection.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, settings: tuple[str, ...] = ()) -> None:
         self.pool: Pool[Connection] = Pool(f"the store at {path.parent}")
-        self._file = StoreFile(path)
+        self._file = StoreFile(path, settings)
         self._timeout = timeout
         self._now = (0, 0)  # which file is there, and which journal
         self._looked_at = -inf
 
-    def run(self, work: Callable[[Connection], T]) -> T:
-        """Give what *work* does with a connection; once more if the file had to be replaced."""
+    def run(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
+        """Give what *work* does with a connection; once more if the file had to be replaced.
+
+        While another process has the lock that *work* needs first of all, it is tried again, for
+        *timeout* seconds; by default, as long as the database waits.
+        """
         start = time.monotonic()
         if start - self._looked_at > _LOOK_EVERY:
             self._look_closely(start)
-        deadline = start + self._timeout
+        deadline = start + (self._timeout if timeout is None else timeout)
+        while True:
+            try:
+                return self._run(work, deadline)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+
+    def _run(self, work: Callable[[Connection], T], deadline: float) -> T:
         connection = self._take()
         if connection is None:
             return self._afresh(work, deadline)
@@ -97,7 +111,7 @@ class Database:
         self._now = connection.file
         try:
             result = work(connection)
-            connection.wait(self._timeout)
+            connection.wait(min(self._timeout, _TURN))
         except BaseException:
             self.pool.drop(connection)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,11 +12,13 @@ from ._connection import Connection
 from ._room import Room
 from ._sqlite import Database
 from ._taggable import Taggable
+from ._writers import Writers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_FILE = "entries-1.sqlite3"  # 1 is the layout: another one would live beside it
+_LAYOUT = "v1"  # of all that is in the folder of this name; another layout lives beside it
+_FILE = "entries.sqlite3"
 _GET = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR expires > ?)"
 _GET_MANY = "SELECT key, value FROM entries WHERE key IN ({}) AND (expires IS NULL OR expires > ?)"
 _SET = "INSERT OR REPLACE INTO entries(key, value, expires) VALUES (?, ?, ?)"
@@ -36,26 +37,33 @@ _SCAN = (
     "SELECT key FROM entries WHERE key >= ? AND key < ? AND (expires IS NULL OR expires > ?) "
     "ORDER BY key LIMIT 1000"
 )
+_COUNT = "SELECT count(*) FROM entries WHERE key >= ? AND key < ?"
 _CLEAR = (
-    "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT 1000)"
+    "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE key >= ? AND key < ? LIMIT ?)"
 )
 _MANY = 500  # keys to a statement; SQLite takes 999 arguments
 _CULLING = 0.1  # of the timeout, to delete what is too much; the rest is for all other waits
-_IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
 
 
 class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
-    the entries outgrow *size_limit*, the expired and then the oldest are deleted, by the writer.
+    the files outgrow *size_limit*, the expired and then the oldest are deleted, by the writer;
+    the oldest is what was set first, however often it was read. The space is used again, and
+    given back by a `clear` that leaves hardly anything.
+    What this version keeps is in the sub-folder ``v1``. A version with another layout uses
+    another one beside it, with a size limit of its own; what no version in use needs any more
+    can be deleted, with ``rm -r``.
     An unreadable file is set aside and a new one begun, with what can be read of the old one in
     half the timeout, the newest first. A read-only folder is served as it is: what is set there
     is not kept, and `swap` raises PermissionError.
 
     Args:
         directory: A folder; a relative one is meant from where the process is now.
-        size_limit: Bytes that the entries may take. A larger entry is not kept.
+        size_limit: Bytes that the files may take; many writers at once may get a tenth above it
+            for a moment, and 300 KB above it if it is below 5 MB. An entry of more than an eighth
+            of it is not kept.
         timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
@@ -75,15 +83,16 @@ class DiskCache(Taggable):
             raise NotADirectoryError(
                 f"found a file at {self.directory}; a DiskCache needs a folder of its own"
             )
-        if size_limit < 1:
+        if type(size_limit) is not int or size_limit < 1:
             raise ValueError(f"size_limit is {size_limit!r}; it must be a number of bytes above 0")
-        if not timeout >= 0:
+        if type(timeout) not in (int, float) or not timeout >= 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
         self.size_limit, self.timeout = size_limit, timeout
         self._clock = clock
-        self._database = Database(self.directory / _FILE, timeout * (1 - _CULLING))
-        self._in_vain_until = 0.0  # another process has kept the lock: writers don't wait for it
-        self._room = Room(size_limit, clock, timeout * _CULLING / 2)
+        path = self.directory / _LAYOUT / _FILE
+        self._room = Room(size_limit, Path(f"{path}-wal"), clock, timeout * _CULLING / 2)
+        self._database = Database(path, timeout * (1 - _CULLING), self._room.settings)
+        self._writers = Writers(self._database, timeout * (1 - _CULLING), self._room.shorten)
 
     def get(self, key: str, /) -> bytes | None:
         arguments = (key, self._clock())
@@ -109,10 +118,10 @@ class DiskCache(Taggable):
         if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._write(lambda db: self._grow(db, _SET, (key, value, expires), size))
+        self._writers.write(lambda db: self._grow(db, _SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
-        self._write(lambda db: db.execute(_DELETE, (key,)).rowcount)
+        self._writers.write(lambda db: db.execute(_DELETE, (key,)).rowcount)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
@@ -137,12 +146,21 @@ class DiskCache(Taggable):
             yield from keys
             first = f"{keys[-1]}\0"
 
+    def count(self, prefix: str = "", /) -> int:
+        """Give the number of keys that begin with *prefix*, expired ones included."""
+        arguments = (prefix, _after(prefix))
+        count: int = self._database.run(lambda db: db.execute(_COUNT, arguments).fetchone()[0])
+        return count
+
     def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
-        arguments = (prefix, _after(prefix))
-        deleted = 1000
-        while deleted == 1000:  # in batches: nobody waits long
-            deleted = self._write(lambda db: db.execute(_CLEAR, arguments).rowcount)
+        arguments = (prefix, _after(prefix), self._room.batch)
+        while (
+            self._writers.write(lambda db: db.execute(_CLEAR, arguments).rowcount)
+            == self._room.batch
+        ):
+            pass  # in batches: nobody waits long
+        self._writers.write(self._room.shrink)
 
     @property
     def closed(self) -> bool:
@@ -164,43 +182,22 @@ class DiskCache(Taggable):
         rows = self._database.run(lambda db: db.execute(_SCAN, arguments).fetchall())
         return [key for (key,) in rows]
 
-    def _write(self, work: Callable[[Connection], int]) -> int:
-        """Give the number of rows that *work* changed; -1 if the store is read-only."""
-
-        def attempt(db: Connection) -> int:
-            if db.trouble is not None:
-                raise db.trouble
-            if db.read_only:
-                return -1
-            if time.monotonic() > self._in_vain_until:
-                return work(db)
-            with db.waiting(0):
-                return work(db)
-
-        self._database.look()
-        try:
-            changed = self._database.run(attempt)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error) and time.monotonic() >= self._in_vain_until:
-                self._in_vain_until = time.monotonic() + _IN_VAIN
-            raise
-        self._in_vain_until = 0.0
-        return changed
-
     def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
         now = self._clock()
         expires = None if ttl is None else now + ttl
         if old is None:
             addition = (key, new, expires, now)
-            return self._write(lambda db: self._grow(db, _ADD, addition, len(key) + len(new)))
+            return self._writers.write(
+                lambda db: self._grow(db, _ADD, addition, len(key) + len(new))
+            )
         change = (new, expires, key, old, now)
-        return self._write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
+        return self._writers.write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
 
     def _remove(self, key: str, old: bytes | None) -> int:
         if old is None:  # what is there has expired at best, and may stay
-            return self._write(lambda db: self.get(key) is None)
+            return self._writers.write(lambda db: self.get(key) is None)
         arguments = (key, old, self._clock())
-        return self._write(lambda db: db.execute(_REMOVE, arguments).rowcount)
+        return self._writers.write(lambda db: db.execute(_REMOVE, arguments).rowcount)
 
     def _grow(
         self, db: Connection, statement: str, arguments: tuple[object, ...], size: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from .._bridge import drive
 from .._fork import renew_after_fork
@@ -15,8 +16,10 @@ from . import _redis_async, _redis_sync
 from ._redis_commands import START
 from ._redis_deployment import Deployment
 from ._redis_links import Links, closed_error
+from ._redis_masters import Masters, masters_of_client, masters_of_links
 from ._redis_ready import async_ready_links, is_async_client, ready_links
 from ._redis_settings import QUEUE
+from ._redis_tracking import Listener, Tracker
 from ._taggable import Taggable
 
 _DAY = 86_400.0  # seconds
@@ -48,6 +51,7 @@ class RedisCache(Taggable):
     """
 
     bounded = True
+    lanes = 8  # operations at once of one who has many to do
 
     def __init__(
         self,
@@ -64,11 +68,14 @@ class RedisCache(Taggable):
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
+        self._masters: Callable[[], Masters]
+        self._tracker: Tracker | None = None
         if isinstance(url_or_client, str):
             deployment = Deployment(url_or_client, timeout, max_connections, retries)
             self.timeout = deployment.settings.timeout
             self._sync = deployment.links(_redis_sync.MEANS)
             self._open = partial(deployment.links, _redis_async.MEANS)
+            self._masters = partial(masters_of_links, self._sync, may_move=deployment.may_move)
         else:
             self._adopt(url_or_client)
             self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
@@ -100,9 +107,24 @@ class RedisCache(Taggable):
             for key in drive(self._links.scan(prefix, cursors)):
                 yield key.decode() if isinstance(key, bytes) else key
 
+    def count(self, prefix: str = "", /) -> int | None:
+        """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
+        return None if prefix else drive(self._links.command("DBSIZE"))
+
     def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         drive(self._links.clear(prefix))
+
+    def track(self, listener: Listener, /) -> Callable[[str], None]:
+        """Give what has *listener*, held weakly, told of every change under the prefixes given.
+
+        By anybody, on any host, within about a millisecond: by Redis's own client tracking, on a
+        connection of its own to each server, of this process for all its listeners. Needs Redis
+        6 or Valkey. Raises ValueError for a ready client that can't be had connections like.
+        """
+        if self._tracker is None:
+            self._tracker = Tracker(self._masters())
+        return partial(self._tracker.listen, ref(listener))
 
     def close(self) -> None:
         """Close all connections, those of event loops too; every later use raises BackendClosed.
@@ -110,6 +132,8 @@ class RedisCache(Taggable):
         What is under way is finished first. A ready client stays open: it is its maker's.
         """
         self.closed = True
+        if self._tracker is not None:
+            self._tracker.close()
         if self._sync is not None:
             self._sync.close()
         for loop, (links, _) in list(self._by_loop.items()):
@@ -141,6 +165,12 @@ class RedisCache(Taggable):
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         return await (await self._here()).swap(key, old, new, ttl)
 
+    async def ascan(self, prefix: str, /) -> AsyncIterator[str]:
+        links, cursors = await self._here(), START.copy()
+        while cursors:
+            for key in await links.scan(prefix, cursors):
+                yield key.decode() if isinstance(key, bytes) else key
+
     async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""
         await (await self._here()).clear(prefix)
@@ -167,6 +197,9 @@ class RedisCache(Taggable):
             raise TypeError(
                 f"found {len(clients)} clients; wanted one, or a pair of a sync and an async one"
             )
+        self._masters = partial(
+            masters_of_client, clients[is_async.index(min(is_async))], self.timeout
+        )
         for client, is_native in zip(clients, is_async, strict=True):
             patience = QUEUE * self.timeout
             if is_native:

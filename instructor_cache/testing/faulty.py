@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,6 +81,7 @@ class FaultyBackend:
         async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None: ...
         async def adelete(self, key: str, /) -> None: ...
         async def aclear(self, prefix: str, /) -> None: ...
+        def ascan(self, prefix: str, /) -> AsyncIterator[str]: ...
         async def aswap(
             self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
         ) -> bool: ...
@@ -84,11 +93,14 @@ class FaultyBackend:
         self._values: dict[str, bytes] = {}  # of the two keys last seen, to mix them up
         self._renew()
         renew_after_fork(self, FaultyBackend._renew)
+        if hasattr(self.inner, "track"):
+            self.track = self.inner.track
         for name in _OPERATIONS:
             if hasattr(self.inner, name) and not getattr(self.inner, "async_only", False):
                 setattr(self, name, self._blocking(name, getattr(self.inner, name)))
             if hasattr(self.inner, f"a{name}") and not getattr(self.inner, "sync_only", False):
-                setattr(self, f"a{name}", self._async(name, getattr(self.inner, f"a{name}")))
+                make = self._async_scan if name == "scan" else partial(self._async, name)
+                setattr(self, f"a{name}", make(getattr(self.inner, f"a{name}")))
 
     # -- faults --------------------------------------------------------------------------
 
@@ -213,6 +225,18 @@ class FaultyBackend:
     def _async(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def operation(*args: Any) -> Any:
             return await self._perform(name, method, wait_async, args)
+
+        return operation
+
+    def _async_scan(self, method: Callable[[str], AsyncIterator[str]]) -> Any:
+        async def keys(prefix: str) -> list[str]:
+            return [key async for key in method(prefix)]
+
+        perform = self._async("scan", keys)
+
+        async def operation(prefix: str, /) -> AsyncIterator[str]:
+            for key in await perform(prefix):
+                yield key
 
         return operation
 

@@ -1,0 +1,176 @@
+"""The work of a transfer: entries travel in batches, as they are, and only where none is newer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from ._listing import list_keys
+from ._place import Item, Place, entry_of, time_left
+from .errors import TransferInterrupted
+from .tiers import Tier
+
+_LARGE = 4 * 2**20  # bytes that a batch has, about
+_FIRST, _MOST = 32, 500  # keys in the first one, and in any
+_ROUNDS = 3  # with what changes at the source meanwhile
+_TAGS = "tag:"  # what is below it are no entries but the epochs that make entries valid
+_OTHERS = ("lock:", "forgotten:")  # means nothing to those who use another store
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What a transfer has done.
+
+    Attributes:
+        copied: Entries that were written to the destination.
+        present: Those that it had already, or newer ones.
+        expired: Those that have no time left, or were gone when they were to be read.
+        unreadable: Values that are no entries, damaged, or in another version's format.
+        tags: Epochs of tags that were written.
+        bytes: The size of the entries that were written.
+        seconds: How long it took.
+    """
+
+    copied: int = 0
+    present: int = 0
+    expired: int = 0
+    unreadable: int = 0
+    tags: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def seen(self) -> int:
+        """All entries that were looked at."""
+        return self.copied + self.present + self.expired + self.unreadable
+
+    def __str__(self) -> str:
+        return (
+            f"copied {self.copied:,} entries ({self.bytes / 1e6:,.1f} MB) in {self.seconds:,.1f} s;"
+            f" there already: {self.present:,}, expired: {self.expired:,}, "
+            f"unreadable: {self.unreadable:,}"
+        )
+
+
+class Mover:
+    """Copies from one tier to others; all in bounded time, whatever fails, and bounded memory."""
+
+    def __init__(
+        self,
+        source: Tier,
+        tiers: Sequence[Tier],
+        patience: float,
+        clock: Callable[[], float],
+        *,
+        for_async: bool,
+    ) -> None:
+        self._backend, self._for_async, self._clock = source.backend, for_async, clock
+        self._source, *self._places = (
+            Place(tier, patience, clock, for_async=for_async) for tier in (source, *tiers)
+        )
+        self._counts: Counter[str] = Counter()
+        self._start = monotonic()
+        self._size = _FIRST
+
+    async def run(self, prefix: str, tell: Callable[[Transferred], object]) -> Transferred:
+        """Copy what begins with *prefix*, and tags; raise TransferInterrupted if a backend fails.
+
+        The tags come first: who missed one would begin a new epoch, which no entry fits.
+        """
+        for family in (_TAGS, prefix):
+            timeout = self._source.timeout
+            pages = list_keys(self._backend, family, timeout, for_async=self._for_async)
+            while keys := await self._surely(pages, self._size):
+                await self._surely(self._copy, _of_family(keys, family))
+                tell(self.done())
+        return self.done()
+
+    def done(self) -> Transferred:
+        """Give what is done so far."""
+        return Transferred(**self._counts, seconds=monotonic() - self._start)
+
+    async def _surely(self, work: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        try:
+            return await work(*args)
+        except Exception as error:
+            done = self.done()
+            raise TransferInterrupted(
+                f"found {type(error).__name__} after {done.copied:,} entries were copied; wanted "
+                f"both backends to answer: start the same transfer again, and it goes on",
+                done,
+            ) from error
+
+    async def _copy(self, keys: list[str]) -> None:
+        """Copy the values of *keys*; take back what was gone from the source when it was written.
+
+        So what is forgotten at the source, and then at the destination, does not come back.
+        """
+        values = await self._source.read(keys)
+        self._size = _fitting([len(raw) for raw in values if raw is not None])
+        for _ in range(_ROUNDS):
+            taken = await self._write(keys, values)
+            keys, values = await self._changed(taken)
+            for place in reversed(self._places if keys else []):
+                await place.take_back([taken[key] for key in keys])
+            self._count([item for key, item in taken.items() if key not in keys])
+            if not keys:
+                return
+        self._counts["expired"] += len(keys)
+
+    async def _write(self, keys: list[str], values: list[bytes | None]) -> dict[str, Item]:
+        """Write what is worth it where none is as new; give what was written."""
+        items = there = [item for item in map(self._judge, keys, values) if item is not None]
+        taken: dict[str, Item] = {}
+        try:
+            for place in reversed(self._places):  # the farthest first, as for all writes
+                there = await place.fill(there, taken)
+        except BaseException:
+            self._count(taken.values())
+            raise
+        self._counts["present"] += sum(not _is_tag(i.key) for i in items if i.key not in taken)
+        return taken
+
+    async def _changed(self, taken: dict[str, Item]) -> tuple[list[str], list[bytes | None]]:
+        """The keys under which the source holds something else by now, and what."""
+        now = zip(taken, await self._source.read(list(taken)) if taken else (), strict=True)
+        changed = {key: raw for key, raw in now if raw != taken[key].raw}
+        return list(changed), list(changed.values())
+
+    def _judge(self, key: str, raw: bytes | None) -> Item | None:
+        """What there is to copy; None, and counted, for what is not worth it."""
+        entry = None if raw is None else entry_of(key, raw)
+        if raw is None or entry is None:
+            if raw is not None and _is_tag(key):
+                return Item(key, raw, None, None)
+            self._counts["expired" if raw is None else "unreadable"] += not _is_tag(key)
+            return None
+        left = time_left(entry, self._clock())
+        if left is None or left > 0:
+            return Item(key, raw, entry.created_at, left)
+        self._counts["expired"] += 1
+        return None
+
+    def _count(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._counts["tags" if _is_tag(item.key) else "copied"] += 1
+            self._counts["bytes"] += 0 if _is_tag(item.key) else len(item.raw)
+
+
+def _fitting(sizes: list[int]) -> int:
+    """The number of keys with which the next batch will have a good size, if it is like this."""
+    if not sizes:
+        return _MOST
+    return min(_MOST, max(1, _LARGE * len(sizes) // (sum(sizes) + 1)))
+
+
+def _of_family(keys: list[str], family: str) -> list[str]:
+    """Those of *keys*, each once, that belong to *family*; for "" all but the special ones."""
+    special = () if family else (_TAGS, *_OTHERS)
+    return [key for key in dict.fromkeys(keys) if not key.startswith(special)]
+
+
+def _is_tag(key: str) -> bool:
+    return key.startswith(_TAGS)
