@@ -16,7 +16,7 @@ from test_coherence import Nearby, is_live
 from tls import Authority, TlsServer
 
 from instructor_cache import RedisCache
-from instructor_cache.backends._redis_slots import slot_of
+from instructor_cache.backends.redis._slots import slot_of
 
 pytestmark = pytest.mark.slow
 

@@ -309,13 +309,14 @@ class Traffic:
         return sum(cached.cache_info().misses for cached in self.both)
 
 
-def test_slots_that_move_under_traffic(cluster: Cluster, prefix: str) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_slots_that_move_under_traffic(cluster: Cluster, prefix: str, count: int) -> None:
     """While slots move from node to node no caller sees an error, no hit becomes a miss, and
     nothing is told; the moved keys are hits at their new place."""
-    traffic = Traffic(cluster.url, prefix, 12)
+    traffic = Traffic(cluster.url, prefix, count)
     traffic.ask_all()
     misses = traffic.misses()
-    moved = sorted({slot_of(key) for key in traffic.all_keys()})[:12]
+    moved = sorted({slot_of(key) for key in traffic.all_keys()})[:count]
     places = {slot: cluster.owner(slot) for slot in moved}
     try:
         with traffic:
@@ -512,3 +513,49 @@ def _port_of(cluster: Cluster, key: str) -> int:
         if first <= slot_of(key) <= last:
             return int(master[1])
     raise LookupError(key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode", ["refuse", "blackhole", "drip", "reset", "half_close", "garbage", "cut", "stale"]
+)
+async def test_a_node_that_misbehaves(mode: str, prefix: str, colour: Colour) -> None:
+    """Whatever one node does, every call ends in time with its own answer, keys of the others are
+    hits, and its own are again when it behaves."""
+    cluster = Cluster(3)
+    node = cluster.masters[1]
+    proxy = Proxy(node.port)
+    announced = ("--cluster-announce-port", str(proxy.port))
+    node._command += [*announced, "--cluster-announce-bus-port", str(node.port + 10_000)]
+    with proxy, cluster:
+        cache = RedisCache(cluster.url, timeout=0.3)
+
+        @instructor_cache(cache, prefix=prefix)
+        @colour.function
+        def extract(text: str) -> Answer:
+            return Answer(question=text, number=1)
+
+        questions = [f"{n}" for n in range(40)]
+        for question in questions:
+            await colour.call(extract, question)
+        theirs = [
+            question
+            for question in questions
+            if _port_of(cluster, extract.cache_key(question)) != proxy.port
+        ]
+        proxy.mode = mode
+        for n, question in enumerate([*questions, *questions]):
+            start = time.monotonic()
+            assert (await colour.call(extract, question)).question == question
+            assert time.monotonic() - start < 0.9, n
+        hits = extract.cache_info().hits
+        for question in theirs:
+            await colour.call(extract, question)
+        assert extract.cache_info().hits == hits + len(theirs)
+        proxy.mode = "pass"
+        deadline = time.monotonic() + 15
+        for question in questions:
+            while not await _hits(colour, extract, question):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+        cache.close()
