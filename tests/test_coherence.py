@@ -784,3 +784,85 @@ def test_no_answer_is_older_than_a_tenth_of_a_second(
     nearby.cache.close()
     assert len(readers.ages) > 1000
     assert max(readers.ages) < 0.1
+
+
+class Users:
+    """Threads that read, store, refresh and invalidate, and stand still when they are asked to."""
+
+    def __init__(self, cache: TieredCache, function: Any) -> None:
+        self._cache, self._function = cache, function
+        self._still, self._done = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=self._use, args=(n,)) for n in range(3)]
+        self._turns = threading.Barrier(4)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Wait until nothing is under way."""
+        self._still.set()
+        self._turns.wait(20)
+
+    def go_on(self) -> None:
+        self._still.clear()
+        self._turns.wait(20)
+
+    def end(self) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _use(self, seed: int) -> None:
+        random = Random(seed)
+        function, store = self._function, lambda text: self._function.cache_set(mine, text)
+        mine = User(name="mine")
+        rest = [function.cache_invalidate, function.cache_refresh, store, self._end]
+        while not self._done.is_set():
+            if self._still.is_set():
+                self._turns.wait(20)
+                self._turns.wait(20)
+            what = function if random.random() < 0.9 else random.choice(rest)
+            what(f"{random.randrange(12)}")
+
+    def _end(self, text: str) -> None:
+        self._cache.invalidate_tags(tag_of(text))
+
+
+def tag_of(text: str) -> str:
+    return f"tag {text[-1] in '02468'}"
+
+
+@pytest.mark.slow
+def test_near_and_far_agree_whenever_all_is_still(
+    server: RedisServer, other: OtherProcess, prefix: str
+) -> None:
+    """After a storm of stores, invalidations, ended tags, flushes and cut connections from two
+    processes, whatever memory answers is what Redis alone answers; dozens of times."""
+    random, found = Random(7), 0
+    nearby = Nearby(Colour("sync"), server.url, prefix, tags=tag_of)
+    asyncio.run(nearby.live())
+    near: Any = instructor_cache(nearby.memory, prefix=prefix, tags=tag_of)(extract)
+    far: Any = instructor_cache(nearby.far, prefix=prefix, tags=tag_of)(extract)
+    orders: list[tuple[Any, ...]] = [("clear", prefix), ("end", "tag True"), ("raw", "FLUSHALL")]
+    users = Users(nearby.cache, nearby.function)
+    try:
+        for _ in range(60):
+            for n in range(40):
+                order = random.choice(["set", "invalidate"])
+                text = f"{random.randrange(12)}"
+                other.do(order, prefix, text, *[f"theirs {n}"][: order == "set"])
+            other.do(*random.choice(orders))
+            if random.random() < 0.2:
+                other.do("raw", "CLIENT", "KILL", "ID", listeners(server)[0]["id"])
+            time.sleep(0.02)  # in which the users go on alone
+            users.stop()
+            until(lambda: is_live(nearby.cache, prefix))
+            asyncio.run(nearby.told())
+            for text in map(str, range(12)):
+                if answer := near.cache_get(text):
+                    assert answer == far.cache_get(text)
+                    found += 1
+            users.go_on()
+    finally:
+        users.end()
+        nearby.cache.close()
+    assert found > 50
