@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness replicas clean
+.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -67,6 +67,10 @@ faults: $(VENV)/.test
 # What 100 replicas over one Redis cost, with and without tiers, coherence and locks.
 replicas: $(VENV)/.test
 	$(RUN) benchmarks/replicas.py
+
+# How soon a replica hears what another one changes, and what telling costs Redis.
+coherence: $(VENV)/.test
+	$(RUN) benchmarks/coherence.py
 
 # How many awkward results come back as they were: ours, the guide's recipe, instructor's cache.
 exactness: $(VENV)/.test

@@ -73,8 +73,6 @@ class Place:
     async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
             return await self._port.get_many(*keys)
-        except BackendClosed:
-            raise
         except Exception:  # it may be too much at once
             values: dict[str, bytes | None] = {}
 

@@ -21,8 +21,8 @@ from proxy import Proxy
 from redis_server import RedisServer
 
 from instructor_cache import RedisCache
-from instructor_cache.backends._redis_commands import Window
-from instructor_cache.backends._redis_mget import read_values
+from instructor_cache.backends.redis._commands import Window
+from instructor_cache.backends.redis._mget import read_values
 from instructor_cache.errors import BackendBusy, BackendClosed
 from instructor_cache.ports import open_port
 

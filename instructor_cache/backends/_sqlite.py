@@ -16,6 +16,7 @@ from ._pool import Pool
 T = TypeVar("T")
 
 _TURN = 0.02  # seconds: SQLite asks for a lock ever more seldom, so let it begin again
+_PAUSE = 0.001  # seconds between two attempts
 _LOOK_EVERY = 1.0  # seconds: to look at the file costs a third of a read
 
 
@@ -51,6 +52,7 @@ class Database:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() >= deadline:
                     raise
+            time.sleep(_PAUSE)
 
     def _run(self, work: Callable[[Connection], T], deadline: float) -> T:
         connection = self._take()

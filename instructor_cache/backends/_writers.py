@@ -66,7 +66,8 @@ class Writers:
         try:
             changed = self._database.run(attempt, patience if is_patient else 0)
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) and time.monotonic() >= self._in_vain_until:
+            has_waited = is_patient and (patience is None or patience > self._timeout / 2)
+            if has_waited and "locked" in str(error):
                 self._in_vain_until = time.monotonic() + _IN_VAIN
             raise
         self._in_vain_until = 0.0

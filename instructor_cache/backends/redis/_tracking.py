@@ -8,10 +8,10 @@ from threading import Lock
 from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
-from .._fork import renew_after_fork
-from ._redis_ear import Ear
-from ._redis_links import closed_error
-from ._redis_masters import Masters
+from ..._fork import renew_after_fork
+from ._ear import Ear
+from ._links import closed_error
+from ._masters import Masters
 
 
 class Listener(Protocol):

@@ -9,10 +9,10 @@ from typing import Any
 import redis
 from typing_extensions import Self
 
-from ..errors import InstructorCacheError
-from ._redis_batch import Dismissal, Reads
-from ._redis_link import Limit, Link
-from ._redis_links import Links, Turn
+from ...errors import InstructorCacheError
+from ._batch import Dismissal, Reads
+from ._link import Limit, Link
+from ._links import Links, Turn
 
 
 class LoopLinks(Links):

@@ -9,9 +9,9 @@ from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from .._breaker import Breaker
-from ..errors import NodeDown
-from ._redis_url import Address
+from ..._breaker import Breaker
+from ...errors import NodeDown
+from .._redis_url import Address
 
 _PAUSE = 0.25  # seconds between two readings of the map
 

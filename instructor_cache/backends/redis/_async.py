@@ -16,15 +16,15 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from .._bridge import ASYNC
-from .._workers import in_daemon
-from ._redis_cluster import LoopClusterLinks
-from ._redis_commands import checked
-from ._redis_link import Connection
-from ._redis_loop import Deadline, LoopLinks, unless
-from ._redis_mget import packed, read_values
-from ._redis_routes import Means
-from ._redis_settings import Settings, close_late
+from ..._bridge import ASYNC
+from ..._workers import in_daemon
+from ._cluster import LoopClusterLinks
+from ._commands import checked
+from ._link import Connection
+from ._loop import Deadline, LoopLinks, unless
+from ._mget import packed, read_values
+from ._routes import Means
+from ._settings import Settings, close_late
 
 _PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast by itself
 

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import redis
 
-from ..errors import NodeDown
-from ._redis_link import Connection, Limit
-from ._redis_links import Links
-from ._redis_loop import LoopLinks
-from ._redis_nodes import Command, Nodes, redirection
-from ._redis_slots import slot_of
-from ._redis_url import Address
+from ...errors import NodeDown
+from .._redis_url import Address
+from ._link import Connection, Limit
+from ._links import Links
+from ._loop import LoopLinks
+from ._nodes import Command, Nodes, redirection
+from ._slots import slot_of
 
 _HOPS = 12  # redirections to follow; the first two at once, as the nodes may not yet agree
 _PAUSE = 0.002  # seconds
@@ -168,6 +168,10 @@ class ClusterLinks(Links):
             cursors.update(dict.fromkeys(await self._names(), 0))
             return []
         return await super().scan(prefix, cursors)
+
+    async def count(self) -> int:
+        counts = [await self.command("DBSIZE", node=node) for node in await self._names()]
+        return sum(counts)
 
     async def clear(self, prefix: str) -> None:
         before = await self._layout()

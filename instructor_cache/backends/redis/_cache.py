@@ -8,19 +8,19 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
-from .._bridge import drive
-from .._fork import renew_after_fork
-from ..policy import patience
-from ..protocols import ReadyClient
-from . import _redis_async, _redis_sync
-from ._redis_commands import START
-from ._redis_deployment import Deployment
-from ._redis_links import Links, closed_error
-from ._redis_masters import Masters, masters_of_client, masters_of_links
-from ._redis_ready import async_ready_links, is_async_client, ready_links
-from ._redis_settings import QUEUE
-from ._redis_tracking import Listener, Tracker
-from ._taggable import Taggable
+from ..._bridge import drive
+from ..._fork import renew_after_fork
+from ...policy import patience
+from ...protocols import ReadyClient
+from .._taggable import Taggable
+from . import _async, _sync
+from ._commands import START
+from ._deployment import Deployment
+from ._links import Links, closed_error
+from ._masters import Masters, masters_of_client, masters_of_links
+from ._ready import async_ready_links, is_async_client, ready_links
+from ._settings import QUEUE
+from ._tracking import Listener, Tracker
 
 _DAY = 86_400.0  # seconds
 
@@ -73,8 +73,8 @@ class RedisCache(Taggable):
         if isinstance(url_or_client, str):
             deployment = Deployment(url_or_client, timeout, max_connections, retries)
             self.timeout = deployment.settings.timeout
-            self._sync = deployment.links(_redis_sync.MEANS)
-            self._open = partial(deployment.links, _redis_async.MEANS)
+            self._sync = deployment.links(_sync.MEANS)
+            self._open = partial(deployment.links, _async.MEANS)
             self._masters = partial(masters_of_links, self._sync, may_move=deployment.may_move)
         else:
             self._adopt(url_or_client)
@@ -109,7 +109,7 @@ class RedisCache(Taggable):
 
     def count(self, prefix: str = "", /) -> int | None:
         """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
-        return None if prefix else drive(self._links.command("DBSIZE"))
+        return None if prefix else drive(self._links.count())
 
     def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import redis
 
-from .._bridge import wait_blocking
-from .._deadlines import off_the_clock
-from ..errors import BackendBusy, BackendClosed
-from ._redis_commands import Commands
-from ._redis_link import Link
-from ._redis_settings import Settings
+from ..._bridge import wait_blocking
+from ..._deadlines import off_the_clock
+from ...errors import BackendBusy, BackendClosed
+from ._commands import Commands
+from ._link import Link
+from ._settings import Settings
 
 T = TypeVar("T")
 Turn = Any  # a future of concurrent.futures or of asyncio; its result is a link or an error

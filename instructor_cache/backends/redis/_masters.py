@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .._bridge import drive
-from ._redis_channel import PATIENCE, library_of
-from ._redis_links import Links
+from ..._bridge import drive
+from ._channel import PATIENCE, library_of
+from ._links import Links
 
 Make = Callable[[], Any]  # gives a connection of redis-py or valkey-py, not connected yet
 

@@ -17,11 +17,11 @@ from threading import Thread
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
-from .._bridge import start
-from .._workers import Job, in_daemon
-from ..events import logger
-from ._redis_channel import HEARTBEAT, Channel
-from ._redis_masters import Masters
+from ..._bridge import start
+from ..._workers import Job, in_daemon
+from ...events import logger
+from ._channel import HEARTBEAT, Channel
+from ._masters import Masters
 
 _LOOK = 2.0  # seconds between two looks at which servers there are: a new one is not heard before
 _PAUSES = 0.1, 3.0  # seconds before another try to connect: the longest at first, and later

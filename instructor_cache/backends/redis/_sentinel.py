@@ -11,10 +11,10 @@ from typing import Any
 import redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
 
-from ._redis_link import Connection, Limit
-from ._redis_routes import Means, Route
-from ._redis_settings import Settings
-from ._redis_url import Address
+from .._redis_url import Address
+from ._link import Connection, Limit
+from ._routes import Means, Route
+from ._settings import Settings
 
 _FRESH, _LONGEST = 1.0, 30.0  # seconds between two questions while all works
 

@@ -13,9 +13,9 @@ from typing import Any
 import redis
 from redis.exceptions import InvalidResponse
 
-from .._deadlines import Clock, stop_clock, time_together
-from ._redis_commands import Commands, Window
-from ._redis_links import busy_error
+from ..._deadlines import Clock, stop_clock, time_together
+from ._commands import Commands, Window
+from ._links import busy_error
 
 _COMMANDS = 8  # under way at once: more would not be faster
 _LOOKS = 10  # at those who wait, in the time that they may

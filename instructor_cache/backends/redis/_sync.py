@@ -19,14 +19,14 @@ from typing import Any
 import redis
 from typing_extensions import Self
 
-from .._bridge import SYNC
-from .._workers import in_daemon
-from ._redis_cluster import ClusterLinks
-from ._redis_commands import checked
-from ._redis_link import Connection, Limit
-from ._redis_links import Links
-from ._redis_routes import Means
-from ._redis_settings import Settings, close_late
+from ..._bridge import SYNC
+from ..._workers import in_daemon
+from ._cluster import ClusterLinks
+from ._commands import checked
+from ._link import Connection, Limit
+from ._links import Links
+from ._routes import Means
+from ._settings import Settings, close_late
 
 
 class Until(Limit):

@@ -10,11 +10,11 @@ from typing import Any
 
 import redis
 
-from .._bridge import Colour
-from ._redis_link import Connection, Limit, Link
-from ._redis_links import Links
-from ._redis_settings import Settings
-from ._redis_url import Address
+from ..._bridge import Colour
+from .._redis_url import Address
+from ._link import Connection, Limit, Link
+from ._links import Links
+from ._settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

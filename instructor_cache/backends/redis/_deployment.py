@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ._redis_cluster import ClusterLink
-from ._redis_link import Link
-from ._redis_links import Links
-from ._redis_routes import Means
-from ._redis_sentinel import Master, SentinelLink
-from ._redis_settings import Settings
-from ._redis_slots import Slots
-from ._redis_url import Place
+from .._redis_url import Place
+from ._cluster import ClusterLink
+from ._link import Link
+from ._links import Links
+from ._routes import Means
+from ._sentinel import Master, SentinelLink
+from ._settings import Settings
+from ._slots import Slots
 
 
 class Deployment:

@@ -9,12 +9,12 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
-from ..errors import NodeDown
-from ._redis_link import Connection, Limit
-from ._redis_routes import Means, Route
-from ._redis_settings import Settings
-from ._redis_slots import Slots
-from ._redis_url import Address
+from ...errors import NodeDown
+from .._redis_url import Address
+from ._link import Connection, Limit
+from ._routes import Means, Route
+from ._settings import Settings
+from ._slots import Slots
 
 _CODES = {MovedError: "MOVED", AskError: "ASK", ClusterDownError: "CLUSTERDOWN"}
 _ASKING = ("ASKING",)

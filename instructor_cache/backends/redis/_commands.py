@@ -153,6 +153,10 @@ class Commands:
         cursors.update({name: int(found[name]) for name in found if int(found[name])})
         return reply[1]  # type: ignore[no-any-return]
 
+    async def count(self) -> int:
+        """Give the number of all keys."""
+        return await self.command("DBSIZE")  # type: ignore[no-any-return]
+
     async def clear(self, prefix: str) -> None:
         cursors = START.copy()
         while cursors:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 
-from ._redis_url import Address
+from .._redis_url import Address
 
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
 # A firewall that forgets an idle connection tells nobody; without these the next command would

@@ -9,11 +9,11 @@ from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
 
-from .._bridge import ASYNC, SYNC, Colour
-from .._deadlines import off_the_clock
-from ._redis_link import Link
-from ._redis_links import Links, busy_error
-from ._redis_loop import Deadline, LoopLinks, unless
+from ..._bridge import ASYNC, SYNC, Colour
+from ..._deadlines import off_the_clock
+from ._link import Link
+from ._links import Links, busy_error
+from ._loop import Deadline, LoopLinks, unless
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
 _VALUES = ("GET", "MGET")  # replies to these are values, which stay as they are

@@ -10,8 +10,8 @@ import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
 from typing_extensions import Self
 
-from ._redis_commands import checked
-from ._redis_settings import Settings
+from ._commands import checked
+from ._settings import Settings
 
 _ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
 
