@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -97,7 +97,7 @@ class Window:
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
-    async def command(self, *args: Any, again: bool = True, node: str = "") -> Any:
+    def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
         """Send a command; give the reply, a value of it undecoded.
 
         *again*: doing it twice does no harm, so it may be sent anew if its connection had broken.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import redis
@@ -20,7 +20,7 @@ class Link:
     """What one caller at a time can send commands with."""
 
     @abstractmethod
-    async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
+    def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Coroutine[Any, Any, Any]:
         """Give the reply to the command *args*."""
 
     async def masters(self) -> list[Settings]:
