@@ -9,15 +9,13 @@ from functools import partial
 from typing import Any
 
 from ._engine import Engine
+from ._memo import Args, Kwargs, Memo
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
 from .keys import Keys
 from .returns import ReturnType
 from .tags import Tags
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,7 @@ class Calls:
         produce: Makes a call.
         beneath: The cache of a cached function that this one wraps.
         tags: Those of the answers; None if there are none.
+        memo: Gives the key of a call.
     """
 
     produce: Callable[..., Awaitable[Any]]
@@ -44,13 +43,14 @@ class Calls:
     returns: ReturnType
     tags: Tags | None
     engine: Engine
+    memo: Memo
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
         return self.keys.make(self.returns.fingerprint, args, kwargs)
 
     def _key(self, args: Args, kwargs: Kwargs) -> str:
         """The key with the tags of the call."""
-        key = self.keys.make(self.returns.fingerprint, args, kwargs)
+        key = self.memo.key(args, kwargs)
         tags = None if self.tags is None else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
 

@@ -123,18 +123,25 @@ class Engine:
     # -- answers that are there ----------------------------------------------------------
 
     async def _hit(self, key: str, produce: Produce | None = None) -> Any:
-        found = await self._find(key)
+        since = self.stack.forgotten.count
+        found = await self.stack.get(key)
+        if found is not None and found.copied:
+            found = await self._checked(key, found, since)
         if found is None:
             return MISS
         answer = await self.keeper.decode(key, found)
         if answer is not MISS:
-            entry = found.entry
-            self.announce(
-                "stale" if entry.is_stale else "hit", key, found.tier, seconds=entry.seconds
-            )
+            self._announce_hit(key, found)
             if produce is not None and self.policy.refresh_ahead is not None:
-                self._refresh_if_due(key, produce, entry)
+                self._refresh_if_due(key, produce, found.entry)
         return answer
+
+    def _announce_hit(self, key: str, found: Found) -> None:
+        entry = found.entry
+        if entry.is_stale:
+            self.announce("stale", key, found.tier, seconds=entry.seconds)
+        else:
+            self.announce.hit(key, found.tier, entry.seconds)
 
     async def _found(self, key: str) -> Outcome | None:
         """The answer that another one has brought home in the meantime."""
@@ -144,7 +151,13 @@ class Engine:
     async def _find(self, key: str) -> Found | None:
         since = self.stack.forgotten.count
         found = await self.stack.get(key)
-        if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
+        if found is None or not found.copied:
+            return found
+        return await self._checked(key, found, since)
+
+    async def _checked(self, key: str, found: Found, since: int) -> Found | None:
+        """What there is, if *found* was forgotten while it was copied to nearer tiers."""
+        if not self.stack.forgotten.has_hit(key, since):
             return found
         await self.stack.take_back(key, found.entry, found.copied)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything

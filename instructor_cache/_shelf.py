@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from ._coherence import Coherence
 from ._guard import FAILED, Guard
@@ -46,6 +47,12 @@ class Shelf:
         return look
 
     @property
+    def fetch(self) -> Callable[[str], Awaitable[bytes | None]] | None:
+        """Reads, if that ends in time by itself and nothing but a failure can be in the way."""
+        is_free = self.reads and self.writes and not self.coherences
+        return self.guard.port.fetch if is_free else None
+
+    @property
     def can_swap(self) -> bool:
         """Whether it can decide which of several answers came first."""
         return self.reads and self.writes and self.guard.port.swap is not None
@@ -56,31 +63,34 @@ class Shelf:
         """Give the entry under *key*, unless one of its tags was invalidated."""
         if not self.reads or (self.void and self.void.of(key, *tags_of(key))):
             return None
-        raw, epochs = await self._get(key)
-        if raw is None:
+        epochs: bytes | None = b""
+        if key.__class__ is str:
+            raw = await self.guard.ask("get", key)
+        else:
+            raw, epochs = await self._get_tagged(key)
+        if raw is None or raw is FAILED:
             return None
-        try:
-            entry = Entry.unpack(key, raw)
-        except CorruptEntry as error:
-            await self._discard(key, error)
-            return None
-        if entry.epochs != epochs:
+        entry = await self.judge(key, raw)
+        if entry is None or entry.epochs != epochs:
             return None
         if (now := self.clock()) < entry.created_at:
             return await self._see(key, entry, now)
         return entry
 
-    async def _get(self, key: str) -> tuple[bytes | None, bytes | None]:
+    async def _get_tagged(self, key: str) -> tuple[Any, bytes | None]:
         """What is under *key*, and the epochs that it has to hold, in one step."""
-        if not (tags := tags_of(key)):
-            raw = await self.guard.ask("get", key)
-            return (None if raw is FAILED else raw), b""
-        found = await self.guard.ask("get_many", key, *tags)
-        return (None, None) if found is FAILED else (found[0], joined(found[1:]))
+        found = await self.guard.ask("get_many", key, *tags_of(key))
+        return (FAILED, None) if found is FAILED else (found[0], joined(found[1:]))
 
-    async def _discard(self, key: str, error: CorruptEntry) -> None:
-        self.announce("corrupt", key, self.guard.name, error=error)
-        await self.delete(key)
+    async def judge(self, key: str, raw: bytes) -> Entry | None:
+        """Give the entry that *raw* is; if it is none, that is told and it is deleted."""
+        try:
+            return Entry.unpack(key, raw)
+        except CorruptEntry as error:
+            self.announce("corrupt", key, self.guard.name, error=error)
+            if self.writes:
+                await self.guard.ask("delete", key)
+            return None
 
     async def _see(self, key: str, entry: Entry, now: float) -> Entry:
         """An entry from the future, which gets its time to live from the first look at it."""
@@ -125,13 +135,7 @@ class Shelf:
 
     async def _read_any(self, key: str) -> Entry | None:
         raw = await self.guard.ask("get", key)
-        if raw is None or raw is FAILED:
-            return None
-        try:
-            return Entry.unpack(key, raw)
-        except CorruptEntry as error:
-            await self._discard(key, error)
-            return None
+        return None if raw is None or raw is FAILED else await self.judge(key, raw)
 
     def _is_first(self, other: Entry, entry: Entry) -> bool:
         return other.epochs == entry.epochs and other.is_fresh(self.clock())

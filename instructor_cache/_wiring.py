@@ -17,6 +17,7 @@ from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
+from ._memo import Memo
 from ._stack import Stack
 from .cached import CacheInfo
 from .events import Announcer
@@ -44,9 +45,9 @@ def wire(
     is_async = inspect.iscoroutinefunction(func)
     engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
-    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine)
-    is_plain = tags is None and policy.refresh_ahead is None
-    lane = Lane(engine, calls.key, is_open=is_plain, remembers=keys.are_pure)
+    memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
+    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine, memo)
+    lane = Lane(engine, memo, is_open=tags is None and policy.refresh_ahead is None)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
@@ -103,7 +104,8 @@ def _sync_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
 def _async_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
     @wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if (answer := lane.answer(args, kwargs)) is not MISS:
+        answer = await lane.fetch(args, kwargs) if lane.waits else lane.answer(args, kwargs)
+        if answer is not MISS:
             return answer
         return await calls.call(*args, **kwargs)
 

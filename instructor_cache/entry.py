@@ -103,7 +103,7 @@ class Entry(NamedTuple):
             ) from error
         if version != FORMAT or flags > _STALE | _TAGGED:
             raise CorruptEntry(f"found format {version} flags {flags}, wanted format {FORMAT}")
-        if checksum != _checksum(flags, key, memoryview(raw)[_HEAD.size :]):
+        if checksum != _checksum(flags, key, raw[_HEAD.size :]):
             raise CorruptEntry("found bytes that are damaged or were stored under another key")
         start, epochs = _ALL.size, b""
         if flags & _TAGGED:
@@ -127,7 +127,7 @@ def fresh_payload(key: str, raw: bytes, now: float, *, is_exposed: bool) -> tupl
     return raw[_SIZE:], seconds
 
 
-def _checksum(flags: int, key: str, body: bytes | memoryview) -> int:
+def _checksum(flags: int, key: str, body: bytes) -> int:
     # Against accidents (a torn write, a reply that belongs to another request), not against
     # somebody who can write to the store.
     return crc32(body, crc32(key.encode(), flags))

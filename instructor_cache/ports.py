@@ -32,6 +32,7 @@ class Port:
         is_local: Whether only this process sees what it keeps.
         timeout: Seconds after which every operation but ``clear`` has ended or raised.
         look: Reads at once, in either colour, without waiting for anybody; None if it can't.
+        fetch: Reads for coroutines, by the backend's own means, in time; None if it can't.
         begin: Starts operations in the background, each given by its name and arguments, one
             after the other until one fails; tells of each that is done, gives the future of the
             last.
@@ -46,6 +47,7 @@ class Port:
     is_local: bool
     timeout: float
     look: Callable[[str], bytes | None] | None
+    fetch: Callable[[str], Awaitable[bytes | None]] | None
     begin: Callable[..., Any]
 
 
@@ -92,12 +94,12 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
         return asyncio.ensure_future(_in_turn(operations, steps, did))
 
     operations = _complete({name: face(name) for name in _OPERATIONS})
-    look = (
-        getattr(backend, "get", None)
-        if is_punctual and getattr(backend, "timeout", 1) == 0
-        else None
-    )
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
+    never_waits = is_punctual and getattr(backend, "timeout", None) == 0
+    quick = {
+        "look": getattr(backend, "get", None) if never_waits else None,
+        "fetch": operations["get"] if is_punctual and not never_waits else None,
+    }
+    return Port(**operations, **quick, is_local=_is_local(backend), timeout=timeout, begin=begin)
 
 
 def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
@@ -115,8 +117,9 @@ def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: b
     operations = direct
     if not is_direct:
         operations = _complete({n: method and watched(n, method) for n, method in methods.items()})
-    look = methods["get"] if is_direct and getattr(backend, "is_near", False) else None
-    return Port(**operations, is_local=_is_local(backend), timeout=timeout, look=look, begin=begin)
+    is_quick = is_direct and getattr(backend, "is_near", False)
+    quick = {"look": methods["get"] if is_quick else None, "fetch": None}
+    return Port(**operations, **quick, is_local=_is_local(backend), timeout=timeout, begin=begin)
 
 
 def _complete(faces: dict[str, Operation | None]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
     {"_workers", "_behind", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten"},
     {"_breaker"},

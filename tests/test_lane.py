@@ -21,7 +21,7 @@ from instructor_cache import (
     TieredCache,
     instructor_cache,
 )
-from instructor_cache._lane import Lane
+from instructor_cache._memo import Memo
 from instructor_cache.entry import Entry
 from instructor_cache.testing import FaultyBackend
 
@@ -115,23 +115,23 @@ OPTIONS = st.dictionaries(st.sampled_from("xyz"), PLAIN)
 def test_what_is_remembered_of_keys_is_right(calls: list[tuple[list[Any], dict[str, Any]]]):
     """The key by which a call is answered is always its own."""
     ask = counting(Colour("sync"), MemoryCache())
-    lane = Lane(engine_of(ask), ask.cache_key, is_open=True, remembers=True)
+    memo = Memo(ask.cache_key, is_pure=True)
     for args, kwargs in calls * 2:
-        assert lane._key(tuple(args), kwargs) == ask.cache_key(*args, **kwargs)
+        assert memo.key(tuple(args), kwargs) == ask.cache_key(*args, **kwargs)
 
 
 def test_keys_are_remembered_of_some_short_calls_only():
     """Neither many calls nor long arguments pile up in memory."""
     ask = counting(Colour("sync"), MemoryCache())
-    lane = Lane(engine_of(ask), ask.cache_key, is_open=True, remembers=True)
+    memo = Memo(ask.cache_key, is_pure=True)
     for n in range(3000):
-        lane._key((f"{n}",), {})
-    assert len(lane._keys) <= 1024
-    lane._keys.clear()
+        memo.key((f"{n}",), {})
+    assert len(memo._keys) <= 1024
+    memo._keys.clear()
     for call in (("x" * 1001,), (b"x" * 1001,), ("short", "x" * 5000)):
-        lane._key(call, {})
-        lane._key((), {"a": call[-1]})
-    assert not lane._keys
+        memo.key(call, {})
+        memo.key((), {"a": call[-1]})
+    assert not memo._keys
 
 
 async def test_a_key_function_is_asked_for_every_call(colour: Colour):

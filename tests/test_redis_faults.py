@@ -535,10 +535,11 @@ async def test_replies_out_of_step_are_never_another_calls_answer(
         for name in names:
             assert await colour.call(extract, name) == User(name=name)
     assert {"corrupt", "failure"} & {event.kind for event in events}
-    proxy.mode = "pass"
-    for name in names * 2:
-        assert await colour.call(extract, name) == User(name=name)
-    assert [event.kind for event in events[-20:] if event.kind == "hit"][-10:] == ["hit"] * 10
+    proxy.mode, start = "pass", time.monotonic()
+    while [event.kind for event in events[-10:]] != ["hit"] * 10:
+        for name in names:
+            assert await colour.call(extract, name) == User(name=name)
+        assert time.monotonic() - start < 5
     await cache.aclose()
 
 
