@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ._forgotten import Forgotten
 from ._fork import renew_after_fork
@@ -24,20 +24,6 @@ from .events import logger
 # every call.
 BOUND = 1.0
 _TAGS = "tag:"  # the prefix of what entries of all functions depend on
-
-
-@runtime_checkable
-class Trackable(Protocol):
-    """Optional for a backend: tells what changes in it, whoever changes it.
-
-    ``track(listener)`` gives a function, to be called with every prefix of which *listener*, which
-    is held weakly, wants to be told; neither waits for a server. It raises ValueError if this
-    backend, as it was made, can't tell. The listener is called from one thread:
-    ``changed(keys)``, or None for all keys, within 0.1 s of a change; ``live(prefix)`` as soon as
-    all changes to come will be told, and ``lost()`` when some may not be.
-    """
-
-    def track(self, listener: Any, /) -> Callable[[str], None]: ...
 
 
 class Coherence:

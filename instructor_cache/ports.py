@@ -95,7 +95,7 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
 
     operations = _complete({name: face(name) for name in _OPERATIONS})
     never_waits = is_punctual and getattr(backend, "timeout", None) == 0
-    quick = {
+    quick: dict[str, Any] = {
         "look": getattr(backend, "get", None) if never_waits else None,
         "fetch": operations["get"] if is_punctual and not never_waits else None,
     }
@@ -118,7 +118,7 @@ def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: b
     if not is_direct:
         operations = _complete({n: method and watched(n, method) for n, method in methods.items()})
     is_quick = is_direct and getattr(backend, "is_near", False)
-    quick = {"look": methods["get"] if is_quick else None, "fetch": None}
+    quick: dict[str, Any] = {"look": methods["get"] if is_quick else None, "fetch": None}
     return Port(**operations, **quick, is_local=_is_local(backend), timeout=timeout, begin=begin)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -99,6 +99,31 @@ class AsyncSwappable(Protocol):
     async def aswap(
         self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
     ) -> bool: ...
+
+
+class Listener(Protocol):
+    """Is told what changes in a backend, by a thread that it must not keep waiting."""
+
+    def changed(self, keys: list[str] | None, /) -> None:
+        """Something happened to *keys*, or None: to all there are."""
+
+    def live(self, prefix: str, /) -> None:
+        """From now on every change under *prefix* is told, within 0.1 s."""
+
+    def lost(self) -> None:
+        """Changes may go untold, until a prefix is live again."""
+
+
+@runtime_checkable
+class Trackable(Protocol):
+    """Optional: tells what changes, whoever changes it. Makes ``coherent=True`` possible."""
+
+    def track(self, listener: Listener, /) -> Callable[[str], None]:
+        """Give what has *listener*, held weakly, told of changes under a prefix it is called with.
+
+        Neither waits for a server. Raises ValueError if this backend, as it was made, can't tell.
+        """
+        ...
 
 
 AnyBackend = Backend | AsyncBackend

@@ -76,8 +76,10 @@ class TieredCache:
     Args:
         tiers: Backends, their URLs, tiers, or other tiered caches.
         coherent: Have the farthest tier that can do so, a `RedisCache`, tell this process what
-            others change in it, and drop that from the nearer tiers at once. Without it, a near
-            tier may give an answer that others have replaced or forgotten, until its ttl ends.
+            others change in it, and drop that from the nearer tiers at once. While it can't be
+            heard, memory is emptied and keeps nothing for longer than a second; a disk in between
+            is emptied whenever that begins anew. Without *coherent*, a near tier may give an
+            answer that others have replaced or forgotten, until its ttl ends.
 
     Raises:
         ValueError: There is no backend, or one twice, or none for *coherent* to work with.

@@ -11,7 +11,7 @@ from weakref import ref
 from ..._bridge import drive
 from ..._fork import renew_after_fork
 from ...policy import patience
-from ...protocols import ReadyClient
+from ...protocols import Listener, ReadyClient
 from .._taggable import Taggable
 from . import _async, _sync
 from ._commands import START
@@ -20,7 +20,7 @@ from ._links import Links, closed_error
 from ._masters import Masters, masters_of_client, masters_of_links
 from ._ready import async_ready_links, is_async_client, ready_links
 from ._settings import QUEUE
-from ._tracking import Listener, Tracker
+from ._tracking import Tracker
 
 _DAY = 86_400.0  # seconds
 

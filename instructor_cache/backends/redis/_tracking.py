@@ -5,26 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import pairwise
 from threading import Lock
-from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
 from ..._fork import renew_after_fork
+from ...protocols import Listener
 from ._ear import Ear
 from ._links import closed_error
 from ._masters import Masters
-
-
-class Listener(Protocol):
-    """Is told, by a thread that it must not keep waiting."""
-
-    def changed(self, keys: list[str] | None, /) -> None:
-        """Something happened to *keys*, or None: to all there are."""
-
-    def live(self, prefix: str, /) -> None:
-        """From now on every change under *prefix* is told."""
-
-    def lost(self) -> None:
-        """Changes may go untold, until a prefix is live again."""
 
 
 class Tracker:
