@@ -1,8 +1,9 @@
-"""The short way to a hit: a fresh entry in a nearest tier that is memory or a file.
+"""The short way to a hit: a fresh entry in the nearest tier.
 
 For most calls nothing else happens, so here the engine's steps for a hit are taken in one go, and
 the clock, the key and the coroutines cost as little as can be. Everything else is the engine's: a
-miss, an entry that is stale, tagged or from the future, a tier that fails or has failed.
+miss, an entry that is stale, tagged or from the future, a tier that fails or has failed. The engine
+then looks for itself, as calls may have ended meanwhile; next to a call that costs nothing.
 """
 
 from __future__ import annotations
