@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from ._bridge import Colour
+from ._bridge import ASYNC, Colour
+from ._forgotten import Forgotten
+from ._marks import Marks
 from ._stack import Stack
 from .events import Announcer
 from .policy import Policy
@@ -18,6 +21,7 @@ async def clear(cache: BackendLike, prefix: str, colour: Colour) -> None:
     stack = _stack(cache, colour)
     stack.check_clearable()
     with _forgetting(stack, prefix):
+        await Marks(stack.shared(), prefix).set(prefix)
         await stack.clear(prefix)
 
 
@@ -33,14 +37,24 @@ async def invalidate_tags(cache: BackendLike, tags: tuple[str, ...], colour: Col
 @contextmanager
 def _forgetting(stack: Stack, prefix: str) -> Generator[None]:
     """Tell all functions over these tiers that what begins with *prefix* is being forgotten."""
+    told = [shelf.guard.health.forgotten for shelf in stack.shelves]
     with ExitStack() as forgetting:
-        for shelf in stack.shelves:
-            forgotten = shelf.guard.health.forgotten
-            for flights in list(forgotten.flights):
-                flights.forget(prefix)
+        for forgotten in told:
+            _forget_flights(forgotten, prefix)
+            forgetting.callback(_forget_flights, forgotten, prefix)  # those that begin meanwhile
             forgetting.enter_context(forgotten.forgetting(prefix))
         yield
 
 
-def _stack(cache: BackendLike, colour: Colour) -> Stack:
-    return Stack.open(tiers_of(cache), colour, Announcer(type(cache).__name__), Policy())
+def _forget_flights(forgotten: Forgotten, prefix: str) -> None:
+    for flights in list(forgotten.flights):
+        flights.forget(prefix)
+
+
+def _stack(cache: Any, colour: Colour) -> Stack:
+    """The stack of *cache* in one colour, made once."""
+    stacks: dict[bool, Stack] = vars(cache).setdefault("_stacks", {})
+    if (is_async := colour is ASYNC) not in stacks:
+        announce = Announcer(type(cache).__name__)
+        stacks[is_async] = Stack.open(tiers_of(cache), colour, announce, Policy())
+    return stacks[is_async]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,7 @@ class Engine:
             return made.result
         finally:
             self.flights.land(key, flight)
+            self.flights.forget(key)  # what has begun meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
@@ -100,25 +101,32 @@ class Engine:
     async def put(self, key: str, result: Any) -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
-        self.flights.forget(key)  # as above
         epochs = await self.stack.epochs(key)
-        with self.stack.forgotten.forgetting(key):
+        with self._forgetting(key):
             await self.keeper.put(key, result, payload, 0.0, epochs)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""
-        self.flights.forget(key)
-        with self.stack.forgotten.forgetting(key):
+        with self._forgetting(key):
             await self.marks.set(key)
             await self.stack.delete(key)
 
     async def clear(self, namespace: str) -> None:
         """Forget every answer whose key begins with *namespace*."""
-        self.flights.forget(namespace)
         self.stack.check_clearable()
-        with self.stack.forgotten.forgetting(namespace):
+        with self._forgetting(namespace):
             await self.marks.set(namespace)
             await self.stack.clear(namespace)
+
+    @contextmanager
+    def _forgetting(self, prefix: str) -> Generator[None]:
+        """Have no call joined or kept that begins before the end of this block, or before it."""
+        self.flights.forget(prefix)
+        try:
+            with self.stack.forgotten.forgetting(prefix):
+                yield
+        finally:
+            self.flights.forget(prefix)
 
     # -- answers that are there ----------------------------------------------------------
 

@@ -34,13 +34,12 @@ class Forgotten:
     def forgetting(self, *prefixes: str) -> Generator[None]:
         """Announce that what begins with one of *prefixes* is deleted or replaced in this block."""
         with self._lock:
-            self._under_way.extend(prefixes)
+            self._under_way.append(prefixes)
         try:
             yield
         finally:
             with self._lock:
-                for prefix in prefixes:
-                    self._under_way.remove(prefix)
+                self._under_way.remove(prefixes)
                 self._ended.extend(prefixes)
                 self.count += len(prefixes)
 
@@ -50,9 +49,9 @@ class Forgotten:
             ended = self.count - since
             recent = list(self._ended)[-ended:] if ended else []
             names = (key, *tags_of(key))
-            recent += self._under_way
+            recent += [prefix for prefixes in self._under_way for prefix in prefixes]
             return ended > _MOST or any(name.startswith(each) for each in recent for name in names)
 
     def _renew(self) -> None:
         self._lock = Lock()
-        self._under_way: list[str] = []
+        self._under_way: list[tuple[str, ...]] = []

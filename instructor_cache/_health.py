@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from ._breaker import Breaker
 from ._forgotten import Forgotten
@@ -44,12 +45,28 @@ class Health:
         return is_back
 
 
-_all: WeakKeyDictionary[Any, Health] = WeakKeyDictionary()
+_all: dict[int, tuple[Any, Health]] = {}  # by identity: a backend need not be hashable
 
 
 def health_of(backend: Any) -> Health:
     """Give what all who use *backend* share."""
+    known = _all.get(place := id(backend))
+    if known is not None and known[0]() is backend:
+        return known[1]
     try:
-        return _all.setdefault(backend, Health())
-    except TypeError:  # it can't be hashed or referred to weakly
-        return Health()
+        holder: Any = ref(backend, partial(_forget, place))
+    except TypeError:  # then it stays, with its health
+        holder = partial(_itself, backend)
+    if known is not None:  # of one that is gone
+        _all.pop(place, None)
+    return _all.setdefault(place, (holder, Health()))[1]
+
+
+def _forget(place: int, gone: Any) -> None:
+    known = _all.get(place)
+    if known is not None and known[0] is gone:  # else another one is in its place by now
+        del _all[place]
+
+
+def _itself(backend: Any) -> Any:
+    return backend

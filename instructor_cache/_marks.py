@@ -2,8 +2,9 @@
 
 An answer whose call began before an invalidation must not be kept after it, whoever invalidated.
 So an invalidation leaves a mark in the store that all share: a number that only grows, for the
-function and for what was forgotten. Who calls reads the function's number before, and after it
-has stored the answer; if it has grown, the other marks tell whether this answer was meant.
+function (or for all functions of its prefix) and for what was forgotten. Who calls reads these
+numbers before, and after it has stored the answer; if one has grown, the other marks tell whether
+this answer was meant.
 """
 
 from __future__ import annotations
@@ -22,51 +23,56 @@ class Marks:
 
     Attributes:
         guard: That tier; None if no other process sees any of them.
-        namespace: What the function's keys begin with.
+        namespaces: What the function's keys begin with, and what those of its prefix do. The first
+            is the one that is invalidated.
     """
 
-    def __init__(self, guard: Guard | None, namespace: str) -> None:
-        self.guard, self.namespace = guard, namespace
+    def __init__(self, guard: Guard | None, *namespaces: str) -> None:
+        self.guard, self.namespaces = guard, namespaces
         self._quiet_until = 0.0
 
     async def latest(self) -> int:
         """Give the number of the last invalidation, to be handed to `has_hit` later."""
-        return 0 if self.guard is None else _number(await self._get(""))
+        return max(map(_number, await self._get(*map(_last, self.namespaces))), default=0)
 
     async def set(self, forgotten: str) -> None:
-        """Mark that everything under *forgotten*, a key or the namespace, is being forgotten.
+        """Mark that everything under *forgotten*, a key or a namespace, is being forgotten.
 
         To be done before it is deleted.
         """
         if self.guard is None:
             return
+        name = _last(self.namespaces[0])
         for _ in range(_ROUNDS):
-            last = await self._get("", even_if_quiet=True)
+            last = await self.guard.ask("get", name)
+            if last is FAILED:
+                last = None
             mark = b"%d" % max(_number(last) + 1, time.time_ns())  # grows even if one was lost
-            swapped = await self.guard.ask("swap", self._name(""), last, mark, _LIFE)
+            swapped = await self.guard.ask("swap", name, last, mark, _LIFE)
             if swapped is not False:
-                await self.guard.ask("set", self._name(forgotten), mark, _LIFE)
+                await self.guard.ask("set", f"forgotten:{forgotten}", mark, _LIFE)
                 return
 
     async def has_hit(self, key: str, since: int) -> bool:
         """Whether *key*, or all keys, were forgotten after the invalidation number *since*."""
-        if self.guard is None or await self.latest() == since:
+        if await self.latest() == since:
             return False
-        marks = [await self._get(each) for each in (key, self.namespace)]
-        return max(map(_number, marks)) > since
+        marks = await self._get(*(f"forgotten:{each}" for each in (key, *self.namespaces)))
+        return max(map(_number, marks), default=0) > since
 
-    def _name(self, forgotten: str) -> str:
-        return f"forgotten:{forgotten or self.namespace + '*'}"
-
-    async def _get(self, forgotten: str, *, even_if_quiet: bool = False) -> bytes | None:
-        assert self.guard is not None
-        if time.monotonic() < self._quiet_until and not even_if_quiet:
-            return None
-        found = await self.guard.ask("get", self._name(forgotten))
+    async def _get(self, *names: str) -> list[bytes | None]:
+        if self.guard is None or time.monotonic() < self._quiet_until:
+            return []
+        found = await self.guard.ask("get_many", *names)
         if found is not FAILED:
             return found  # type: ignore[no-any-return]
         self._quiet_until = time.monotonic() + _QUIET
-        return None
+        return []
+
+
+def _last(namespace: str) -> str:
+    """The name under which the last number of a namespace is kept."""
+    return f"forgotten:{namespace}*"
 
 
 def _number(mark: bytes | None) -> int:

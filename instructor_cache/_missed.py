@@ -25,7 +25,7 @@ class Missed(dict[tuple[str, str], None]):
         for operation, key in list(self):
             self.pop((operation, key), None)
             if can_clear:
-                self["clear", ":".join([*key.split(":")[:2], ""])] = None
+                self["clear", _namespace(key)] = None
 
     def made_up(self, operation: str, key: str, *_: object) -> None:
         """Take note that it was done after all."""
@@ -46,3 +46,9 @@ class Missed(dict[tuple[str, str], None]):
             for key in keys
             if key == prefix or (operation == "clear" and key.startswith(prefix))
         ]
+
+
+def _namespace(key: str) -> str:
+    """What all keys of a function begin with, or of a prefix, or those of all tags."""
+    parts = key.split(":")
+    return ":".join([*parts[: min(2, len(parts) - 1)], ""])

@@ -57,12 +57,17 @@ class Shelf:
         """Whether it can decide which of several answers came first."""
         return self.reads and self.writes and self.guard.port.swap is not None
 
+    def _is_told(self, key: str) -> bool:
+        return all(coherence.limit(key) is None for coherence in self.coherences)
+
     # -- reading ---------------------------------------------------------------------------
 
     async def read(self, key: str) -> Entry | None:
         """Give the entry under *key*, unless one of its tags was invalidated."""
         if not self.reads or (self.void and self.void.of(key, *tags_of(key))):
             return None
+        if self.coherences and not self.guard.port.is_local and not self._is_told(key):
+            return None  # it may hold what was changed before this process began to listen
         epochs: bytes | None = b""
         if key.__class__ is str:
             raw = await self.guard.ask("get", key)
@@ -186,6 +191,8 @@ class Shelf:
 
     async def epochs(self, tags: tuple[str, ...]) -> list[bytes | None] | None:
         """Give the epochs of *tags*, None for one that is missing; None if they can't be read."""
+        if self.void and self.void.of(*tags):
+            return [None for _ in tags]
         found = await self.guard.ask("get_many", *tags)
         return None if found is FAILED else found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from ._health import health_of
 from ._shelf import Shelf
 from ._tagged import LIFE, is_epoch, joined, new_epoch, tags_of
 from .entry import Entry
+from .errors import BackendError
 from .events import Announcer
 from .policy import Policy
 from .ports import open_port
@@ -167,12 +168,11 @@ class Stack:
     async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
         """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
         for shelf in self.shelves[:tiers]:
-            await shelf.take_back(key, entry, with_epochs=shelf is not self._authority)
+            await shelf.take_back(key, entry, with_epochs=not self._is_last(shelf))
 
     async def delete(self, key: str) -> None:
         """Delete from every tier; the farthest first, or a reader could refill a near one."""
-        for shelf in reversed(self.shelves):
-            await shelf.delete(key)
+        await self._everywhere(lambda shelf: shelf.delete(key))
 
     def check_clearable(self) -> None:
         """Raise TypeError if a tier has no way to delete what begins with a prefix."""
@@ -183,8 +183,7 @@ class Stack:
 
     async def clear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*, in every tier."""
-        for shelf in reversed(self.shelves):
-            await shelf.clear(prefix)
+        await self._everywhere(lambda shelf: shelf.clear(prefix))
 
     # -- what others change ------------------------------------------------------------------
 
@@ -207,51 +206,68 @@ class Stack:
     async def epochs(self, key: str) -> bytes:
         """Give the present epochs of the tags of *key*, to be held by an entry made from now on.
 
-        The farthest tier that can be asked says which they are.
+        The farthest tier that has them, or can begin them, says which they are.
         """
         if not (tags := tags_of(key)):
             return b""
         for shelf in reversed(self.shelves):
-            if not (shelf.reads and shelf.writes):
-                continue
-            if (present := await shelf.epochs(tags)) is not None:
-                begun = [
-                    there if is_epoch(there) else await shelf.begin(tag, there, self.epoch_life)
-                    for tag, there in zip(tags, present, strict=True)
-                ]
-                if (epochs := joined(begun)) is not None:
-                    return epochs
+            if (epochs := await self._epochs_in(shelf, tags)) is not None:
+                return epochs
         return b"".join(new_epoch() for _ in tags)  # which is nowhere: nothing will fit it
+
+    async def _epochs_in(self, shelf: Shelf, tags: tuple[str, ...]) -> bytes | None:
+        if (present := await shelf.epochs(tags)) is None:
+            return None
+        if shelf.writes:
+            for n, tag in enumerate(tags):
+                if not is_epoch(present[n]):
+                    present[n] = await shelf.begin(tag, present[n], self.epoch_life)
+        return joined(present)
 
     async def is_valid(self, key: str, entry: Entry, *, if_unknown: bool = True) -> bool:
         """Whether no tag of *entry* was invalidated; *if_unknown* if that can't be told."""
         if not entry.epochs:
             return True
-        present = await self._authority.epochs(tags_of(key))
-        if present is None:
-            return if_unknown
-        if random.random() < _RENEWED:
-            await self._authority.renew(key, entry, self.epoch_life)
-        return joined(present) == entry.epochs
+        for shelf in reversed(self.shelves):
+            present = await shelf.epochs(tags_of(key))
+            if present is None:
+                return if_unknown
+            if shelf.writes or joined(present) is not None:
+                if shelf.writes and random.random() < _RENEWED:
+                    await shelf.renew(key, entry, self.epoch_life)
+                return joined(present) == entry.epochs
+        return if_unknown
 
     async def invalidate_tags(self, tags: tuple[str, ...]) -> None:
         """End the epochs of *tags* in every tier."""
-        for shelf in reversed(self.shelves):
+
+        async def end_all(shelf: Shelf) -> None:
             for tag in tags:
-                await shelf.end(tag, for_good=shelf is self._authority)
+                await shelf.end(tag, for_good=self._is_last(shelf))
+
+        await self._everywhere(end_all)
 
     async def _copy_epochs(self, shelf: Shelf, key: str, entry: Entry) -> bool:
         """Have *shelf* the epochs of *entry*, so that it answers there; tell if so."""
-        if not entry.epochs or shelf is self._authority:
+        if not entry.epochs or self._is_last(shelf):
             return True
         ask = partial(self.is_valid, key, entry, if_unknown=False)
         return await shelf.take_over(key, entry, ask)
 
-    @property
-    def _authority(self) -> Shelf:
-        """The tier that says which epochs are the present ones."""
-        both = [shelf for shelf in self.shelves if shelf.reads and shelf.writes]
-        return (both or self.shelves)[-1]
+    def _is_last(self, shelf: Shelf) -> bool:
+        """Whether it is the farthest tier, which says which epochs are the present ones."""
+        return shelf is self.shelves[-1]
+
+    async def _everywhere(self, change: Callable[[Shelf], Awaitable[None]]) -> None:
+        """Change every tier, the farthest first; where one may raise, all the others as well."""
+        errors: list[BackendError] = []
+        for shelf in reversed(self.shelves):
+            try:
+                await change(shelf)
+            except BackendError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def _epoch_life(policy: Policy) -> float | None:

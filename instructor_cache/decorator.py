@@ -18,7 +18,7 @@ from .events import Announcer, Observer
 from .keys import Keys, Version
 from .policy import TTL, Lifetime, Policy
 from .returns import ReturnType
-from .tags import Tag, Tags
+from .tags import Tag, Tags, listed
 from .tiers import BackendLike, Tier, tiers_of
 
 P = ParamSpec("P")
@@ -146,6 +146,7 @@ def instructor_cache(
         lock_lease=lock_lease,
         clock=clock,
     )
+    given = listed(tags)
     keys_of = partial(
         Keys,
         prefix=prefix,
@@ -162,7 +163,7 @@ def instructor_cache(
         announce = Announcer(keys.function, observer)
         returned = ReturnType(func, returns, callers_names(func), raw_response=raw_response)
         _check_ttls(tiers, policy)
-        tagged = Tags(func, tags) if tags else None
+        tagged = Tags(func, given) if given else None
         return wire(func, keys, returned, tiers, policy, announce, tagged)
 
     return decorate if function is None else decorate(function)

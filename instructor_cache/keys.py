@@ -18,6 +18,8 @@ from .source import source_version
 
 Version = str | int | Callable[[Callable[..., Any]], str]
 
+_OWN = ("tag", "lock", "forgotten")  # what keys begin with that are no answers
+
 _REMEDIES = (
     "leave it out with ignore={name!r} if it does not change the answer, give key= a function of "
     "the call, or give its class a method __cache_key__() that returns plain data"
@@ -41,15 +43,18 @@ class Keys:
         key: Callable[..., Any] | None = None,
     ) -> None:
         self.function = identity(func)
-        if not isinstance(cast("object", prefix), str):
-            raise TypeError(f"prefix is {prefix!r}; it must be text")
-        self.prefix = prefix
+        self.prefix, self.prefix_namespace = prefix, namespace(prefix)
         self._func, self._version = func, version
         self._captured = _captured(func)
         self.ignore = _checked(func, ignore)
-        self.namespace = f"{namespace(prefix)}{_escape(self.function)}:"
+        self.namespace = f"{self.prefix_namespace}{_escape(self.function)}:"
         self._key = key
         self._names, self._bind = binder(func, self.ignore)
+        self._has_constant_defaults = all(
+            p.default is p.empty or _is_constant(p.default)
+            for p in inspect.signature(func).parameters.values()
+            if p.name not in self.ignore
+        )
         self._forms = [canonical(name) for name in self._names]
 
     def make(self, schema: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -64,8 +69,8 @@ class Keys:
 
     @property
     def are_pure(self) -> bool:
-        """Whether nothing but the arguments makes the key: no function of the user's."""
-        return self._key is None
+        """Whether nothing but the arguments makes the key: no function, no mutable default."""
+        return self._key is None and self._has_constant_defaults
 
     @cached_property
     def version(self) -> str:
@@ -150,12 +155,19 @@ def _reason(error: Exception) -> str:
 
 
 def namespace(prefix: str) -> str:
-    """Give what all keys under the decorator's *prefix* begin with."""
+    """Give what all keys under the decorator's *prefix* begin with.
+
+    Raises TypeError for what is no text, ValueError for what the cache uses itself.
+    """
+    if not isinstance(cast("object", prefix), str):
+        raise TypeError(f"prefix is {prefix!r}; it must be text")
+    if prefix in _OWN:
+        raise ValueError(f"prefix is {prefix!r}, which the cache uses itself; choose another one")
     return f"{_escape(prefix)}:"
 
 
 def _escape(part: str) -> str:
-    return quote(part, safe="<>@/+,=")
+    return quote(part, safe="<>@/+,=", errors="surrogatepass")
 
 
 def binder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from ._tagged import tag_key
@@ -13,6 +13,10 @@ from .keys import binder
 Tag = str | Callable[..., "str | Iterable[str] | None"]
 
 _MOST = 255  # of one call
+_WANTED = (
+    "give text, or a callable of the call's arguments: "
+    'tags=("users", lambda user_id: f"user:{user_id}")'
+)
 
 
 class Tags:
@@ -25,9 +29,7 @@ class Tags:
     """
 
     def __init__(self, func: Callable[..., Any], tags: Tag | Iterable[Tag]) -> None:
-        self.given: tuple[Any, ...] = (
-            (tags,) if isinstance(tags, str) or callable(tags) else tuple(tags)
-        )
+        self.given = listed(tags)
         self._function = func.__qualname__
         self._fixed = {_checked(tag) for tag in self.given if not callable(tag)}
         self._makers = [(tag, _names(tag, func)) for tag in self.given if callable(tag)]
@@ -73,12 +75,19 @@ class Tags:
             ) from error
 
 
+def listed(tags: Any) -> tuple[Any, ...]:
+    """Give *tags*, one or several, as a tuple; raise TypeError for what can be neither."""
+    if isinstance(tags, str) or callable(tags):
+        return (tags,)
+    if isinstance(tags, (bytes, Mapping)) or not isinstance(tags, Iterable):
+        raise TypeError(f"tags is {tags!r}; {_WANTED}")
+    several: Iterable[Any] = tags
+    return tuple(several)
+
+
 def _checked(tag: Any) -> str:
     if not isinstance(tag, str):
-        raise TypeError(
-            f"found the tag {tag!r}; give text, or a callable of the call's arguments: "
-            f'tags=("users", lambda user_id: f"user:{{user_id}}")'
-        )
+        raise TypeError(f"found the tag {tag!r}; {_WANTED}")
     if not tag:
         raise ValueError("found an empty tag; give it a name, or leave it out")
     return str(tag)
@@ -88,7 +97,10 @@ def _names(make: Callable[..., Any], func: Callable[..., Any]) -> list[str] | No
     """The arguments that *make* wants; None for all."""
     if inspect.iscoroutinefunction(make):
         raise TypeError(f"found the coroutine function {make!r} in tags=; give a plain one")
-    wanted = inspect.signature(make).parameters.values()
+    try:
+        wanted = inspect.signature(make).parameters.values()
+    except ValueError:
+        raise TypeError(f"found {make!r} in tags=, which hides its parameters; {_WANTED}") from None
     if any(p.kind is p.VAR_KEYWORD for p in wanted):
         return None
     offered = inspect.signature(func).parameters
@@ -97,7 +109,7 @@ def _names(make: Callable[..., Any], func: Callable[..., Any]) -> list[str] | No
         by_name = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if not (by_name and (p.name in offered or takes_any or p.default is not p.empty)):
             raise ValueError(
-                f"a function of tags= takes {p.name!r}, which {func.__qualname__} does not; "
+                f"a function of tags= takes {p!s}, which {func.__qualname__} can't give by name; "
                 f"name its parameters: {', '.join(offered) or 'it has none'}"
             )
     return [p.name for p in wanted]

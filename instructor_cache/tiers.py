@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack
 from copy import copy
-from typing import TYPE_CHECKING, Union
+from types import NoneType
+from typing import TYPE_CHECKING, Union, cast
 
 from ._bridge import ASYNC, SYNC, drive
 from ._coherence import Coherence, is_local
@@ -18,8 +19,11 @@ from .protocols import AnyBackend, ReadyClient
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# A backend, its URL, a tier, several tiers, or a ready client of redis, valkey or diskcache.
-BackendLike = Union[AnyBackend, str, "Tier", "TieredCache", ReadyClient]
+# A backend, its URL, a tier, several tiers, or a ready client of redis, valkey or diskcache; or a
+# pair of ready clients, one sync and one async.
+BackendLike = Union[
+    AnyBackend, str, "Tier", "TieredCache", ReadyClient, tuple[ReadyClient, ReadyClient]
+]
 
 
 class Tier:
@@ -49,9 +53,18 @@ class Tier:
         write: bool = True,
         name: str | None = None,
     ) -> None:
+        if isinstance(backend, (Tier, TieredCache)):
+            raise TypeError(
+                f"found a {type(backend).__name__} in a Tier; give it to TieredCache as it is"
+            )
         self.backend = adapt(open_url(backend) if isinstance(backend, str) else backend)
-        self.ttl = seconds(ttl)
+        self.ttl = seconds(ttl, "a tier's ttl")
         self.timeout = None if timeout is None else patience("timeout", timeout)
+        for option, value in (("read", read), ("write", write)):
+            if not isinstance(cast("object", value), bool):
+                raise TypeError(f"{option} is {value!r}; it must be True or False")
+        if not isinstance(cast("object", name), (str, NoneType)):
+            raise TypeError(f"name is {name!r}; it must be text, or None for the backend's own")
         if not (read or write):
             raise ValueError(f"{self.backend!r} is neither read nor written; leave the tier out")
         self.read, self.write = read, write
@@ -89,11 +102,13 @@ class TieredCache:
         self.tiers = tuple(tier for given in tiers for tier in tiers_of(given))
         if not self.tiers:
             raise ValueError("found no backend; a TieredCache needs at least one")
-        backends = [id(tier.backend) for tier in self.tiers]
-        if len(set(backends)) < len(backends):
+        places = [getattr(tier.backend, "place", id(tier.backend)) for tier in self.tiers]
+        if len(set(places)) < len(places):
             raise ValueError("found the same backend twice; each tier needs a backend of its own")
         if not any(tier.read for tier in self.tiers):
             raise ValueError("found no tier with read=True; wanted one at least that answers")
+        if not isinstance(cast("object", coherent), bool):
+            raise TypeError(f"coherent is {coherent!r}; it must be True or False")
         if coherent:
             self.tiers = _coherent(self.tiers)
 
@@ -164,7 +179,7 @@ def _coherent(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
         )
     far = tiers[telling[-1]]
     nearer = [tier for tier in tiers[: telling[-1]] if tier.write and _can_drop(tier)]
-    if not any(is_local(tier.backend) for tier in nearer):
+    if not any(is_local(tier.backend) and tier.read for tier in nearer):
         raise ValueError(
             f"found coherent=True over {names}; wanted a tier in this process's memory before "
             f"{far.name}: put a MemoryCache there, or leave out coherent"

@@ -214,3 +214,19 @@ async def test_wrong_arguments_are_told_by_the_function(colour: Colour):
     cached = instructor_cache(MemoryCache())(colour.function(ask))
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'text'"):
         await colour.call(cached)
+
+
+async def test_a_default_that_changes_changes_the_answer(colour: Colour):
+    """A mutable default counts as it is at the call, as it would if it were spelled out."""
+    options: list[str] = []
+    serials = itertools.count(1)
+
+    def ask(text: str, options: list[str] = options) -> Answer:
+        return Answer(serial=next(serials))
+
+    cached = instructor_cache(MemoryCache())(colour.function(ask))
+    assert (await colour.call(cached, "a")).serial == 1
+    assert (await colour.call(cached, "a")).serial == 1
+    options.append("brief")
+    assert (await colour.call(cached, "a")).serial == 2
+    assert (await colour.call(cached, "a", ["brief"])).serial == 2

@@ -19,6 +19,7 @@ from instructor_cache import (
     Event,
     MemoryCache,
     RedisCache,
+    Tier,
     TieredCache,
     UnkeyableArgumentWarning,
     instructor_cache,
@@ -403,18 +404,24 @@ def test_a_tag_on_a_method():
 @pytest.mark.parametrize(
     ("tags", "error", "words"),
     [
-        (lambda nobody: "x", ValueError, "takes 'nobody', which .*ask does not; .*: user, topic"),
-        (lambda *args: "x", ValueError, "takes 'args'"),
+        (
+            lambda nobody: "x",
+            ValueError,
+            "takes nobody, which .*ask can't give by name; .*: user, topic",
+        ),
+        (lambda *args: "x", ValueError, r"takes \*args"),
         ([1], TypeError, "found the tag 1; give text"),
         ("", ValueError, "empty tag"),
         ([""], ValueError, "empty tag"),
         ([None], TypeError, "found the tag None"),
+        (5, TypeError, "tags is 5; give text"),
+        (b"users", TypeError, "tags is b'users'"),
+        ({"users": 1}, TypeError, "tags is"),
+        (lambda user, /: "x", ValueError, "can't give by name"),
     ],
 )
 def test_bad_tags_are_refused_at_decoration(tags: Any, error: type[Exception], words: str):
     """What can't be a tag is told when the function is decorated, with the remedy."""
-    if tags == "":
-        tags = ("",)
     with pytest.raises(error, match=words):
         tagged(Colour("sync"), Source(), MemoryCache(), tags=tags)
 
@@ -503,3 +510,106 @@ def test_a_backend_is_cleared_by_keyword(redis_url: str, tmp_path: Path, prefix:
         backend.clear(prefix=f"{prefix}:")
         assert backend.get(f"{prefix}:a") is None
         backend.close()
+
+
+# -- what fresh eyes found -------------------------------------------------------------------------
+
+
+async def test_a_tier_that_is_only_written_brings_no_epoch_back(colour: Colour, source: Source):
+    """Who does not read a store must not undo there what others have invalidated."""
+    shared = MemoryCache()
+    writer = tagged(colour, source, TieredCache(MemoryCache(), Tier(shared, read=False)))
+    reader = tagged(colour, source, TieredCache(shared))
+    assert (await colour.call(writer, 1)).serial == 1
+    assert (await colour.call(reader, 1)).serial == 1
+    await invalidate(colour, TieredCache(shared), "users")
+    assert (await colour.call(writer, 2)).serial == 2
+    assert await colour.call(reader.cache_get, 1) is MISS
+    assert (await colour.call(reader, 2)).serial == 2
+
+
+async def test_a_near_hit_over_a_tier_that_is_only_read(colour: Colour, source: Source):
+    """What was copied from there is a near hit from then on, tags or not."""
+    theirs = FaultyBackend(MemoryCache())
+    await colour.call(tagged(colour, source, TieredCache(theirs)), 1)
+    ask = tagged(colour, source, TieredCache(MemoryCache(), Tier(theirs, write=False)))
+    assert (await colour.call(ask, 1)).serial == 1
+    before = theirs.calls.total()
+    assert (await colour.call(ask, 1)).serial == 1
+    assert theirs.calls.total() == before
+    assert (await colour.call(ask, 2)).serial == 2, "and an answer of its own has their epochs"
+    assert (await colour.call(ask, 2)).serial == 2
+
+
+@pytest.mark.parametrize("write", [True, False])
+async def test_many_missed_deletions_bring_no_tag_back(colour: Colour, source: Source, write: bool):
+    """However many keys a tier could not forget, it forgets the tags and prefixes as well."""
+    far = FaultyBackend(MemoryCache())
+    await colour.call(tagged(colour, source, TieredCache(far)), 1)
+    cache = TieredCache(MemoryCache(), Tier(far, write=write))
+    ask = tagged(colour, source, cache)
+    far.failing()
+    await invalidate(colour, cache, "users")
+    for n in range(1001):
+        await invalidate(colour, cache, f"other{n}")
+    far.heal()
+    health = health_of(far)
+    health.reads.succeed()
+    health.writes.succeed()
+    assert (await colour.call(ask, 1)).serial == 2
+    assert len(cache.tiers[1].void) + len(health.missed) <= 1001
+
+
+async def test_clear_wins_over_calls_of_other_processes(
+    colour: Colour, source: Source, tmp_path: Path
+):
+    """`cache.clear` in one process holds for a call that is under way in another."""
+    ask = tagged(colour, source, TieredCache(MemoryCache(), DiskCache(tmp_path)), tags=())
+    other = TieredCache(MemoryCache(), DiskCache(tmp_path))  # what it does is not known to `ask`
+    source.meanwhile = other.clear
+    await colour.call(ask, 1)
+    source.meanwhile = lambda: None
+    assert (await colour.call(ask, 1)).serial == 2
+    assert (await colour.call(ask, 1)).serial == 2
+
+
+@pytest.mark.parametrize("prefix", ["tag", "lock", "forgotten"])
+def test_prefixes_of_the_cache_itself_are_refused(source: Source, prefix: str):
+    """A prefix that would mix answers with what keeps them is told at decoration, and by clear."""
+    with pytest.raises(ValueError, match="the cache uses itself"):
+        tagged(Colour("sync"), source, MemoryCache(), prefix=prefix)
+    with pytest.raises(ValueError, match="the cache uses itself"):
+        TieredCache(MemoryCache()).clear(prefix)
+
+
+@pytest.mark.parametrize("prefix", [5, None, b"x", ["a"]])
+def test_a_prefix_is_text(prefix: Any):
+    """Anything else is a clear error."""
+    with pytest.raises(TypeError, match="prefix is .*; it must be text"):
+        TieredCache(MemoryCache()).clear(prefix)
+
+
+def test_tags_from_a_generator_serve_every_function(source: Source):
+    """One decorator may decorate several functions."""
+    decorate = instructor_cache(MemoryCache(), tags=(tag for tag in "ab"))
+
+    def one(n: int) -> Answer:
+        return source()
+
+    def two(n: int) -> Answer:
+        return source()
+
+    for func in (one, two):
+        assert decorate(func).cache_parameters()["tags"] == ("a", "b")
+
+
+def test_invalidating_often_needs_few_threads(tmp_path: Path):
+    """A thousand invalidations in a row are made by the same few threads."""
+
+    class Watched(MemoryCache):
+        """Not bounded, as it does not say so itself: asked in threads."""
+
+    cache = TieredCache(Watched())
+    for n in range(200):
+        cache.invalidate_tags(f"{n}")
+    assert threading.active_count() < 20

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 from conftest import Colour
 from pydantic import BaseModel
 
 from instructor_cache import (
     MISS,
+    BackendError,
     DiskCache,
     MemoryCache,
     Tier,
     TieredCache,
+    _health,
     instructor_cache,
 )
+from instructor_cache._health import health_of
 from instructor_cache.testing import FaultyBackend
 
 
@@ -166,3 +172,105 @@ def test_a_tier_keeps_nothing_for_longer_than_the_function(
         return
     with pytest.raises(ValueError, match="for the tier 'memory', above the"):
         counting(colour, Tier(MemoryCache(), ttl=tier), **options)
+
+
+@dataclass
+class Plain:
+    """A backend without a hash, as a plain dataclass is."""
+
+    data: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    is_down: bool = False
+
+    def get(self, key: str) -> bytes | None:
+        self.check()
+        return self.data.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float | None) -> None:
+        self.check()
+        self.data[key] = value
+
+    def delete(self, key: str) -> None:
+        self.check()
+        self.data.pop(key, None)
+
+    def check(self) -> None:
+        if self.is_down:
+            raise ConnectionError("down")
+
+
+async def test_a_backend_needs_no_hash(colour: Colour):
+    """What it missed while it was down is known to all who use it, hashable or not."""
+    far = Plain()
+    one, other = counting(colour, far), counting(colour, far)
+    assert health_of(far) is health_of(far)
+    assert health_of(far) is not health_of(Plain())
+    await colour.call(one, 1)
+    far.is_down = True
+    await colour.call(one.cache_invalidate, 1)
+    far.is_down = False
+    assert await colour.call(other.cache_get, 1) is MISS
+
+
+def test_the_health_of_a_backend_ends_with_it():
+    """Nothing is kept of a backend that is gone, nor taken for that of another in its place."""
+    before = len(_health._all)
+    for _ in range(100):
+        health_of(Plain())
+    assert len(_health._all) == before
+
+
+async def test_a_failing_far_tier_does_not_keep_the_near_one_from_forgetting(colour: Colour):
+    """With `fail_open=False` an invalidation raises, after all tiers had their turn."""
+    near, far = MemoryCache(), FaultyBackend(MemoryCache())
+    ask = counting(colour, near, far, fail_open=False)
+    await colour.call(ask, 1)
+    far.failing()
+    with pytest.raises(BackendError):
+        await colour.call(ask.cache_invalidate, 1)
+    assert len(near) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Tier(MemoryCache(), read="no"), "read is 'no'; it must be True or False"),  # type: ignore[arg-type]
+        (lambda: Tier(MemoryCache(), write=None), "write is None"),  # type: ignore[arg-type]
+        (lambda: Tier(MemoryCache(), name=5), "name is 5; it must be text"),  # type: ignore[arg-type]
+        (lambda: Tier(MemoryCache(), ttl=lambda _: 5), "a tier's ttl is .* or None$"),  # type: ignore[arg-type]
+        (lambda: Tier(Tier(MemoryCache())), "found a Tier in a Tier"),
+        (lambda: Tier(TieredCache(MemoryCache())), "found a TieredCache in a Tier"),
+        (lambda: TieredCache([MemoryCache()]), r"write TieredCache\(near, far\)"),  # type: ignore[arg-type]
+        (lambda: TieredCache(MemoryCache(), coherent="no"), "coherent is 'no'"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_options_of_tiers_are_told(make: Callable[[], object], words: str):
+    """What a tier or a stack can't be made of is a TypeError that says what to give."""
+    with pytest.raises(TypeError, match=words):
+        make()
+
+
+class Mute(MemoryCache):
+    """A far tier that would tell of changes, but never can."""
+
+    def track(self, listener: object, /) -> Callable[[str], None]:
+        return lambda prefix: None
+
+
+async def test_a_disk_in_between_is_not_believed_before_changes_are_told(
+    colour: Colour, tmp_path: Path
+):
+    """What an earlier process left on disk may have been changed since: it does not answer."""
+    disk, far = DiskCache(tmp_path), Mute()
+    await colour.call(counting(colour, disk).cache_set, Answer(serial=100), 1)
+    ask = counting(colour, TieredCache(MemoryCache(), disk, far, coherent=True))
+    assert (await colour.call(ask, 1)).serial == 1
+    disk.close()
+
+
+def test_a_pair_of_clients_is_a_backend(redis_url: str, colour: Colour):
+    """One sync and one async client serve functions of both kinds, wherever a backend is wanted."""
+    pair = redis.Redis.from_url(redis_url), redis.asyncio.Redis.from_url(redis_url)
+    for cache in (TieredCache(pair), TieredCache(Tier(pair))):
+        assert cache.tiers[0].name == "redis"
+    counting(colour, pair)
+    pair[0].close()
