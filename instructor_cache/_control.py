@@ -53,8 +53,10 @@ def _forget_flights(forgotten: Forgotten, prefix: str) -> None:
 
 def _stack(cache: Any, colour: Colour) -> Stack:
     """The stack of *cache* in one colour, made once."""
-    stacks: dict[bool, Stack] = vars(cache).setdefault("_stacks", {})
-    if (is_async := colour is ASYNC) not in stacks:
+    place = cache.__dict__.setdefault("_stacks", {})  # it goes with the cache
+    stack: Stack | None = place.get(colour is ASYNC)
+    if stack is None:
         announce = Announcer(type(cache).__name__)
-        stacks[is_async] = Stack.open(tiers_of(cache), colour, announce, Policy())
-    return stacks[is_async]
+        stack = Stack.open(tiers_of(cache), colour, announce, Policy())
+        place[colour is ASYNC] = stack
+    return stack

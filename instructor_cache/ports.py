@@ -159,7 +159,8 @@ def adapt(backend: object) -> AnyBackend:
     """
     if isinstance(backend, type):
         raise TypeError(f"found the class {backend.__name__}; make one: {backend.__name__}(...)")
-    clients: tuple[Any, ...] = backend if isinstance(backend, tuple) else (backend,)
+    given: Any = backend
+    clients: list[Any] = [*given] if isinstance(given, tuple) else [given]
     if clients and all(_comes_from(client, "redis", "valkey") for client in clients):
         from .backends.redis import RedisCache
 
@@ -172,7 +173,7 @@ def adapt(backend: object) -> AnyBackend:
         raise TypeError(f"{type(backend).__name__} has an async get; name it aget, aset, adelete")
     if isinstance(backend, (Backend, AsyncBackend)):
         return backend
-    if isinstance(backend, (list, tuple)):
+    if isinstance(given, (list, tuple)):
         raise TypeError("found several backends in one; for tiers write TieredCache(near, far)")
     raise TypeError(f"found a {type(backend).__name__}, which can't keep answers: {_WANTED}")
 

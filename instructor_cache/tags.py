@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from ._tagged import tag_key
@@ -79,10 +79,9 @@ def listed(tags: Any) -> tuple[Any, ...]:
     """Give *tags*, one or several, as a tuple; raise TypeError for what can be neither."""
     if isinstance(tags, str) or callable(tags):
         return (tags,)
-    if isinstance(tags, (bytes, Mapping)) or not isinstance(tags, Iterable):
+    if isinstance(tags, (bytes, dict)) or not hasattr(tags, "__iter__"):
         raise TypeError(f"tags is {tags!r}; {_WANTED}")
-    several: Iterable[Any] = tags
-    return tuple(several)
+    return tuple(cast("Iterable[Any]", tags))
 
 
 def _checked(tag: Any) -> str:
