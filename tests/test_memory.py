@@ -116,8 +116,8 @@ def test_there_is_one_moment_for_each_entry_that_expires(room: int | None) -> No
             cache.clear("1")
         assert len(cache._uses) == len(cache)
         if number % 100 == 0:
-            expiring = [slot for slot in cache._slots.values() if slot.due is not None]
-            assert sorted(slot.due for slot in expiring) == [s.due for s in in_order(cache._dues)]
+            dues = [slot.due for slot in cache._slots.values() if slot.due is not None]
+            assert sorted(dues) == [s.due for s in in_order(cache._dues)]
     cache.clear()
     assert len(cache._dues) == len(cache._uses) == cache.currbytes == 0
 

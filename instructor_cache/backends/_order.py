@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -25,9 +25,11 @@ class Order(Generic[T]):
     """
 
     def __init__(self, rank: str, items: Iterable[T] = ()) -> None:
-        self._rank = attrgetter(rank)
+        self._rank: Callable[[T], Any] = attrgetter(rank)
         ranked = sorted(items, key=self._rank)
-        self._runs = [ranked[at : at + _LONGEST] for at in range(0, len(ranked), _LONGEST)]
+        self._runs: list[list[T]] = [
+            ranked[at : at + _LONGEST] for at in range(0, len(ranked), _LONGEST)
+        ]
         self._lows: list[Any] = [self._rank(run[0]) for run in self._runs]  # no rank is below
         self._high: Any = self._rank(ranked[-1]) if ranked else None  # no rank is above
 
