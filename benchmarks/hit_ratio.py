@@ -63,6 +63,14 @@ def sliding(share: float, pace: int) -> Callable[[Random, int, int], list[int]]:
     return trace
 
 
+def returning(draw: Random, size: int, length: int) -> list[object]:
+    """Half of the room, other keys, then the same half again; those others come in two rounds."""
+    half = max(1, size // 2)
+    hot: list[object] = [("hot", n) for n in range(half)]
+    rounds = (hot + [(n // 2, cold) for cold in range(half)] + hot for n in itertools.count())
+    return list(itertools.islice(itertools.chain.from_iterable(rounds), length))
+
+
 TRACES: dict[str, Callable[[Random, int, int], Trace]] = {
     "Zipf, skew 0.7": functools.partial(zipf, skew=0.7),
     "Zipf, skew 1": zipf,
@@ -75,6 +83,7 @@ TRACES: dict[str, Callable[[Random, int, int], Trace]] = {
     "set of 1.1, shifts fast": shifting(1.1, 5),
     "set of 1.0, slides fast": sliding(1.0, 5),
     "set of 1.0, slides slowly": sliding(1.0, 50),
+    "half of it, others, and back": returning,
 }
 
 

@@ -28,7 +28,7 @@ LEVELS = [
     {"backends._taggable"},
     {
         "metrics",
-        "backends._expiries",
+        "backends._order",
         "backends._connection",
         "backends._lockfile",
         "backends._pool",

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import NoReturn
 
 from .._fork import renew_after_fork
 from ..errors import BackendClosed
-from ._expiries import Due, Expiries
+from ._order import Order
 from ._taggable import Taggable
 
 _OVERHEAD = 320  # bytes that Python needs for an entry beside its key and value; 220 without a ttl
 _SHARE, _SMALL = 8, 4096  # by default an entry may take an eighth of all, and 4 KiB in any case
-_AT_ONCE = 4096  # reads of which one writer takes note, so that it doesn't take long
-_EXACT = 64  # entries: among so few, the order of all reads counts, not of the first ones
+_AT_ONCE = 512  # entries that one operation puts in order or deletes, so that it doesn't take long
+
+Due = tuple[float, str]  # when an entry expires, and its key
 
 
 class _Slot:
-    __slots__ = ("due", "is_read", "value")
+    """An entry. *used* counts the uses of all, up to its own last one; *placed* is an older one."""
 
-    def __init__(self, value: bytes, due: Due | None) -> None:
-        self.value, self.due, self.is_read = value, due, False
+    __slots__ = ("due", "key", "placed", "used", "value")
+
+    def __init__(self, key: str, value: bytes, due: Due | None, used: int) -> None:
+        self.key, self.value, self.due = key, value, due
+        self.used = self.placed = used
 
 
-class _Closed(OrderedDict[str, _Slot]):
+class _Closed(dict[str, _Slot]):
     """Slots of a memory that was closed: every use of them raises."""
 
     def _refuse(self, *_: object) -> NoReturn:
@@ -35,16 +40,16 @@ class _Closed(OrderedDict[str, _Slot]):
             "found a MemoryCache closed, where it was to be used; close it later, or make anew"
         )
 
-    get = pop = items = __iter__ = _refuse  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    get = pop = __iter__ = _refuse  # pyright: ignore[reportAssignmentType]
 
 
 class MemoryCache(Taggable):
     """Keeps the entries used most, up to *maxsize* of them and *max_bytes* in all.
 
     Bytes, not objects: every hit is a copy of its own. When room is needed, what has expired
-    goes first, then what was not used for longest. A read takes no lock: it marks the entry, as
-    in the CLOCK algorithm, and a writer in need of room puts those with a mark behind the others.
-    (CLOCK's own hand gives each a whole new round: where demand moves on, it hits 5 % less often.)
+    goes first, then what was not used for longest. A read takes no lock: it leaves a number on
+    the entry, higher than all before; a writer in need of room goes through the entries in the
+    order of older numbers, and moves those that were used since to where they belong.
 
     The size of an entry is that of its key and value, in bytes, plus 320 for what Python needs
     to keep them, so that *max_bytes* bounds the memory that is really used.
@@ -75,11 +80,9 @@ class MemoryCache(Taggable):
         self._most, self._most_bytes, self._most_each = (b or math.inf for b in bounds)
         self._clock = clock
         self._lock = Lock()
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
-        self._marks = self._most > _EXACT  # else an entry is noted whenever it is read
-        self._read: deque[str] = deque(maxlen=None if self._marks else _AT_ONCE)
-        self._expiries = Expiries(self._slots)
-        self._bytes = 0
+        self._tick = itertools.count().__next__
+        self._torn = False
+        self._start({})
         renew_after_fork(self, MemoryCache._renew)
 
     def __len__(self) -> int:
@@ -88,6 +91,9 @@ class MemoryCache(Taggable):
     @property
     def currbytes(self) -> int:
         """The sum of the sizes of the entries that are kept, also of the expired ones."""
+        if self._torn and not self._lock.locked():
+            with self._lock:
+                self._mend()
         return self._bytes
 
     def get(self, key: str, /) -> bytes | None:
@@ -98,9 +104,7 @@ class MemoryCache(Taggable):
         if due is not None and self._clock() >= due[0]:
             self._drop(key, slot)
             return None
-        if not slot.is_read:
-            slot.is_read = self._marks
-            self._read.append(key)
+        slot.used = self._tick()
         return slot.value
 
     def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
@@ -129,14 +133,23 @@ class MemoryCache(Taggable):
 
     def scan(self, prefix: str, /) -> Iterator[str]:
         with self._lock:
-            slots = list(self._slots.items())
-        return (key for key, slot in slots if key.startswith(prefix) and not self._is_over(slot))
+            keys = list(self._slots)
+        found = (key for key in keys if key.startswith(prefix))
+        return (key for key in found if (slot := self._slots.get(key)) and not self._is_over(slot))
 
     def clear(self, prefix: str = "") -> None:
         """Delete every key that begins with *prefix*; all of them by default."""
         with self._lock:
-            for key in [key for key in self._slots if key.startswith(prefix)]:
-                self._forget(key)
+            former = self._slots  # to be freed when the lock is
+            keys = list(former)
+            if not prefix:
+                return self._start({})
+        found = [key for key in keys if key.startswith(prefix)]
+        for at in range(0, len(found), _AT_ONCE):
+            with self._lock:
+                for key in found[at : at + _AT_ONCE]:
+                    self._forget(key)
+            time.sleep(0)  # else those that wait for the lock would hardly ever get it
 
     @property
     def closed(self) -> bool:
@@ -146,9 +159,7 @@ class MemoryCache(Taggable):
     def close(self) -> None:
         """Forget everything, for good."""
         with self._lock:
-            self._slots, self._bytes = _Closed(), 0
-            self._read.clear()
-            self._expiries.clear()
+            self._start(_Closed())
 
     async def aget(self, key: str, /) -> bytes | None:
         return self.get(key)
@@ -171,63 +182,109 @@ class MemoryCache(Taggable):
         self.clear(prefix)
 
     def _renew(self) -> None:
-        self._lock = Lock()  # it may have been held, by a thread that was between two statements
-        if not self.closed:
-            self._bytes = sum(
-                len(key) + len(slot.value) + _OVERHEAD for key, slot in self._slots.items()
-            )
+        was_held = self._lock.locked()
+        self._lock = Lock()  # for the thread that held it is not in this process
+        self._torn = self._torn or was_held
 
     def _keep(self, key: str, value: bytes, ttl: float | None) -> None:
-        size = len(key) + len(value) + _OVERHEAD
+        size = _size(key, value)
         if size > self._most_each:
             return self._forget(key)
-        due = (self._clock() + ttl, key) if ttl is not None and ttl < math.inf else None
-        self._put(key, _Slot(value, due), size)
-
-    def _put(self, key: str, slot: _Slot, size: int) -> None:
-        slots, old = self._slots, self._slots.get(key)
-        self._bytes += size if old is None else len(slot.value) - len(old.value)
-        if (
-            len(slots) >= self._most
-            or self._bytes > self._most_bytes
-            or len(self._read) > len(slots)
-        ):
-            self._take_note()  # now, for the entry that is being set comes after all of them
-        slots[key] = slot  # in one step: a reader finds the old value or the new one
-        slots.move_to_end(key)
-        if slot.due is not None:
-            self._expiries.add(slot.due)
-        while len(slots) > self._most or self._bytes > self._most_bytes:
+        moment = math.inf if ttl is None else self._clock() + ttl
+        slot = self._slots.get(key)
+        if slot is None:
+            due = (moment, key) if moment < math.inf else None
+            self._add(_Slot(key, value, due, self._tick()), size)
+        else:
+            due = (moment, slot.key) if moment < math.inf else None  # its own key: it is kept
+            self._replace(slot, value, due)
+        while len(self._slots) > self._most or self._bytes > self._most_bytes:
             self._evict()
 
-    def _take_note(self) -> None:
-        """Put what was read behind what was not, in the order of reading."""
-        read, slots = self._read, self._slots
-        for _ in range(min(len(read), _AT_ONCE)):
-            if (slot := slots.get(key := read.popleft())) is not None:
-                slot.is_read = False
-                slots.move_to_end(key)
+    def _add(self, slot: _Slot, size: int) -> None:
+        self._begin()
+        self._slots[slot.key] = slot
+        self._bytes += size
+        self._uses.add(slot)
+        if slot.due is not None:
+            self._dues.add(slot)
+        self._torn = False
+
+    def _replace(self, slot: _Slot, value: bytes, due: Due | None) -> None:
+        self._begin()
+        self._bytes += len(value) - len(slot.value)
+        slot.used = self._tick()
+        if slot.due is not None:
+            self._dues.remove(slot)
+        if due is not None and (slot.due is None or due < slot.due):
+            slot.due = due  # first, for at no moment may a value live longer than it should
+        slot.value = value
+        slot.due = due
+        if due is not None:
+            self._dues.add(slot)
+        self._torn = False
 
     def _evict(self) -> None:
         """Delete one entry: one that has expired, or else what was not used for longest."""
-        expired = self._expiries.pop(self._clock())
-        self._forget(next(iter(self._slots)) if expired is None else expired)
+        if not self._dues or not self._is_over(slot := self._dues.first()):
+            slot = self._unused()
+        self._forget(slot.key)
+
+    def _unused(self) -> _Slot:
+        """Give what was not used for longest; about that, where very many were used of late."""
+        self._begin()
+        for _ in range(_AT_ONCE):
+            slot = self._uses.first()
+            if slot.used <= slot.placed:
+                break
+            self._uses.remove(slot)
+            slot.placed = slot.used
+            self._uses.add(slot)
+        self._torn = False
+        return self._uses.first()
 
     def _drop(self, key: str, slot: _Slot) -> None:
         with self._lock:
-            if self._slots.get(key) is slot:  # not if another thread has just renewed it
+            if self._slots.get(key) is slot and self._is_over(slot):  # not if just renewed
                 self._forget(key)
 
     def _forget(self, key: str) -> None:
+        self._begin()
         slot = self._slots.pop(key, None)
         if slot is not None:
-            self._bytes -= len(key) + len(slot.value) + _OVERHEAD
-            if not self._slots:
-                self._read.clear()
-                self._expiries.clear()
+            self._bytes -= _size(key, slot.value)
+            self._uses.remove(slot)
+            if slot.due is not None:
+                self._dues.remove(slot)
+        self._torn = False
+
+    def _start(self, slots: dict[str, _Slot]) -> None:
+        self._torn, self._slots = True, slots
+        self._mend()
+
+    def _begin(self) -> None:
+        """Note that a change is under way, which an exception from outside may cut short."""
+        if self._torn:  # as one was, by Ctrl-C or a time limit
+            self._mend()
+        self._torn = True
+
+    def _mend(self) -> None:
+        """Count and order the entries anew."""
+        slots = list(self._slots.values())
+        for slot in slots:
+            slot.placed = slot.used
+        self._bytes = sum(_size(slot.key, slot.value) for slot in slots)
+        self._uses = Order("placed", slots)
+        self._dues = Order("due", (slot for slot in slots if slot.due is not None))
+        self._torn = False
 
     def _is_over(self, slot: _Slot) -> bool:
-        return slot.due is not None and self._clock() >= slot.due[0]
+        due = slot.due
+        return due is not None and self._clock() >= due[0]
+
+
+def _size(key: str, value: bytes) -> int:
+    return (len(key) if key.isascii() else sys.getsizeof(key)) + len(value) + _OVERHEAD
 
 
 def _check(**bounds: int | None) -> None:
