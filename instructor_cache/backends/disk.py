@@ -118,7 +118,7 @@ class DiskCache(Taggable):
         if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._writers.write(lambda db: self._grow(db, _SET, (key, value, expires), size))
+        self._writers.write(self._growing(_SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
         self._writers.write(lambda db: db.execute(_DELETE, (key,)).rowcount)
@@ -177,7 +177,7 @@ class DiskCache(Taggable):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _page(self, first: str, last: str) -> list[str]:
+    def _page(self, first: str, last: str | bytes) -> list[str]:
         arguments = (first, last, self._clock())
         rows = self._database.run(lambda db: db.execute(_SCAN, arguments).fetchall())
         return [key for (key,) in rows]
@@ -185,13 +185,11 @@ class DiskCache(Taggable):
     def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
         now = self._clock()
         expires = None if ttl is None else now + ttl
+        size = len(key) + len(new)
         if old is None:
-            addition = (key, new, expires, now)
-            return self._writers.write(
-                lambda db: self._grow(db, _ADD, addition, len(key) + len(new))
-            )
+            return self._writers.write(self._growing(_ADD, (key, new, expires, now), size))
         change = (new, expires, key, old, now)
-        return self._writers.write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
+        return self._writers.write(self._growing(_CHANGE, change, size))
 
     def _remove(self, key: str, old: bytes | None) -> int:
         if old is None:  # what is there has expired at best, and may stay
@@ -199,14 +197,22 @@ class DiskCache(Taggable):
         arguments = (key, old, self._clock())
         return self._writers.write(lambda db: db.execute(_REMOVE, arguments).rowcount)
 
-    def _grow(
-        self, db: Connection, statement: str, arguments: tuple[object, ...], size: int
-    ) -> int:
-        rows = db.execute(statement, arguments).rowcount
-        self._room.fill(db, size)
-        return rows
+    def _growing(
+        self, statement: str, arguments: tuple[object, ...], size: int
+    ) -> Callable[[Connection], int]:
+        def work(db: Connection) -> int:
+            return db.execute(statement, arguments).rowcount
+
+        return lambda db: self._room.write(db, size, work)
 
 
-def _after(prefix: str) -> str:
-    """The least text that follows every text that begins with *prefix*."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"
+def _after(prefix: str) -> str | bytes:
+    """The least text that follows every text that begins with *prefix*.
+
+    If there is none, bytes: to SQLite, any text is less than they are.
+    """
+    start = prefix.rstrip("\U0010ffff")
+    if not start:
+        return b""
+    following = ord(start[-1]) + 1
+    return start[:-1] + chr(0xE000 if following == 0xD800 else following)
