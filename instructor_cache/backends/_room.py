@@ -26,6 +26,8 @@ _PAUSE = 0.002  # seconds for others to bring the journal into the file
 _TURNS = 8  # times its patience, a writer tries to make the room that it needs
 _MOVED = 2**24  # bytes of entries that are moved to make the file small
 
+FILLED = "database is locked by others, who fill its journal as fast as it is emptied"
+
 
 class Room:
     """Room for *limit* bytes of files, made by whoever is about to write.
@@ -55,7 +57,7 @@ class Room:
         self._most = limit - max(min(self._most_journal, limit // 2), limit // _RESERVE)
         self._step = min(limit // _CHECKS, _STEP)
         self._long = self._most_journal * 3 // 4  # what the journal may take before it is shortened
-        self._is_stuck = False
+        self._is_stuck = self._has_emptied = False
         self._unchecked = self._step  # bytes written since the size was last looked at
         pages = self._most_journal // PAGE
         self.batch = max(pages // 16, 8)  # of them each may change some pages
@@ -82,24 +84,41 @@ class Room:
             self._is_stuck = False
             return
         patience = self._patience if is_patient and not self._is_stuck else 0
-        deadline = time.monotonic() + patience * _TURNS
+        deadline, salt = time.monotonic() + patience * _TURNS, self._salt()
         with db.waiting(patience):
-            while self._is_long(size) and not self._truncate(db, size, deadline):
+            while self._is_long(size) and not self._truncate(db):
+                if time.monotonic() >= deadline:
+                    self._give_up(size, patience > 0, self._salt() != salt)
+                    break
                 time.sleep(_PAUSE)
 
-    def _truncate(self, db: Connection, size: int, deadline: float) -> bool:
-        """Empty the journal if possible; tell if that's all for now, as it is past *deadline*."""
-        is_busy, frames, _ = db.execute(_TRUNCATE).fetchone()
-        is_last = time.monotonic() >= deadline
-        if is_busy and is_last and frames < 0:
-            raise sqlite3.OperationalError("database is locked by a process that moves its journal")
-        if is_busy and is_last:
-            wanted = self._journal_size() + size
-            self._long = min(wanted * 2, self._most_kept_open)
-            self._is_stuck = wanted > self._most_kept_open
-        elif not is_busy:
+    def _truncate(self, db: Connection) -> bool:
+        """Empty the journal if possible; tell if it was."""
+        is_busy, _, _ = db.execute(_TRUNCATE).fetchone()
+        if not is_busy:
             self._long, self._is_stuck = self._most_journal * 3 // 4, False
-        return not is_busy or is_last
+            self._has_emptied = True
+        return not is_busy
+
+    def _give_up(self, size: int, has_waited: bool, was_emptied: bool) -> None:
+        """Let the journal grow if nobody can empty it; else it is a matter of waiting longer."""
+        if self._is_stuck:
+            return
+        if was_emptied:
+            raise sqlite3.OperationalError(FILLED)
+        if not has_waited:
+            raise sqlite3.OperationalError("database is locked by a process that moves its journal")
+        wanted = self._journal_size() + size
+        self._long = min(wanted * 2, self._most_kept_open)
+        self._is_stuck = wanted > self._most_kept_open
+
+    def _salt(self) -> bytes:
+        """Give what is in the journal's header: another number each time that it was emptied."""
+        try:
+            with self._journal.open("rb") as file:  # no locks are on this file: it may be closed
+                return file.read(24)[16:]
+        except OSError:
+            return b""
 
     def _is_long(self, size: int = 0) -> bool:
         return self._journal_size() > max(self._long - size, self._most_journal // 4)
@@ -132,11 +151,14 @@ class Room:
     ) -> int | None:
         """Do *work* if there is room for it, or make some; nobody else can write meanwhile."""
         self.shorten(db, db.patience > 0, size)
+        if size > (self._step if self._has_emptied else _STEP):
+            time.sleep(_PAUSE)  # else who has had the lock has it again, and others never
+        self._has_emptied = False
         db.execute("BEGIN IMMEDIATE")
         with db:  # which ends what was begun
             self._check_stuck()
             if self._is_long(size):
-                raise sqlite3.OperationalError("database is locked by others, who fill its journal")
+                raise sqlite3.OperationalError(FILLED)
             is_fit = self._make_room(db, size)
             if is_fit or (time.monotonic() > deadline and self._is_free(db, size)):
                 self._unchecked = 0 if is_fit else self._step

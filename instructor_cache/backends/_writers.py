@@ -9,6 +9,7 @@ from threading import Lock
 
 from .._fork import renew_after_fork
 from ._connection import Connection
+from ._room import FILLED
 from ._sqlite import Database
 
 _IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
@@ -67,7 +68,7 @@ class Writers:
             changed = self._database.run(attempt, patience if is_patient else 0)
         except sqlite3.OperationalError as error:
             has_waited = is_patient and (patience is None or patience > self._timeout / 2)
-            if has_waited and "locked" in str(error):
+            if has_waited and "locked" in str(error) and str(error) != FILLED:
                 self._in_vain_until = time.monotonic() + _IN_VAIN
             raise
         self._in_vain_until = 0.0

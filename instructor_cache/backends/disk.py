@@ -49,9 +49,9 @@ class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
-    the files outgrow *size_limit*, the expired and then the oldest are deleted, by the writer;
-    the oldest is what was set first, however often it was read. The space is used again, and
-    given back by a `clear` that leaves hardly anything.
+    the files would outgrow *size_limit*, the expired and then the oldest are deleted, no more
+    than needed, by the writer; the oldest is what was set first, however often it was read. The
+    space is used again, and given back by a `clear` that leaves hardly anything.
     What this version keeps is in the sub-folder ``v1``. A version with another layout uses
     another one beside it, with a size limit of its own; what no version in use needs any more
     can be deleted, with ``rm -r``.
@@ -63,7 +63,9 @@ class DiskCache(Taggable):
         directory: A folder; a relative one is meant from where the process is now.
         size_limit: Bytes that the files may take; many writers at once may get a tenth above it
             for a moment, and 300 KB above it if it is below 5 MB. An entry of more than an eighth
-            of it is not kept.
+            of it is not kept. While another program reads for so long that SQLite can't empty its
+            journal, that may grow as large as the limit; from then on `set` and `swap` raise
+            OperationalError, as for a full disk, until it can.
         timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
