@@ -394,6 +394,22 @@ async def test_a_full_disk(is_open: bool, colour: Colour, small_disk: Path) -> N
     assert sql(small_disk / "store", "PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_full_disk_lets_entries_be_deleted(small_disk: Path) -> None:
+    """What is held can be deleted and cleared, in the space that the journal had."""
+    with DiskCache(small_disk / "store", size_limit=4_000_000, timeout=5) as cache:
+        for number in range(2000):
+            cache.set(f"{number * 7919 % 2000}", bytes(1500), None)
+        sql(small_disk / "store", "PRAGMA wal_checkpoint(TRUNCATE)")
+        for number in range(20):
+            cache.delete(f"{number}")
+        fill_disk(small_disk)
+        for number in range(0, 2000, 2):
+            cache.delete(f"{number}")
+        cache.clear("1")
+        assert all(int(key) % 2 and key[0] != "1" for key in cache.scan(""))
+        assert cache.count() > 300
+
+
 async def test_a_store_begun_on_a_full_disk(colour: Colour, small_disk: Path) -> None:
     """Calls go through, nothing half made is left, and with room again answers are kept."""
     fill_disk(small_disk)

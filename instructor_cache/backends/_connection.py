@@ -14,6 +14,7 @@ _SETTINGS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
     "PRAGMA synchronous = NORMAL",
+    "PRAGMA secure_delete = OFF",  # else zeros go through the journal; the folder is private
     "PRAGMA cache_size = -16384",  # KiB, taken as needed: a thousand hot entries among a million
 )
 _SCHEMA = (

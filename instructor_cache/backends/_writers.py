@@ -9,8 +9,11 @@ from threading import Lock
 
 from .._fork import renew_after_fork
 from ._connection import Connection
+from ._room import FILLED
 from ._sqlite import Database
 
+_FULL = "database or disk is full"  # SQLite's words
+_TRUNCATE = "PRAGMA wal_checkpoint(TRUNCATE)"
 _IN_VAIN = 4.0  # seconds without waiting for a lock that was waited for in vain
 
 
@@ -57,9 +60,9 @@ class Writers:
                 return -1
             self._before(db, is_patient)
             if is_patient:
-                return work(db)
+                return _work(db, work)
             with db.waiting(0):
-                return work(db)
+                return _work(db, work)
 
         self._database.look()
         is_patient = time.monotonic() > self._in_vain_until
@@ -67,7 +70,7 @@ class Writers:
             changed = self._database.run(attempt, patience if is_patient else 0)
         except sqlite3.OperationalError as error:
             has_waited = is_patient and (patience is None or patience > self._timeout / 2)
-            if has_waited and "locked" in str(error):
+            if has_waited and "locked" in str(error) and str(error) != FILLED:
                 self._in_vain_until = time.monotonic() + _IN_VAIN
             raise
         self._in_vain_until = 0.0
@@ -75,3 +78,13 @@ class Writers:
 
     def _renew(self) -> None:
         self._turn = Lock()  # another thread may have held it
+
+
+def _work(db: Connection, work: Callable[[Connection], int]) -> int:
+    """Do *work*; if the disk is full, once more in the space that the journal has taken of it."""
+    try:
+        return work(db)
+    except sqlite3.OperationalError as error:
+        if str(error) != _FULL or db.execute(_TRUNCATE).fetchone()[0]:
+            raise
+    return work(db)

@@ -49,9 +49,9 @@ class DiskCache(Taggable):
     """Keeps entries in *directory*, shared by every thread and process that names it.
 
     The folder is private (0700), has its own ``.gitignore``, and is made at the first use. When
-    the files outgrow *size_limit*, the expired and then the oldest are deleted, by the writer;
-    the oldest is what was set first, however often it was read. The space is used again, and
-    given back by a `clear` that leaves hardly anything.
+    the files would outgrow *size_limit*, the expired and then the oldest are deleted, no more
+    than needed, by the writer; the oldest is what was set first, however often it was read. The
+    space is used again, and given back by a `clear` that leaves hardly anything.
     What this version keeps is in the sub-folder ``v1``. A version with another layout uses
     another one beside it, with a size limit of its own; what no version in use needs any more
     can be deleted, with ``rm -r``.
@@ -63,7 +63,9 @@ class DiskCache(Taggable):
         directory: A folder; a relative one is meant from where the process is now.
         size_limit: Bytes that the files may take; many writers at once may get a tenth above it
             for a moment, and 300 KB above it if it is below 5 MB. An entry of more than an eighth
-            of it is not kept.
+            of it is not kept. While another program reads for so long that SQLite can't empty its
+            journal, that may grow as large as the limit; from then on `set` and `swap` raise
+            OperationalError, as for a full disk, until it can.
         timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
@@ -118,7 +120,7 @@ class DiskCache(Taggable):
         if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._writers.write(lambda db: self._grow(db, _SET, (key, value, expires), size))
+        self._writers.write(self._growing(_SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
         self._writers.write(lambda db: db.execute(_DELETE, (key,)).rowcount)
@@ -177,7 +179,7 @@ class DiskCache(Taggable):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _page(self, first: str, last: str) -> list[str]:
+    def _page(self, first: str, last: str | bytes) -> list[str]:
         arguments = (first, last, self._clock())
         rows = self._database.run(lambda db: db.execute(_SCAN, arguments).fetchall())
         return [key for (key,) in rows]
@@ -185,13 +187,11 @@ class DiskCache(Taggable):
     def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
         now = self._clock()
         expires = None if ttl is None else now + ttl
+        size = len(key) + len(new)
         if old is None:
-            addition = (key, new, expires, now)
-            return self._writers.write(
-                lambda db: self._grow(db, _ADD, addition, len(key) + len(new))
-            )
+            return self._writers.write(self._growing(_ADD, (key, new, expires, now), size))
         change = (new, expires, key, old, now)
-        return self._writers.write(lambda db: self._grow(db, _CHANGE, change, len(key) + len(new)))
+        return self._writers.write(self._growing(_CHANGE, change, size))
 
     def _remove(self, key: str, old: bytes | None) -> int:
         if old is None:  # what is there has expired at best, and may stay
@@ -199,14 +199,22 @@ class DiskCache(Taggable):
         arguments = (key, old, self._clock())
         return self._writers.write(lambda db: db.execute(_REMOVE, arguments).rowcount)
 
-    def _grow(
-        self, db: Connection, statement: str, arguments: tuple[object, ...], size: int
-    ) -> int:
-        rows = db.execute(statement, arguments).rowcount
-        self._room.fill(db, size)
-        return rows
+    def _growing(
+        self, statement: str, arguments: tuple[object, ...], size: int
+    ) -> Callable[[Connection], int]:
+        def work(db: Connection) -> int:
+            return db.execute(statement, arguments).rowcount
+
+        return lambda db: self._room.write(db, size, work)
 
 
-def _after(prefix: str) -> str:
-    """The least text that follows every text that begins with *prefix*."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"
+def _after(prefix: str) -> str | bytes:
+    """The least text that follows every text that begins with *prefix*.
+
+    If there is none, bytes: to SQLite, any text is less than they are.
+    """
+    start = prefix.rstrip("\U0010ffff")
+    if not start:
+        return b""
+    following = ord(start[-1]) + 1
+    return start[:-1] + chr(0xE000 if following == 0xD800 else following)
