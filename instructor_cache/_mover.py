@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from ._discreet import discreet
 from ._listing import list_keys
 from ._place import Item, Place, entry_of, time_left
 from .errors import TransferInterrupted
@@ -101,7 +102,7 @@ class Mover:
                 f"found {type(error).__name__} after {done.copied:,} entries were copied; wanted "
                 f"both backends to answer: start the same transfer again, and it goes on",
                 done,
-            ) from error
+            ) from discreet(error)
 
     async def _copy(self, keys: list[str]) -> None:
         """Copy the values of *keys*; take back what was gone from the source when it was written.
