@@ -420,6 +420,24 @@ class TestAsyncCluster(OnCluster, BackendContract):
         return ClosesItsClient(redis.asyncio.RedisCluster("127.0.0.1", self.port))
 
 
+@pytest.mark.parametrize("library", [redis, valkey], ids=["redis", "valkey"])
+async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, library: Any) -> None:
+    """Values that are no text come back as they are, one or many, from a client that decodes."""
+    sync = getattr(library, "RedisCluster", None) or library.ValkeyCluster
+    native = getattr(library.asyncio, "RedisCluster", None) or library.asyncio.ValkeyCluster
+    place: dict[str, Any] = {"port": cluster.masters[0].port, "decode_responses": True}
+    client = native("127.0.0.1", **place)
+    cache = RedisCache((sync("127.0.0.1", **place), client))
+    keys = [f"{prefix}:{n}" for n in range(6)]
+    for key in keys[:5]:
+        cache.set(key, b"\xff\xfe" + key.encode(), 60)
+    wanted = [*(b"\xff\xfe" + key.encode() for key in keys[:5]), None]
+    assert cache.get_many(keys) == await cache.aget_many(keys) == wanted
+    assert await asyncio.gather(*map(cache.aget, keys)) == wanted
+    cache.close()
+    await client.aclose()
+
+
 # -- URLs ----------------------------------------------------------------------------------------
 
 

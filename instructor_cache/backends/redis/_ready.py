@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from time import monotonic
@@ -46,11 +46,18 @@ class ReadyLink(Link):
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
-            return self._run(self._client.mget_nonatomic, args[1:])
+            return self._run(self._gets(args[1:]).execute)
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _VALUES else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
+
+    def _gets(self, keys: Sequence[str]) -> Any:
+        # A cluster client's own MGET of many slots decodes values if the client decodes.
+        pipeline = self._client.pipeline()
+        for key in keys:
+            pipeline.execute_command("GET", key, NEVER_DECODE=True)
+        return pipeline
 
 
 def is_async_client(client: Any) -> bool:
