@@ -426,16 +426,16 @@ async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, libr
     sync = getattr(library, "RedisCluster", None) or library.ValkeyCluster
     native = getattr(library.asyncio, "RedisCluster", None) or library.asyncio.ValkeyCluster
     place: dict[str, Any] = {"port": cluster.masters[0].port, "decode_responses": True}
-    client = native("127.0.0.1", **place)
-    cache = RedisCache((sync("127.0.0.1", **place), client))
+    clients = sync("127.0.0.1", **place), native("127.0.0.1", **place)
+    cache = RedisCache(clients)
     keys = [f"{prefix}:{n}" for n in range(6)]
     for key in keys[:5]:
         cache.set(key, b"\xff\xfe" + key.encode(), 60)
     wanted = [*(b"\xff\xfe" + key.encode() for key in keys[:5]), None]
     assert cache.get_many(keys) == await cache.aget_many(keys) == wanted
     assert await asyncio.gather(*map(cache.aget, keys)) == wanted
-    cache.close()
-    await client.aclose()
+    clients[0].close()
+    await clients[1].aclose()
 
 
 # -- URLs ----------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, libr
         ("redis+sentinel:///mymaster/0", "no host"),
         ("redis+sentinel://h:1/mymaster/hunter2", "no number after the service"),
         ("rediss+sentinel://h:-1/mymaster", "an unreadable port"),
-        ("redis+sentinel://user:hunter2/@h:1/mymaster", "an unreadable port"),
+        ("redis+sentinel://user:hunter2/@h:1/mymaster", "can't be read"),
         ("redis+sentinel://h:1/mymaster?no_such_option=hunter2", "an unknown option"),
         ("redis+cluster://h:1?ssl_ca_certs=x", "an unknown option"),
         ("redis://h:hunter2", "can't be read"),
@@ -468,6 +468,18 @@ async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, libr
         ("unix+cluster://:hunter2@/x", "can't be read"),
         ("rediss://h?ssl_cert_reqs=hunter2", "an option in a Redis URL that can't be read"),
         ("unix://", "no path"),
+        # Passwords with unescaped special characters, which would be taken for something else.
+        ("redis://:p@hunter2@h:1/0", "can't be read"),
+        ("rediss://u:p@hunter2/1@h/0", "can't be read"),
+        ("redis://user:12#hunter2@h:1/0", "can't be read"),
+        ("redis://user:12/hunter2@h:1/0", "can't be read"),
+        ("valkey://user:12?hunter2@h:1/0", "can't be read"),
+        ("redis://:p@hunter2/w?rd#1@h:1/0", "can't be read"),
+        ("redis+cluster://user:12?hunter2@h:1", "can't be read"),
+        ("redis+sentinel://user:12?hunter2@h:1/svc", "can't be read"),
+        ("unix://:p/hunter2@/tmp/x.sock", "can't be read"),
+        ("redis://h/hunter2", "can't be read"),
+        ("redis://h:1/0#hunter2", "can't be read"),
     ],
 )
 def test_a_wrong_url_is_refused_at_once(url: str, found: str) -> None:
@@ -476,6 +488,35 @@ def test_a_wrong_url_is_refused_at_once(url: str, found: str) -> None:
         RedisCache(url)
     assert "hunter2" not in str(caught.value)
     assert "wanted" in str(caught.value) or "unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("max_connections", [0, -1, "x", None, True, 1.5]),
+        ("retries", [-1, "x", None, True, 1.5]),
+        ("timeout", [0, -1, "x", None, True, float("inf"), float("nan")]),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(name: str, values: list[Any]) -> None:
+    """A number that no connection could work with is told at construction, with what is wanted."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} is .* must be"):
+            RedisCache(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("max_connections=0", "max_connections=-5", "max_connections=x", "timeout=-1"),
+        *("timeout=x", "socket_timeout=0", "socket_timeout=-1", "socket_timeout=inf"),
+    ],
+)
+@pytest.mark.parametrize("url", ["redis://h", "redis+cluster://h", "redis+sentinel://h/svc"])
+def test_a_wrong_option_in_a_url_is_refused_at_once(option: str, url: str) -> None:
+    """So is one in a URL, of every kind."""
+    with pytest.raises(ValueError, match="must be|can't be read"):
+        RedisCache(f"{url}?{option}")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])

@@ -10,7 +10,6 @@ from weakref import ref
 
 from ..._bridge import drive
 from ..._fork import renew_after_fork
-from ...policy import patience
 from ...protocols import Listener, ReadyClient
 from .._taggable import Taggable
 from . import _async, _sync
@@ -19,10 +18,8 @@ from ._deployment import Deployment
 from ._links import Links, closed_error
 from ._masters import Masters, masters_of_client, masters_of_links
 from ._ready import async_ready_links, is_async_client, ready_links
-from ._settings import QUEUE
+from ._settings import QUEUE, seconds
 from ._tracking import Tracker
-
-_DAY = 86_400.0  # seconds
 
 
 class RedisCache(Taggable):
@@ -63,7 +60,7 @@ class RedisCache(Taggable):
         max_connections: int = 50,
         retries: int = 1,
     ) -> None:
-        self.timeout = timeout = min(patience("timeout", timeout), _DAY)
+        self.timeout = timeout = seconds("timeout", timeout)
         self.closed = False
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
