@@ -703,6 +703,13 @@ def test_what_is_no_client_is_refused(wrong: Any) -> None:
         RedisCache(wrong)
 
 
+@pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis, valkey.Valkey])
+def test_a_class_is_refused(kind: Any) -> None:
+    """The class of a client is no client."""
+    with pytest.raises(TypeError, match=r"found the class \w+; make one"):
+        RedisCache(kind)
+
+
 def test_a_pipeline_is_refused(redis_url: str) -> None:
     """A pipeline, which would only collect commands, is no client."""
     with redis.Redis.from_url(redis_url) as client, pytest.raises(TypeError, match="Pipeline"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from math import inf, nan
@@ -61,6 +62,11 @@ class Settings:
             ) from None
         return settings
 
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What is kept where, without a password."""
+        return place_of(_parse(redis, self.url))
+
     def options(self, colour: Any) -> tuple[Any, dict[str, Any]]:
         """Give a connection class and its arguments; *colour* is redis or redis.asyncio."""
         options = _parse(colour, self.url)
@@ -77,6 +83,14 @@ class Settings:
         options["retry"] = colour.retry.Retry(NoBackoff(), 0)
         options.setdefault("protocol", 2)  # saves a round trip, and old servers and proxies know it
         return kind, options
+
+
+def place_of(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give what is kept where, for the arguments of a connection."""
+    db = int(options.get("db") or 0)
+    if path := options.get("path"):
+        return "redis", path, db
+    return "redis", options.get("host") or "localhost", int(options.get("port") or 6379), db
 
 
 def seconds(name: str, given: Any) -> float:
