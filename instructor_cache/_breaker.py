@@ -7,6 +7,7 @@ from threading import Lock
 from time import monotonic
 from typing import Literal
 
+from ._discreet import told
 from ._fork import renew_after_fork
 
 _FAILURES = 10  # in a row, that open it however fast they were
@@ -69,7 +70,7 @@ class Breaker:
             is_dear = self._cost >= _COST * timeout > 0
             if self.is_open or not (is_dear or self.failures >= _FAILURES):
                 return False
-            self.is_open, self.reason = True, _told(error)
+            self.is_open, self.reason = True, told(error)
             self._probed_at, self._delay, self._due = None, 0.0, 0.0
             return True
 
@@ -77,7 +78,7 @@ class Breaker:
         """Take note that a probe failed."""
         with self._lock:
             if self.is_open:
-                self.reason = _told(error)
+                self.reason = told(error)
                 self._wait_longer(monotonic())
 
     def succeed(self) -> bool:
@@ -95,7 +96,3 @@ class Breaker:
     def _renew(self) -> None:
         self._lock = Lock()
         self._probed_at = None
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._breaker import Breaker
 from ._bridge import Wait, look_at
+from ._discreet import discreet
 from ._health import Health
 from .errors import BackendBusy, BackendClosed, BackendError, NodeDown
 from .events import Announcer
@@ -134,10 +135,11 @@ class Guard:
             return self._tell(operation, key, error)
         finally:
             if has_opened:
-                self.announce("opened", key, self.name, error=error)
+                self.announce("opened", key, self.name, error=discreet(error))
 
     def _tell(self, operation: str, key: str, error: BaseException) -> Failed:
         self._miss(operation, key, error)
+        error = discreet(error)
         if not self.fail_open:
             raise BackendError(f"{self.name} failed to {operation} {key}: {error}") from error
         self.announce("failure", key, self.name, error=error)

@@ -4,16 +4,61 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
+from math import inf
+from time import monotonic
 from typing import Any
 
-from ._bridge import inline
+from ._bridge import ASYNC, SYNC, inline
 from ._deadlines import in_time, in_workers
 from ._workers import Workers
+from .errors import BackendClosed
 from .ports import TIMEOUT, is_bounded, is_native
 
 _PAGE = 20  # timeouts that a page may take, which is many operations
 
+_SHORTEST, _LONGEST = 0.05, 1.0  # seconds between two attempts
+
 Pages = Callable[[int], Awaitable[list[str]]]
+
+
+class Listing:
+    """The keys below a prefix, page by page; a list that breaks off is begun anew.
+
+    That is tried for *patience* seconds, which begin again when it has come farther than before.
+    """
+
+    def __init__(
+        self, backend: Any, prefix: str, timeout: float, patience: float, *, for_async: bool
+    ) -> None:
+        self._begin = lambda: list_keys(backend, prefix, timeout, for_async=for_async)
+        self._pages = self._begin()
+        self._sleep = (ASYNC if for_async else SYNC).sleep
+        self._patience, self._until, self._pause = patience, inf, _SHORTEST
+        self._seen = self._farthest = 0
+        self._is_anew = False
+
+    async def page(self, most: int) -> list[str]:
+        """Give the next keys, *most* or fewer, and none at the end."""
+        while True:
+            try:
+                keys = await self._pages(most)
+                break
+            except Exception as error:
+                self._until = min(self._until, monotonic() + self._patience)
+                if isinstance(error, BackendClosed) or monotonic() + self._pause > self._until:
+                    raise
+            await self._sleep(self._pause)
+            self._pause = min(2 * self._pause, _LONGEST)
+            self._pages, self._seen, self._is_anew = self._begin(), 0, True
+        self._seen += len(keys)
+        if self._seen > self._farthest:
+            self._farthest, self._until, self._pause = self._seen, inf, _SHORTEST
+        return keys
+
+    def is_anew(self) -> bool:
+        """Whether the page that was given last is the first of a list that was begun anew."""
+        is_anew, self._is_anew = self._is_anew, False
+        return is_anew
 
 
 def list_keys(backend: Any, prefix: str, timeout: float, *, for_async: bool) -> Pages:
@@ -36,12 +81,17 @@ def list_keys(backend: Any, prefix: str, timeout: float, *, for_async: bool) -> 
     return in_workers(pages, limit, Workers(type(backend).__name__), for_async=for_async)
 
 
-def count_keys(backend: Any, prefix: str) -> int | None:
+async def count_keys(backend: Any, prefix: str, *, for_async: bool) -> int | None:
     """Give about how many keys begin with *prefix*; None where that is not known at once."""
-    try:
+
+    def count() -> int | None:
         if (count := getattr(backend, "count", None)) is not None:
             return count(prefix)  # type: ignore[no-any-return]
         return None if prefix else len(backend)
+
+    workers = Workers(type(backend).__name__)
+    try:
+        return await in_workers(count, 2 * TIMEOUT, workers, for_async=for_async)()
     except Exception:  # it is only for show
         return None
 

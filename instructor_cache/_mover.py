@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from ._listing import list_keys
+from ._discreet import discreet
+from ._listing import Listing
 from ._place import Item, Place, entry_of, time_left
+from ._tagged import parted
 from .errors import TransferInterrupted
 from .tiers import Tier
 
@@ -28,6 +30,8 @@ class Transferred:
         copied: Entries that were written to the destination.
         present: Those that it had already, or newer ones.
         expired: Those that have no time left, or were gone when they were to be read.
+        outdated: Those of which a tag has another epoch at the destination, where they would
+            never answer.
         unreadable: Values that are no entries, damaged, or in another version's format.
         tags: Epochs of tags that were written.
         bytes: The size of the entries that were written.
@@ -37,6 +41,7 @@ class Transferred:
     copied: int = 0
     present: int = 0
     expired: int = 0
+    outdated: int = 0
     unreadable: int = 0
     tags: int = 0
     bytes: int = 0
@@ -45,13 +50,14 @@ class Transferred:
     @property
     def seen(self) -> int:
         """All entries that were looked at."""
-        return self.copied + self.present + self.expired + self.unreadable
+        return sum((self.copied, self.present, self.expired, self.outdated, self.unreadable))
 
     def __str__(self) -> str:
+        outdated = f"outdated: {self.outdated:,}, " if self.outdated else ""
         return (
             f"copied {self.copied:,} entries ({self.bytes / 1e6:,.1f} MB) in {self.seconds:,.1f} s;"
             f" there already: {self.present:,}, expired: {self.expired:,}, "
-            f"unreadable: {self.unreadable:,}"
+            f"{outdated}unreadable: {self.unreadable:,}"
         )
 
 
@@ -72,8 +78,9 @@ class Mover:
             Place(tier, patience, clock, for_async=for_async) for tier in (source, *tiers)
         )
         self._counts: Counter[str] = Counter()
-        self._start = monotonic()
+        self._start, self._patience = monotonic(), patience
         self._size = _FIRST
+        self._ended = set[bytes]()  # epochs of tags that have another one at the destination
 
     async def run(self, prefix: str, tell: Callable[[Transferred], object]) -> Transferred:
         """Copy what begins with *prefix*, and tags; raise TransferInterrupted if a backend fails.
@@ -81,16 +88,28 @@ class Mover:
         The tags come first: who missed one would begin a new epoch, which no entry fits.
         """
         for family in (_TAGS, prefix):
-            timeout = self._source.timeout
-            pages = list_keys(self._backend, family, timeout, for_async=self._for_async)
-            while keys := await self._surely(pages, self._size):
+            before, listing = self._counts.copy(), self._list(family)
+            while keys := await self._surely(listing.page, self._size):
+                if listing.is_anew():
+                    self._look_again(before)
                 await self._surely(self._copy, _of_family(keys, family))
                 tell(self.done())
         return self.done()
 
     def done(self) -> Transferred:
         """Give what is done so far."""
-        return Transferred(**self._counts, seconds=monotonic() - self._start)
+        counts = {name: max(0, count) for name, count in self._counts.items()}
+        return Transferred(**counts, seconds=monotonic() - self._start)
+
+    def _list(self, family: str) -> Listing:
+        how = self._source.timeout, self._patience
+        return Listing(self._backend, family, *how, for_async=self._for_async)
+
+    def _look_again(self, before: Counter[str]) -> None:
+        """Count anew what is only looked at; what was copied will be there already."""
+        for name in ("present", "expired", "outdated", "unreadable"):
+            self._counts[name] = before[name]
+        self._counts["present"] -= self._counts["copied"] - before["copied"]
 
     async def _surely(self, work: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         try:
@@ -101,7 +120,7 @@ class Mover:
                 f"found {type(error).__name__} after {done.copied:,} entries were copied; wanted "
                 f"both backends to answer: start the same transfer again, and it goes on",
                 done,
-            ) from error
+            ) from discreet(error)
 
     async def _copy(self, keys: list[str]) -> None:
         """Copy the values of *keys*; take back what was gone from the source when it was written.
@@ -131,6 +150,8 @@ class Mover:
             self._count(taken.values())
             raise
         self._counts["present"] += sum(not _is_tag(i.key) for i in items if i.key not in taken)
+        agreed = {item.key for item in there}
+        self._ended.update(i.raw for i in items if _is_tag(i.key) and i.key not in agreed)
         return taken
 
     async def _changed(self, taken: dict[str, Item]) -> tuple[list[str], list[bytes | None]]:
@@ -146,6 +167,9 @@ class Mover:
             if raw is not None and _is_tag(key):
                 return Item(key, raw, None, None)
             self._counts["expired" if raw is None else "unreadable"] += not _is_tag(key)
+            return None
+        if not self._ended.isdisjoint(parted(entry.epochs)):
+            self._counts["outdated"] += 1
             return None
         left = time_left(entry, self._clock())
         if left is None or left > 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from inspect import iscoroutinefunction
+from pathlib import Path
 from typing import Any
 
 from ._bridge import drive
@@ -46,21 +48,23 @@ def transfer(
             Where a backend has no ``swap``, what others write in that very moment to the same key
             may be replaced.
         prefix: The *prefix* of the functions whose answers are copied; None for those of all. The
-            epochs of tags, which functions share, are copied always.
+            epochs of tags, which functions share, are copied always, where the destination has
+            none. Tagged answers whose tags have another epoch at the destination are not copied.
         progress: True to draw a bar if standard error is a terminal, False not to; or what is
             called now and then with what is done so far.
-        patience: Seconds for which an operation that fails is tried again.
+        patience: Seconds for which an operation that fails is tried again; listing, too.
         clock: Seconds since the epoch; for tests.
 
     Raises:
         TransferInterrupted: A backend failed for longer than that; it tells what is done so far.
         TypeError: The source can't list its keys; or a backend is for coroutines only, as a ready
             async client is: `atransfer` takes those.
-        ValueError: Source and destination are the same backend.
+        ValueError: Source and destination are the same backend, or keep the same store.
+        FileNotFoundError: The source is a folder that does not exist.
     """
     with ExitStack() as opened:
         tiers = _tiers(source, destination, opened)
-        checked = (*tiers, _checked(prefix), _shown(progress), _patient(patience), clock)
+        checked = (*tiers, *_checked(prefix, progress, patience, clock))
         for tier in (tiers[0], *tiers[1]):
             _check_sync(tier.backend)
         return drive(_move(*checked, for_async=False))
@@ -78,7 +82,7 @@ async def atransfer(
     """Do what `transfer` does without blocking the event loop, for backends of every kind."""
     with ExitStack() as opened:
         tiers = _tiers(source, destination, opened)
-        checked = (*tiers, _checked(prefix), _shown(progress), _patient(patience), clock)
+        checked = (*tiers, *_checked(prefix, progress, patience, clock))
         return await _move(*checked, for_async=True)
 
 
@@ -98,7 +102,7 @@ async def _move(
     bar = Bar() if shown else None
     if bar is None or not bar.is_seen:
         return await mover.run(prefix, lambda _: None)
-    total = count_keys(source.backend, prefix)
+    total = await count_keys(source.backend, prefix, for_async=for_async)
     with bar:
         done = await mover.run(prefix, lambda done: bar.show(done.seen, total))
         bar.say(str(done))
@@ -120,9 +124,24 @@ def _tiers(
             f"found no tier to {'write to' if readable else 'read from'}; wanted one at least: "
             f"leave out read=False or write=False"
         )
-    if any(tier.backend is readable[-1].backend for tier in writable):
+    if any(_is_one_store(tier.backend, readable[-1].backend) for tier in writable):
         raise _same(readable[-1].backend)
+    _check_there(readable[-1].backend)
     return readable[-1], writable
+
+
+def _is_one_store(one: Any, other: Any) -> bool:
+    place = getattr(one, "place", None)
+    return one is other or (place is not None and place == getattr(other, "place", None))
+
+
+def _check_there(source: Any) -> None:
+    place: Any = getattr(source, "place", None)
+    if isinstance(place, tuple) and place[0] == "disk" and not Path(place[1]).is_dir():
+        raise FileNotFoundError(
+            f"found no folder at {place[1]}; wanted the one of a DiskCache to copy from: "
+            f"check its name"
+        )
 
 
 def _open(given: BackendLike, opened: ExitStack) -> tuple[Tier, ...]:
@@ -148,7 +167,16 @@ def _check_sync(backend: Any) -> None:
         )
 
 
-def _checked(prefix: str | None) -> str:
+def _checked(
+    prefix: str | None, progress: Progress, patience: float, clock: Callable[[], float]
+) -> tuple[str, Progress, float, Callable[[], float]]:
+    if not callable(clock):
+        raise TypeError(f"clock is {clock!r}; it must be callable, as time.time is")
+    seconds = checked_patience("patience", patience, least=0)
+    return _spaced(prefix), _shown(progress), seconds, clock
+
+
+def _spaced(prefix: str | None) -> str:
     if prefix is not None and not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"prefix is {prefix!r}; it must be the text that a decorator has, or None")
     return namespace(prefix) if prefix else ""
@@ -157,8 +185,6 @@ def _checked(prefix: str | None) -> str:
 def _shown(progress: Progress) -> Progress:
     if not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress is {progress!r}; it must be True, False or a callable")
+    if iscoroutinefunction(progress) or iscoroutinefunction(type(progress).__call__):
+        raise TypeError(f"progress is {progress!r}, which is async; it must be a plain callable")
     return progress
-
-
-def _patient(seconds: float) -> float:
-    return checked_patience("patience", seconds, least=0)

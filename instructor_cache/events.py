@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
+from ._discreet import told
 from ._fork import renew_after_fork
 from ._frames import callers_frame
 
@@ -163,5 +164,5 @@ def _named(event: Event) -> str | None:
     """The error to log: with its text if it is a backend's or ours, which hold no prompt."""
     if event.error is None:
         return None
-    name = type(event.error).__name__
-    return name if event.tier is None else f"{name}: {event.error}"
+    is_functions = event.tier is None or event.kind == "stale"
+    return type(event.error).__name__ if is_functions else told(event.error)

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_workers", "_behind", "_missed", "_waits", "_tagged", "_progress"},
+    {"_workers", "_behind", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten"},
     {"_breaker"},
     {"_health"},

@@ -8,10 +8,12 @@ import os
 import statistics
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import redis
 from conftest import Colour, engine_of
 from pydantic import BaseModel
 
@@ -290,6 +292,47 @@ async def test_writes_that_are_not_answered_cost_nothing_while_reads_are(colour:
         case.calls.clear()
         await case.ask("kept")
     assert case.calls == []
+
+
+def undecodable(secret: bytes) -> Exception:
+    return UnicodeDecodeError("utf-8", secret, 0, 1, f"invalid start byte in {secret!r}")
+
+
+def wrapped(secret: bytes) -> Exception:
+    error = ConnectionError(f"Command # 1 caused error: {secret!r}")
+    error.__cause__ = undecodable(secret)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        undecodable(b"\xffhunter2"),
+        wrapped(b"\xffhunter2"),
+        redis.InvalidResponse("Protocol Error: b'hunter2'"),
+    ],
+)
+@pytest.mark.parametrize("fail_open", [True, False])
+async def test_no_stored_byte_is_told(
+    colour: Colour, error: Exception, fail_open: bool, caplog: pytest.LogCaptureFixture
+):
+    """An error that quotes what it could not read is told without it: in events, in the log, in
+    what is raised, and in what is said of a tier that is left out."""
+    case = Case(colour, fail_open=fail_open)
+    case.faulty.failing(error, on="get")
+    told: list[str] = []
+    for n in range(12):
+        try:
+            await case.ask(f"{n}")
+        except BackendError as raised:
+            told += traceback.format_exception(raised)
+    told += [
+        f"{event.error} {event.error!r} {vars(event.error)}" for event in case.events if event.error
+    ]
+    told += [record.getMessage() for record in caplog.records]
+    assert len(told) > 10
+    assert [text for text in told if "hunter2" in text] == []
+    assert any(type(error).__name__ in text or "UnicodeDecodeError" in text for text in told)
 
 
 async def test_fail_closed_tells_at_once(colour: Colour):

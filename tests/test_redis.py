@@ -420,6 +420,24 @@ class TestAsyncCluster(OnCluster, BackendContract):
         return ClosesItsClient(redis.asyncio.RedisCluster("127.0.0.1", self.port))
 
 
+@pytest.mark.parametrize("library", [redis, valkey], ids=["redis", "valkey"])
+async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, library: Any) -> None:
+    """Values that are no text come back as they are, one or many, from a client that decodes."""
+    sync = getattr(library, "RedisCluster", None) or library.ValkeyCluster
+    native = getattr(library.asyncio, "RedisCluster", None) or library.asyncio.ValkeyCluster
+    place: dict[str, Any] = {"port": cluster.masters[0].port, "decode_responses": True}
+    clients = sync("127.0.0.1", **place), native("127.0.0.1", **place)
+    cache = RedisCache(clients)
+    keys = [f"{prefix}:{n}" for n in range(6)]
+    for key in keys[:5]:
+        cache.set(key, b"\xff\xfe" + key.encode(), 60)
+    wanted = [*(b"\xff\xfe" + key.encode() for key in keys[:5]), None]
+    assert cache.get_many(keys) == await cache.aget_many(keys) == wanted
+    assert await asyncio.gather(*map(cache.aget, keys)) == wanted
+    clients[0].close()
+    await clients[1].aclose()
+
+
 # -- URLs ----------------------------------------------------------------------------------------
 
 
@@ -442,7 +460,7 @@ class TestAsyncCluster(OnCluster, BackendContract):
         ("redis+sentinel:///mymaster/0", "no host"),
         ("redis+sentinel://h:1/mymaster/hunter2", "no number after the service"),
         ("rediss+sentinel://h:-1/mymaster", "an unreadable port"),
-        ("redis+sentinel://user:hunter2/@h:1/mymaster", "an unreadable port"),
+        ("redis+sentinel://user:hunter2/@h:1/mymaster", "can't be read"),
         ("redis+sentinel://h:1/mymaster?no_such_option=hunter2", "an unknown option"),
         ("redis+cluster://h:1?ssl_ca_certs=x", "an unknown option"),
         ("redis://h:hunter2", "can't be read"),
@@ -450,6 +468,18 @@ class TestAsyncCluster(OnCluster, BackendContract):
         ("unix+cluster://:hunter2@/x", "can't be read"),
         ("rediss://h?ssl_cert_reqs=hunter2", "an option in a Redis URL that can't be read"),
         ("unix://", "no path"),
+        # Passwords with unescaped special characters, which would be taken for something else.
+        ("redis://:p@hunter2@h:1/0", "can't be read"),
+        ("rediss://u:p@hunter2/1@h/0", "can't be read"),
+        ("redis://user:12#hunter2@h:1/0", "can't be read"),
+        ("redis://user:12/hunter2@h:1/0", "can't be read"),
+        ("valkey://user:12?hunter2@h:1/0", "can't be read"),
+        ("redis://:p@hunter2/w?rd#1@h:1/0", "can't be read"),
+        ("redis+cluster://user:12?hunter2@h:1", "can't be read"),
+        ("redis+sentinel://user:12?hunter2@h:1/svc", "can't be read"),
+        ("unix://:p/hunter2@/tmp/x.sock", "can't be read"),
+        ("redis://h/hunter2", "can't be read"),
+        ("redis://h:1/0#hunter2", "can't be read"),
     ],
 )
 def test_a_wrong_url_is_refused_at_once(url: str, found: str) -> None:
@@ -458,6 +488,35 @@ def test_a_wrong_url_is_refused_at_once(url: str, found: str) -> None:
         RedisCache(url)
     assert "hunter2" not in str(caught.value)
     assert "wanted" in str(caught.value) or "unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("max_connections", [0, -1, "x", None, True, 1.5]),
+        ("retries", [-1, "x", None, True, 1.5]),
+        ("timeout", [0, -1, "x", None, True, float("inf"), float("nan")]),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(name: str, values: list[Any]) -> None:
+    """A number that no connection could work with is told at construction, with what is wanted."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} is .* must be"):
+            RedisCache(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("max_connections=0", "max_connections=-5", "max_connections=x", "timeout=-1"),
+        *("timeout=x", "socket_timeout=0", "socket_timeout=-1", "socket_timeout=inf"),
+    ],
+)
+@pytest.mark.parametrize("url", ["redis://h", "redis+cluster://h", "redis+sentinel://h/svc"])
+def test_a_wrong_option_in_a_url_is_refused_at_once(option: str, url: str) -> None:
+    """So is one in a URL, of every kind."""
+    with pytest.raises(ValueError, match="must be|can't be read"):
+        RedisCache(f"{url}?{option}")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
@@ -642,6 +701,13 @@ def test_what_is_no_client_is_refused(wrong: Any) -> None:
     """A number, a pool or nothing in the place of a URL or client is told at once."""
     with pytest.raises(TypeError, match="wanted a Redis URL, or a client"):
         RedisCache(wrong)
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis, valkey.Valkey])
+def test_a_class_is_refused(kind: Any) -> None:
+    """The class of a client is no client."""
+    with pytest.raises(TypeError, match=r"found the class \w+; make one"):
+        RedisCache(kind)
 
 
 def test_a_pipeline_is_refused(redis_url: str) -> None:

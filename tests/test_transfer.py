@@ -85,6 +85,19 @@ class Stores:
         """That of the Redis database that was made last."""
         return f"{self.server.rsplit('/', 1)[0]}/{self.databases}"
 
+    def twins(self) -> Iterator[tuple[Any, Any]]:
+        """Pairs of objects that keep the same store."""
+        one, other = self.make("diskcache"), self.make("disk")
+        yield one, self.diskcache(Path(one.directory))
+        yield other, TieredCache(MemoryCache(), DiskCache(other.directory))
+        link = self.folder / "link"
+        link.symlink_to(other.directory)
+        yield DiskCache(link), other
+        yield self.make("redis"), RedisCache(self.redis_url())
+        yield self.redis_url(), redis.Redis.from_url(self.redis_url())
+        yield "redis+cluster://h:1,i:2", "valkey+cluster://i:2,h:1"
+        yield "redis+sentinel://h/svc", RedisCache("redis+sentinel://:pw@h/svc/0")
+
     def diskcache(self, folder: Path) -> diskcache.Cache:
         return diskcache.Cache(folder, disk=SafeDisk)
 
@@ -436,6 +449,38 @@ def test_a_backend_that_fails_for_a_while(stores: Stores):
     assert held(destination.inner) == entries
 
 
+class Breaking(NoSwap):
+    """A source whose lists break off *times* times, after *after* keys each."""
+
+    def __init__(self, times: int, after: int) -> None:
+        super().__init__()
+        self.times, self.after = times, after
+
+    def scan(self, prefix: str, /) -> Iterator[str]:
+        for n, key in enumerate(super().scan(prefix)):
+            if n >= self.after and self.times > 0:
+                self.times -= 1
+                raise ConnectionError("lost")
+            yield key
+
+
+@pytest.mark.parametrize("after", [0, 40])
+async def test_a_list_that_breaks_off_is_begun_anew(colour: Colour, after: int):
+    """Listing the source is tried again as long as patience lasts, and nothing counts twice."""
+    source, destination = full(Breaking(2, after), 100), NoSwap()
+    fill(destination, 10)
+    told: list[Transferred] = []
+    move = transfer if colour.name == "sync" else atransfer
+    done = await colour.call(move, source, destination, progress=told.append, clock=lambda: NOW)
+    assert source.times == 0
+    assert (done.copied, done.present, done.seen) == (90, 10, 100)
+    assert all(0 <= each.seen <= 100 for each in told)
+    source.times, start = 10**6, time.monotonic()
+    with pytest.raises(TransferInterrupted, match="ConnectionError"):
+        await colour.call(move, source, NoSwap(), patience=0.2, **QUIET)
+    assert time.monotonic() - start < 1
+
+
 async def test_a_backend_that_hangs(stores: Stores, colour: Colour):
     """Who gets no answer waits for no longer than the tier's timeout, in every operation."""
     move = transfer if colour.name == "sync" else atransfer
@@ -561,6 +606,26 @@ def test_tags_travel_first():
     assert list(destination.data) == ["tag:1", *list(source.data)[:5]]
 
 
+def test_answers_of_another_epoch_are_not_copied(stores: Stores):
+    """Where the destination has the tag already, in an epoch of its own, tagged answers of the
+    source could never be hits; they are counted by themselves."""
+    source, destination = stores.make("memory"), stores.make("disk")
+
+    def extract(number: int) -> int:
+        return number
+
+    options: dict[str, Any] = {"ttl": 60, "returns": int, "clock": lambda: NOW}
+    for backend, first in ((source, 0), (destination, 3)):
+        tagged = instructor_cache(backend, tags=["users"], **options)(extract)
+        plain = instructor_cache(backend, prefix="plain", **options)(extract)
+        for number in range(first, first + 3):
+            tagged(number)
+            plain(number)
+    done = transfer(source, destination, **QUIET)
+    assert (done.copied, done.outdated, done.seen, done.tags) == (3, 3, 6, 0)
+    assert "outdated: 3, unreadable: 0" in str(done)
+
+
 class Racing(NoSwap):
     """Does *then* with a key in the moment in which it is to be written here."""
 
@@ -650,6 +715,7 @@ def test_wrong_use(stores: Stores):
         (memory, Tier(memory)),
         (TieredCache(disk, memory), TieredCache(memory, stores.make("disk"))),
         (f"disk://{stores.folder}/x", f"disk://{stores.folder}/x"),
+        *stores.twins(),
     ]:
         with pytest.raises(ValueError, match="the same .* as source and destination"):
             transfer(source, destination)
@@ -661,6 +727,13 @@ def test_wrong_use(stores: Stores):
         transfer(memory, disk, progress=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="patience is -1"):
         transfer(memory, disk, patience=-1)
+    with pytest.raises(TypeError, match="clock is 5"):
+        transfer(memory, disk, clock=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="which is async"):
+        transfer(memory, disk, progress=asyncio.sleep)
+    with pytest.raises(FileNotFoundError, match="no folder at .*typo"):
+        transfer(f"disk://{stores.folder}/typo", memory)
+    assert not (stores.folder / "typo").exists()
 
 
 class Nameless:
@@ -718,6 +791,21 @@ def test_progress_on_a_terminal(stores: Stores, origin: str, monkeypatch: pytest
     *drawn, last = text.replace("\x1b[K", "").removesuffix("\r\n").split("\r")[1:]
     assert re.fullmatch(r"\[#{7}-{17}\] 32 %  32 of 100  [\d,]+/s  0:00:\d\d left", drawn[0]), drawn
     assert re.fullmatch(r"copied 100 entries \(0.\d MB\) in \d+\.\d s; .*unreadable: 0", last)
+
+
+def test_progress_on_a_terminal_never_holds_up_the_loop(monkeypatch: pytest.MonkeyPatch):
+    """What counts the source for the bar blocks, but not the loop."""
+    threads: list[threading.Thread] = []
+
+    class Counted(NoSwap):
+        def count(self, prefix: str) -> int:
+            threads.append(threading.current_thread())
+            return 100
+
+    source = full(Counted(), 100)
+    work = atransfer(source, NoSwap(), clock=lambda: NOW)
+    assert "copied 100" in on_terminal(monkeypatch, lambda: asyncio.run(work))
+    assert threads and threading.main_thread() not in threads
 
 
 def test_progress_without_a_total(stores: Stores, monkeypatch: pytest.MonkeyPatch):

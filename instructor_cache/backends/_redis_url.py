@@ -19,7 +19,15 @@ _FORMS = {
     "cluster": "://host:port[,host:port...]?option=value",
 }
 _PORTS = {"sentinel": 26379, "cluster": 6379}
-_REST = re.compile(r"(?:([^/?#]*)@)?([^/?#@]*)(/[^?#]*)?(?:\?([^#]*))?")
+# A password with an unescaped @, /, ? or # fits none of these, so that no part of it is taken for
+# a host, a database or an option.
+_REST = re.compile(r"(?:([^/?#@]*)@)?([^/?#@]*)(/[^?#@]*)?(?:\?([^#@]*))?")
+_SERVER = re.compile(r"(?:[^/?#@]*@)?[^/?#@]*(/[0-9]*)?/?(?:\?[^#@]*)?")
+_SOCKET = re.compile(r"(?:[^/?#@]*@)?(/[^?#@]*)?(?:\?[^#@]*)?")
+UNREAD = (
+    "found a Redis URL that can't be read; wanted "
+    "redis://user:password@host:6379/0?option=value, special characters as %XX"
+)
 
 Kind = Literal["server", "sentinel", "cluster"]
 
@@ -47,8 +55,10 @@ class Place:
         scheme, colons, rest = url.partition("://")
         base, _, kind = scheme.replace("valkey", "redis").partition("+")
         if scheme not in SCHEMES or not kind:
-            known = scheme in SCHEMES and colons
-            return cls("server", f"{base}://{rest}" if known else url)
+            form = _SOCKET if scheme == "unix" else _SERVER
+            if scheme not in SCHEMES or not colons or not form.fullmatch(rest):
+                raise ValueError(UNREAD)
+            return cls("server", f"{base}://{rest}")
         if (parts := _REST.fullmatch(rest)) is None:
             raise _unread(scheme, "what can't be read", "write special characters as %XX")
         user, hosts, path, query = (part or "" for part in parts.groups())

@@ -96,6 +96,11 @@ class DiskCache(Taggable):
         self._database = Database(path, timeout * (1 - _CULLING), self._room.settings)
         self._writers = Writers(self._database, timeout * (1 - _CULLING), self._room.shorten)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What is kept where: two with the same place keep the same entries."""
+        return "disk", os.path.realpath(self.directory)
+
     def get(self, key: str, /) -> bytes | None:
         arguments = (key, self._clock())
         row = self._database.run(lambda db: db.execute(_GET, arguments).fetchone())

@@ -89,6 +89,11 @@ class DiskcacheBackend:
                 stacklevel=callers_frame()[1],
             )
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What is kept where: two with the same place keep the same entries."""
+        return "diskcache", os.path.realpath(self._cache.directory)
+
     def get(self, key: str, /) -> bytes | None:
         return self._shard(key).run(lambda cache: cast("bytes | None", cache.get(key)))
 

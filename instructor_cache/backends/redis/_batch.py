@@ -131,7 +131,9 @@ class Reads:
             self._window.shrink()
             raise
         if len(values) != len(keys):
-            raise InvalidResponse(f"found {len(values)} values for {len(keys)} keys")
+            raise InvalidResponse(
+                f"Protocol Error: found {len(values)} values for {len(keys)} keys"
+            )
         self._window.learn([value for value in values if not isinstance(value, Exception)])
         return values
 

@@ -10,7 +10,6 @@ from weakref import ref
 
 from ..._bridge import drive
 from ..._fork import renew_after_fork
-from ...policy import patience
 from ...protocols import Listener, ReadyClient
 from .._taggable import Taggable
 from . import _async, _sync
@@ -18,11 +17,9 @@ from ._commands import START
 from ._deployment import Deployment
 from ._links import Links, closed_error
 from ._masters import Masters, masters_of_client, masters_of_links
-from ._ready import async_ready_links, is_async_client, ready_links
-from ._settings import QUEUE
+from ._ready import async_ready_links, is_async_client, place_of_client, ready_links
+from ._settings import QUEUE, seconds
 from ._tracking import Tracker
-
-_DAY = 86_400.0  # seconds
 
 
 class RedisCache(Taggable):
@@ -63,8 +60,9 @@ class RedisCache(Taggable):
         max_connections: int = 50,
         retries: int = 1,
     ) -> None:
-        self.timeout = timeout = min(patience("timeout", timeout), _DAY)
+        self.timeout = timeout = seconds("timeout", timeout)
         self.closed = False
+        self._place: tuple[Any, ...]
         self._sync: Links | None = None
         self._open: Callable[[], Links] | None = None
         self._by_loop: dict[Any, tuple[Links, AsyncGenerator[None]]] = {}
@@ -72,7 +70,7 @@ class RedisCache(Taggable):
         self._tracker: Tracker | None = None
         if isinstance(url_or_client, str):
             deployment = Deployment(url_or_client, timeout, max_connections, retries)
-            self.timeout = deployment.settings.timeout
+            self.timeout, self._place = deployment.settings.timeout, deployment.place
             self._sync = deployment.links(_sync.MEANS)
             self._open = partial(deployment.links, _async.MEANS)
             self._masters = partial(masters_of_links, self._sync, may_move=deployment.may_move)
@@ -81,6 +79,11 @@ class RedisCache(Taggable):
             self.bounded = self._sync is None  # a sync client's sockets have other limits, or none
         self.async_only, self.sync_only = self._sync is None, self._open is None
         renew_after_fork(self, RedisCache._begin_anew)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What is kept where: two with the same place keep the same entries. Has no password."""
+        return self._place
 
     # -- sync ----------------------------------------------------------------------------
 
@@ -197,6 +200,7 @@ class RedisCache(Taggable):
             raise TypeError(
                 f"found {len(clients)} clients; wanted one, or a pair of a sync and an async one"
             )
+        self._place = place_of_client(clients[0])
         self._masters = partial(
             masters_of_client, clients[is_async.index(min(is_async))], self.timeout
         )

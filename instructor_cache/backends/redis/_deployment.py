@@ -24,9 +24,18 @@ class Deployment:
         self.settings = settings = Settings.read(place.url, timeout, size, retries)
         self._make: Callable[..., Link] | None = None
         self._is_cluster = place.kind == "cluster"
+        self.place: tuple[Any, ...] = settings.place
         if self._is_cluster:
+            self.place = ("redis", "cluster", *sorted(place.seeds))
             self._make = partial(ClusterLink, Slots(place.seeds, settings.timeout), settings)
         elif place.kind == "sentinel":
+            self.place = (
+                "redis",
+                "sentinel",
+                *sorted(place.seeds),
+                place.service,
+                settings.place[-1],
+            )
             sentinel = Settings.read(place.sentinel_url, timeout, size, retries)
             sentinels = [sentinel.at(address) for address in place.seeds]
             self._make = partial(SentinelLink, Master(sentinels, place.service), settings)

@@ -31,12 +31,12 @@ async def read_values(
         if head[0] == _ERROR:
             raise error_of(head[1:-2].decode(errors="replace"))
         if head[0] != _ARRAY:
-            raise ValueError(head)
+            raise ValueError
         return await _read_bulks(reader, int(head[1:]))
     except (EOFError, OSError) as error:
         raise redis.ConnectionError(f"Error while reading a reply: {error}") from error
-    except ValueError as error:
-        raise InvalidResponse(f"Protocol Error: {error}") from error
+    except ValueError:  # its text may be a part of a value
+        raise InvalidResponse("Protocol Error: found what is no list of values") from None
 
 
 async def _read_bulks(reader: StreamReader, count: int) -> list[bytes | None]:
@@ -46,7 +46,7 @@ async def _read_bulks(reader: StreamReader, count: int) -> list[bytes | None]:
             data, at = data[at:] + await _read_some(reader), 0
             continue
         if data[at] != _BULK:
-            raise ValueError(data[at:end])
+            raise ValueError
         begin, size = end + 2, int(data[at + 1 : end])
         if size < 0:
             found.append(None)

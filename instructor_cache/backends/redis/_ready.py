@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from time import monotonic
@@ -14,6 +14,7 @@ from ..._deadlines import off_the_clock
 from ._link import Link
 from ._links import Links, busy_error
 from ._loop import Deadline, LoopLinks, unless
+from ._settings import place_of
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
 _VALUES = ("GET", "MGET")  # replies to these are values, which stay as they are
@@ -46,21 +47,39 @@ class ReadyLink(Link):
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
-            return self._run(self._client.mget_nonatomic, args[1:])
+            return self._run(self._gets(args[1:]).execute)
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _VALUES else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
 
+    def _gets(self, keys: Sequence[str]) -> Any:
+        # A cluster client's own MGET of many slots decodes values if the client decodes.
+        pipeline = self._client.pipeline()
+        for key in keys:
+            pipeline.execute_command("GET", key, NEVER_DECODE=True)
+        return pipeline
+
 
 def is_async_client(client: Any) -> bool:
     """Tell the colour of a ready client; raise TypeError for what is none."""
+    if isinstance(client, type):
+        raise TypeError(f"found the class {client.__name__}; make one: {client.__name__}(...)")
     if not hasattr(client, "execute_command") or hasattr(client, "execute"):
         raise TypeError(
             f"found a {type(client).__name__}; wanted a Redis URL, or a client of "
             f"redis-py or valkey-py: redis.Redis, redis.asyncio.Redis or a cluster's"
         )
     return iscoroutinefunction(client.execute_command)
+
+
+def place_of_client(client: Any) -> tuple[Any, ...]:
+    """Give what *client* keeps where: a server and a database, or the client itself."""
+    pool = getattr(client, "connection_pool", None)
+    options = getattr(pool, "connection_kwargs", {})
+    if hasattr(pool, "service_name") or not {"host", "path"}.intersection(options):
+        return "redis", "client", id(client)
+    return place_of(options)
 
 
 def ready_links(client: Any, patience: float) -> Links:

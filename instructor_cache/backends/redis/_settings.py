@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from math import inf, nan
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 
-from .._redis_url import Address
+from ...policy import patience
+from .._redis_url import UNREAD, Address
 
+_DAY = 86_400.0  # seconds
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
 # A firewall that forgets an idle connection tells nobody; without these the next command would
 # only find out by waiting.
@@ -42,9 +46,10 @@ class Settings:
         options = _parse(redis, url)
         if "path" not in options and url.startswith("unix:"):
             raise ValueError("found no path in a unix:// URL; wanted unix:///path/to/socket")
-        timeout = options.get("socket_timeout", timeout)
-        patience = float(options.get("timeout", QUEUE * timeout))  # a str in redis-py 5.0
-        settings = cls(url, timeout, patience, options.get("max_connections", size), retries)
+        timeout = seconds("socket_timeout", options.get("socket_timeout", timeout))
+        waiting = seconds("timeout", _number(options.get("timeout", QUEUE * timeout)))
+        size = _whole("max_connections", options.get("max_connections", size), 1)
+        settings = cls(url, timeout, waiting, size, _whole("retries", retries, 0))
         try:
             kind, options = settings.options(redis)
             kind(**options)
@@ -56,6 +61,11 @@ class Settings:
                 "wanted a value that redis-py takes, as in ssl_cert_reqs=required"
             ) from None
         return settings
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What is kept where, without a password."""
+        return place_of(_parse(redis, self.url))
 
     def options(self, colour: Any) -> tuple[Any, dict[str, Any]]:
         """Give a connection class and its arguments; *colour* is redis or redis.asyncio."""
@@ -75,14 +85,39 @@ class Settings:
         return kind, options
 
 
+def place_of(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give what is kept where, for the arguments of a connection."""
+    db = int(options.get("db") or 0)
+    if path := options.get("path"):
+        return "redis", path, db
+    return "redis", options.get("host") or "localhost", int(options.get("port") or 6379), db
+
+
+def seconds(name: str, given: Any) -> float:
+    """Give *given* if it is seconds to wait, though a day at most; else raise ValueError."""
+    if given == inf:
+        raise ValueError(f"{name} is infinite; it must be seconds, more than 0")
+    return min(patience(name, given), _DAY)
+
+
+def _number(given: Any) -> float:
+    try:
+        return float(given)  # a str in redis-py 5.0
+    except ValueError:
+        return nan
+
+
+def _whole(name: str, given: Any, least: int) -> int:
+    if type(given) is not int or given < least:
+        raise ValueError(f"{name} is {given!r}; it must be a whole number, {least} or more")
+    return given
+
+
 def _parse(colour: Any, url: str) -> dict[str, Any]:
     try:
         return dict(colour.connection.parse_url(url))
     except ValueError:  # its text may hold a part of the password
-        raise ValueError(
-            "found a Redis URL that can't be read; wanted "
-            "redis://user:password@host:6379/0?option=value, special characters as %XX"
-        ) from None
+        raise ValueError(UNREAD) from None
 
 
 def close_late(connecting: Future[Any]) -> None:

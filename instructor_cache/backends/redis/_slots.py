@@ -10,6 +10,7 @@ from typing import Any
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from ..._breaker import Breaker
+from ..._discreet import told
 from ...errors import NodeDown
 from .._redis_url import Address
 
@@ -119,7 +120,7 @@ class Slots:
             breaker.fail(error, seconds, self._timeout)
         if not self._alive:
             return error
-        down = _down(address, f"{type(error).__name__}: {error}")
+        down = _down(address, told(error))
         down.__cause__ = error
         return down
 
