@@ -17,6 +17,7 @@ from instructor_cache import (
     BackendError,
     DiskCache,
     MemoryCache,
+    RedisCache,
     Tier,
     TieredCache,
     _health,
@@ -274,3 +275,17 @@ def test_a_pair_of_clients_is_a_backend(redis_url: str, colour: Colour):
         assert cache.tiers[0].name == "redis"
     counting(colour, pair)
     pair[0].close()
+
+
+def test_one_store_under_two_objects_is_refused(tmp_path: Path, redis_url: str):
+    """The same folder, server or client twice in one stack is a mistake, however it is named."""
+    client = redis.Redis.from_url(redis_url)
+    doubles: list[tuple[Any, Any]] = [
+        (DiskCache(tmp_path), f"disk://{tmp_path}"),
+        (redis_url, RedisCache(redis_url)),
+        (client, client),
+    ]
+    for double in doubles:
+        with pytest.raises(ValueError, match="same backend twice"):
+            TieredCache(MemoryCache(), *double)
+    client.close()
