@@ -211,7 +211,7 @@ async def test_each_namespace_is_told_of_its_changes(
     await nearby.live()
     second = MemoryCache()
     stack = TieredCache(second, nearby.far, coherent=True)
-    for n, prefix in enumerate(["tag", "", "lock", "a:b*c", f"{nearby.prefix}-5"]):
+    for n, prefix in enumerate(["tags", "", "locks", "a:b*c", f"{nearby.prefix}-5"]):
         cache, memory = [(nearby.cache, nearby.memory), (stack, second)][n % 2]
         function: Any = instructor_cache(cache, prefix=prefix)(nearby.colour.function(extract))
         key = function.cache_key("ada")
