@@ -30,7 +30,8 @@ def watched(folder: Path) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(0.001):
-            sizes.append(size_of(folder))
+            with suppress(FileNotFoundError):  # a folder that was there a moment ago
+                sizes.append(size_of(folder))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -45,7 +46,7 @@ def watched(folder: Path) -> Iterator[list[int]]:
 # -- large entries ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [2_400_000, 700_000])
+@pytest.mark.parametrize("size", [2_400_000, 1_000_000])
 def test_a_large_entry_drives_out_no_more_than_it_needs(folder: Path, size: int) -> None:
     """Of large entries the newest are all there, as many as fit, and the files keep the limit."""
     limit, sizes = 20_000_000, []
@@ -60,14 +61,14 @@ def test_a_large_entry_drives_out_no_more_than_it_needs(folder: Path, size: int)
 
 def test_a_large_entry_among_small_ones_finds_room(folder: Path) -> None:
     """An entry as large as thousands of others is kept, though they go in small steps."""
-    limit, most = 5_000_000, 600_000
+    limit, most = 2_000_000, 240_000
     with DiskCache(folder, size_limit=limit, timeout=5) as cache, watched(folder) as sizes:
-        for number in range(20_000):
+        for number in range(8_000):
             cache.set(f"{number}", bytes(100), None)
         for number in range(3):
             cache.set(f"large {number}", bytes(most), None)
             assert cache.get(f"large {number}") == bytes(most)
-        assert cache.count() > 5000
+        assert cache.count() > 2000
     assert max(sizes) <= 1.1 * limit
 
 

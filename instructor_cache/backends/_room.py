@@ -51,13 +51,13 @@ class Room:
         self, limit: int, journal: Path, clock: Callable[[], float], patience: float
     ) -> None:
         self._journal, self._clock, self._patience = journal, clock, patience
-        self._most_each = limit // _ENTRY
+        self._most_each = min(limit // _ENTRY, _JOURNAL[1])
         self._most_journal = min(max(int(limit * _JOURNAL_SHARE), _JOURNAL[0]), _JOURNAL[1])
         self._most_kept_open = max(limit, self._most_journal)
         self._most = limit - max(min(self._most_journal, limit // 2), limit // _RESERVE)
         self._step = min(limit // _CHECKS, _STEP)
         self._long = self._most_journal * 3 // 4  # what the journal may take before it is shortened
-        self._is_stuck = self._has_emptied = False
+        self._is_stuck = self._has_emptied = self._is_moved = False
         self._unchecked = self._step  # bytes written since the size was last looked at
         pages = self._most_journal // PAGE
         self.batch = max(pages // 16, 8)  # of them each may change some pages
@@ -94,7 +94,8 @@ class Room:
 
     def _truncate(self, db: Connection) -> bool:
         """Empty the journal if possible; tell if it was."""
-        is_busy, _, _ = db.execute(_TRUNCATE).fetchone()
+        is_busy, frames, _ = db.execute(_TRUNCATE).fetchone()
+        self._is_moved = frames < 0  # by another process, at this moment
         if not is_busy:
             self._long, self._is_stuck = self._most_journal * 3 // 4, False
             self._has_emptied = True
@@ -106,7 +107,7 @@ class Room:
             return
         if was_emptied:
             raise sqlite3.OperationalError(FILLED)
-        if not has_waited:
+        if self._is_moved or not has_waited:
             raise sqlite3.OperationalError("database is locked by a process that moves its journal")
         wanted = self._journal_size() + size
         self._long = min(wanted * 2, self._most_kept_open)

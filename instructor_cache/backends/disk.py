@@ -63,9 +63,9 @@ class DiskCache(Taggable):
         directory: A folder; a relative one is meant from where the process is now.
         size_limit: Bytes that the files may take; many writers at once may get a tenth above it
             for a moment, and 300 KB above it if it is below 5 MB. An entry of more than an eighth
-            of it is not kept. While another program reads for so long that SQLite can't empty its
-            journal, that may grow as large as the limit; from then on `set` and `swap` raise
-            OperationalError, as for a full disk, until it can.
+            of it, or of more than 32 MiB, is not kept. While another program reads for so long
+            that SQLite can't empty its journal, that may grow as large as the limit; from then on
+            `set` and `swap` raise OperationalError, as for a full disk, until it can.
         timeout: Seconds that an operation waits for other processes, at most; then it raises.
         clock: Seconds since the epoch; for tests.
     """
