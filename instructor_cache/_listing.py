@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from itertools import islice
 from math import inf
 from time import monotonic
@@ -30,7 +31,7 @@ class Listing:
     def __init__(
         self, backend: Any, prefix: str, timeout: float, patience: float, *, for_async: bool
     ) -> None:
-        self._begin = lambda: list_keys(backend, prefix, timeout, for_async=for_async)
+        self._begin = partial(list_keys, backend, prefix, timeout, for_async=for_async)
         self._pages = self._begin()
         self._sleep = (ASYNC if for_async else SYNC).sleep
         self._patience, self._until, self._pause = patience, inf, _SHORTEST
