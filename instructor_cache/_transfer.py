@@ -136,8 +136,8 @@ def _is_one_store(one: Any, other: Any) -> bool:
 
 
 def _check_there(source: Any) -> None:
-    place: Any = getattr(source, "place", None)
-    if isinstance(place, tuple) and place[0] == "disk" and not Path(place[1]).is_dir():
+    place: tuple[str, str] | None = getattr(source, "place", None)
+    if place is not None and place[0] == "disk" and not Path(place[1]).is_dir():
         raise FileNotFoundError(
             f"found no folder at {place[1]}; wanted the one of a DiskCache to copy from: "
             f"check its name"
