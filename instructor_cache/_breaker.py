@@ -24,13 +24,17 @@ class Breaker:
     doubling each time, each shortened at random by up to a half so that replicas don't come back
     in step.
 
+    Args:
+        rests: The first probe is not due at once either, but after about a timeout.
+
     Attributes:
         is_open: Whether operations should be left out.
         reason: What opened it, or the last probe's error, as text: an exception would keep the
             frames it came through, and all that is in them, alive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rests: bool = False) -> None:
+        self._rests = rests
         self.is_open = False
         self.failures = 0
         self._cost = 0.0
@@ -72,6 +76,9 @@ class Breaker:
                 return False
             self.is_open, self.reason = True, told(error)
             self._probed_at, self._delay, self._due = None, 0.0, 0.0
+            if self._rests:
+                self._delay = timeout / 2  # it doubles
+                self._wait_longer(monotonic())
             return True
 
     def fail_probe(self, error: BaseException) -> None:

@@ -13,8 +13,8 @@ def discreet(error: BaseException) -> BaseException:
     """Give *error*, or one that says only what it was, if it may quote stored bytes."""
     if (telltale := next(filter(_may_quote, _chain(error)), None)) is None:
         return error
-    if not isinstance(telltale, UnicodeError):
-        return type(telltale)(f"{_HARMLESS}something else; it may be a part of an answer")
+    if telltale is error and not isinstance(error, UnicodeError):
+        return type(error)(_HARMLESS + "what is no reply")
     return BackendError(
         f"found a {type(telltale).__name__}, whose text may hold a part of an answer: not shown"
     )

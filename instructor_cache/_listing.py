@@ -31,10 +31,8 @@ class Listing:
     def __init__(
         self, backend: Any, prefix: str, timeout: float, patience: float, *, for_async: bool
     ) -> None:
-        self._begin: Callable[[], Pages] = partial(
-            list_keys, backend, prefix, timeout, for_async=for_async
-        )
-        self._pages: Pages = self._begin()
+        self._begin = partial(list_keys, backend, prefix, timeout, for_async=for_async)
+        self._pages = self._begin()
         self._sleep = (ASYNC if for_async else SYNC).sleep
         self._patience, self._until, self._pause = patience, inf, _SHORTEST
         self._seen = self._farthest = 0

@@ -22,6 +22,7 @@ from redis_server import Cluster, RedisServer, free_port, until
 
 from instructor_cache import Event, RedisCache, instructor_cache
 from instructor_cache._bridge import drive
+from instructor_cache.backends.redis._loop import Deadline
 from instructor_cache.errors import BackendClosed, NodeDown
 from instructor_cache.testing import BackendContract
 
@@ -559,3 +560,27 @@ async def test_a_node_that_misbehaves(mode: str, prefix: str, colour: Colour) ->
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
         cache.close()
+
+
+# -- one timeout ---------------------------------------------------------------------------------
+
+
+async def test_no_time_left_is_an_end_at_once() -> None:
+    """A deadline that has passed before it begins is over at once."""
+    with Deadline(-1) as limit:
+        await asyncio.wait_for(limit.over, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"tags": ["a", "b", "c"]}])
+def test_silence_costs_a_call_one_timeout(prefix: str, silent: int, options: Any) -> None:
+    """A call that needs several silent nodes, to read and to write, waits for one timeout."""
+    with Cluster(3, 0, "--cluster-allow-reads-when-down", "yes") as cluster:
+        cached = instructor_cache(RedisCache(cluster.url), prefix=prefix, returns=int, **options)(
+            lambda number: number
+        )
+        cached(0)
+        for node in cluster.masters[:silent]:
+            node.freeze()
+        assert max(_timed(cached, number)[1] for number in range(1, 20)) < 0.75

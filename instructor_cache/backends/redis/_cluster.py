@@ -19,6 +19,7 @@ from ._slots import slot_of
 
 _HOPS = 12  # redirections to follow; the first two at once, as the nodes may not yet agree
 _PAUSE = 0.002  # seconds
+_READING = 0.1  # of the time that is left: to read what has come from one node
 
 T = TypeVar("T")
 
@@ -75,9 +76,11 @@ class ClusterLink(Nodes):
         groups = self._by_node(commands, outcomes)
         try:
             for others, group in _countdown(groups):
-                await self._within(limit, others, group, group.post)
+                await self._within(limit.left() / (2 if others else 1), group, group.post)
             for others, group in _countdown([group for group in groups if group.is_posted]):
-                if await self._within(limit, others, group, group.fetch):
+                # What the others have said meanwhile is there already, and soon read.
+                seconds = limit.left() * (1 - _READING) ** others
+                if await self._within(seconds, group, group.fetch):
                     self.slots.answered(group.address)
         except BaseException:  # what comes now is no answer to the next
             for group in groups:
@@ -100,15 +103,12 @@ class ClusterLink(Nodes):
         return sorted(groups.values(), key=lambda group: self.slots.is_failing(group.address))
 
     async def _within(
-        self, limit: Limit, others: int, group: _Group, work: Callable[[], Awaitable[None]]
+        self, seconds: float, group: _Group, work: Callable[[], Awaitable[None]]
     ) -> bool:
-        """Do *work* in the time that is left, or in a half of it if there are *others* to come.
-
-        Tell whether it succeeded; if it failed, its commands have.
-        """
+        """Do *work* in *seconds* or less; tell if it succeeded. If not, its commands fail."""
         began = monotonic()
         try:
-            with self.means.limit(limit.left() / (2 if others else 1)) as part:
+            with self.means.limit(self.slots.time_for(group.address, seconds)) as part:
                 group.connection.under(part)
                 await work()
                 return True

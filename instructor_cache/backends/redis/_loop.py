@@ -52,6 +52,7 @@ class Deadline(Limit):
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
+        seconds = max(0.0, seconds)  # steps below 0 would never come to an end
         self._left: float = 0.98 * seconds  # rather early than late
         self._most = seconds / 10
         self._wait()

@@ -41,12 +41,13 @@ class Nodes(Route):
         is_probe = self.slots.admit(address)
         began = monotonic()
         connection = self.connection(address)
-        connection.under(limit)
         try:
-            if is_asking:
-                reply = await _ask_there(connection, args)
-            else:
-                reply = await connection.send(args, again)
+            with self.means.limit(self.slots.time_for(address, limit.left())) as part:
+                connection.under(part)
+                if is_asking:
+                    reply = await _ask_there(connection, args)
+                else:
+                    reply = await connection.send(args, again)
         except redis.ResponseError as error:
             self.slots.answered(address)
             if code_of(error) == "CLUSTERDOWN":
@@ -87,16 +88,23 @@ class Nodes(Route):
     async def renew_map(self, limit: Limit) -> None:
         """See to it that there is a map, and that an outdated one is read anew."""
         if not self.slots.is_due():
-            return
-        try:
-            await self._read_map(limit)
-        except Exception:
-            if not self.slots.masters:
-                raise
+            return None
+        if not self.slots.masters:
+            return await self._read_map(limit)
+        # The old one will do, so half of the time is for the command.
+        with (
+            suppress(Exception),
+            self.means.limit(self.slots.time_for(None, limit.left() / 2)) as part,
+        ):
+            await self._read_map(part)
 
     async def _read_map(self, limit: Limit) -> None:
         nodes = [self.settings.at(address) for address in self.slots.informants()]
-        await self.ask_first(nodes, ("CLUSTER", "SLOTS"), limit, self._learn)
+        try:
+            await self.ask_first(nodes, ("CLUSTER", "SLOTS"), limit, self._learn)
+        except redis.TimeoutError:
+            self.slots.fell_silent()
+            raise
 
     def _learn(self, node: Settings, reply: Any) -> bool:
         assert node.address is not None

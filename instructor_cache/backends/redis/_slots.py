@@ -7,6 +7,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from ..._breaker import Breaker
@@ -15,12 +16,15 @@ from ...errors import NodeDown
 from .._redis_url import Address
 
 _PAUSE = 0.25  # seconds between two readings of the map
+_BRIEFLY = 0.1  # of the timeout: what others get while one is silent
 
 
 class Slots:
     """What all links know of a cluster.
 
     A node that fails has a breaker of its own, so that the keys of the others are served as ever.
+    While one is silent, those that nobody has heard of since get a tenth of the timeout, so that
+    who needs several of them, one after the other, doesn't wait for each.
 
     Attributes:
         masters: In no special order; none before the map was read.
@@ -33,6 +37,8 @@ class Slots:
         self._nodes: tuple[Address, ...] = ()
         self._breakers: dict[Address, Breaker] = {}
         self._alive: set[Address] = set()
+        self._heard: dict[Address, float] = {}  # when each answered last
+        self._silence = -inf, -inf  # when the last one began and ended
         self._is_stale, self._tried_at = True, -inf
 
     # -- the map -----------------------------------------------------------------------------
@@ -79,6 +85,7 @@ class Slots:
         for gone in set(self._breakers).difference(nodes, self._seeds):
             self._breakers.pop(gone, None)
             self._alive.discard(gone)
+            self._heard.pop(gone, None)
         return True
 
     def has(self, address: Address) -> bool:
@@ -101,9 +108,26 @@ class Slots:
             raise _down(address, breaker.reason)
         return True
 
+    def fell_silent(self) -> None:
+        """Take note that somebody has got no answer."""
+        now = monotonic()
+        self._silence = now - self._timeout, now
+
+    def is_suspect(self, address: Address | None = None) -> bool:
+        """Whether a node, or all that are not known to live, may be silent as one was just now."""
+        began, ended = self._silence
+        is_recent = monotonic() - ended < self._timeout
+        return is_recent and self._heard.get(address or ("", 0), -inf) <= began
+
+    def time_for(self, address: Address | None, left: float) -> float:
+        """Give the seconds, of those that are *left*, that a node may take to answer."""
+        most = _BRIEFLY * self._timeout if self.is_suspect(address) else left
+        return max(0.0, min(left, most))
+
     def answered(self, address: Address) -> None:
         """Take note that a node answers."""
         self._alive.add(address)
+        self._heard[address] = monotonic()
         if self.is_failing(address):
             self._breakers[address].succeed()
 
@@ -113,7 +137,11 @@ class Slots:
         """Take note that a node failed; give what to raise: NodeDown while others answer."""
         self._is_stale = True
         self._alive.discard(address)
-        breaker = self._breakers.setdefault(address, Breaker())
+        breaker = self._breakers.setdefault(address, Breaker(rests=True))
+        if isinstance(error, redis.TimeoutError) and seconds >= _BRIEFLY / 2 * self._timeout:
+            if not self.is_suspect(address):
+                self.fell_silent()
+            seconds = self._timeout  # however little of it there was
         if is_probe:
             breaker.fail_probe(error)
         else:
