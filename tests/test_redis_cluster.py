@@ -23,6 +23,7 @@ from redis_server import Cluster, RedisServer, free_port, until
 from instructor_cache import Event, RedisCache, instructor_cache
 from instructor_cache._bridge import drive
 from instructor_cache.backends.redis._loop import Deadline
+from instructor_cache.backends.redis._nodes import redirection
 from instructor_cache.errors import BackendClosed, NodeDown
 from instructor_cache.testing import BackendContract
 
@@ -584,3 +585,12 @@ def test_silence_costs_a_call_one_timeout(prefix: str, silent: int, options: Any
         for node in cluster.masters[:silent]:
             node.freeze()
         assert max(_timed(cached, number)[1] for number in range(1, 20)) < 0.75
+
+
+@pytest.mark.parametrize("host", ["", "?"])
+def test_a_redirection_to_an_unknown_host(host: str) -> None:
+    """A cluster that does not know its own names means the host that was asked."""
+    moved = redis.ResponseError(f"MOVED 7 {host}:7001")
+    assert redirection(moved, ("asked", 7000)) == (("asked", 7001), True)
+    ask = redis.ResponseError("ASK 7 other:7002")
+    assert redirection(ask, ("asked", 7000)) == (("other", 7002), False)

@@ -140,4 +140,5 @@ def redirection(error: Exception, asked: Address) -> tuple[Address, bool] | None
     if (code := code_of(error)) not in ("MOVED", "ASK"):
         return None
     host, _, port = str(error).rpartition(" ")[2].rpartition(":")
-    return (host or asked[0], int(port)), code == "MOVED"
+    is_unknown = host in ("", "?")  # to the cluster itself: then it is the one that was reached
+    return (asked[0] if is_unknown else host, int(port)), code == "MOVED"

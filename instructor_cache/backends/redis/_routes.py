@@ -77,7 +77,8 @@ class Route(Link):
                 self.lost(server, error, monotonic() - began)
         kinds = (redis.TimeoutError, redis.AuthenticationError)
         kind = next((each for each in kinds if isinstance(failure, each)), redis.ConnectionError)
-        raise kind(f"none of {len(servers)} servers told where to go: {failure}") from failure
+        reason = failure or f"they know nothing of {args[-1]!r}; check that name"
+        raise kind(f"none of {len(servers)} servers told where to go: {reason}") from failure
 
     def lost(self, server: Settings, error: Exception, seconds: float) -> None:
         """Take note that *server* did not tell where to go."""
