@@ -290,6 +290,7 @@ def test_it_stays_within_its_limit(folder: Path) -> None:
     assert (folder / FILE).stat().st_size <= 1.1 * LIMIT
 
 
+@pytest.mark.slow
 def test_four_processes_stay_within_the_limit(folder: Path) -> None:
     """Four writers at once, none of whom knows of the others, keep the same limit."""
     program = f"""

@@ -626,6 +626,7 @@ WRITES: list[Callable[[Any], object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("kind", [diskcache.Cache, diskcache.FanoutCache, None])
 @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")

@@ -54,6 +54,7 @@ class TestCache(InFolder, BackendContract):
         return diskcache.Cache(self.folder, disk=SafeDisk)
 
 
+@pytest.mark.slow
 class TestFanoutCache(InFolder, BackendContract):
     shared = True
 
@@ -61,6 +62,7 @@ class TestFanoutCache(InFolder, BackendContract):
         return diskcache.FanoutCache(self.folder, shards=2, timeout=10, disk=SafeDisk)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::instructor_cache.BackendWarning")
 class TestPlainCache(InFolder, BackendContract):
     shared = True

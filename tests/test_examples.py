@@ -151,6 +151,7 @@ def test_an_example_keeps_its_promise(programs: Programs, redis_url: str, name: 
     assert ending.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_REDIS)
 def test_an_example_answers_without_redis(programs: Programs, nobody: str, name: str) -> None:
     """An example that wants Redis says that there is none, and has its answers all the same."""

@@ -55,6 +55,7 @@ def test_threads_share_one_call():
     assert sum(e.kind in ("hit", "shared") for e in events) == 49
 
 
+@pytest.mark.slow
 def test_no_round_of_threads_calls_twice():
     """Who comes just as the leader lands finds the stored answer: 150 rounds, 150 calls."""
     calls: list[str] = []

@@ -196,6 +196,7 @@ def test_a_killed_leader_holds_up_nobody_for_longer_than_its_lease(processes: Pr
     assert time.monotonic() - start < 0.6 + 0.25 + 0.5
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_the_function_runs(processes: Processes):
     """A call that takes three leases keeps its lock: the other process waits for its answer."""
     pairs = [
@@ -212,6 +213,7 @@ def test_a_lease_is_renewed_while_the_function_runs(processes: Processes):
         assert follower.answer() == leader.answer() == str(leader.pid)
 
 
+@pytest.mark.slow
 def test_without_a_lock_the_first_answer_wins(processes: Processes):
     """Two processes that both call keep one answer: the one that was there first."""
     slow = processes.start("sync", 0.6, lock=None)
@@ -247,6 +249,7 @@ async def test_the_near_tier_of_the_second_leader_gets_the_first_answer(
     assert (await colour.call(f, "ada")).name == "first"
 
 
+@pytest.mark.slow
 async def test_waiting_is_cheap(colour: Colour):
     """A waiter sends at most 20 commands a second."""
     faulty = FaultyBackend(_Shared())
@@ -375,6 +378,7 @@ def test_a_lock_is_in_the_farthest_tier_that_offers_one(tmp_path: Path, redis_ur
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_leader_is_overtaken_and_its_answer_does_not_win(processes: Processes):
     """Stopped for longer than its lease, a leader finds another's answer and leaves it there."""
     leader = processes.start("sync", 0.5, lock_lease=0.5)

@@ -227,6 +227,7 @@ class Stubborn:
             raise
 
 
+@pytest.mark.slow
 async def test_a_slow_cleanup_holds_up_nobody() -> None:
     """A ready client that cleans up for half a second costs the timeout only, and a caller that
     is cancelled is free at once."""

@@ -142,6 +142,7 @@ def run_storm(backend: Any, prefix: str, seconds: float, seed: int, loops: int) 
     assert sum(calls.values()) < totals.total(), "nothing was shared"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loops", [1, 3])
 def test_a_storm_of_cancellations(backend: Any, prefix: str, loops: int) -> None:
     """Tasks in one or three event loops, cancelled at any moment: every answer is right."""
