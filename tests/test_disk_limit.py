@@ -176,3 +176,16 @@ def test_a_program_that_reads_for_long_stops_what_is_kept_in_the_end(folder: Pat
         cache.set("k", bytes(100_000), None)
         assert cache.get("k") == bytes(100_000)
         assert size_of(folder) < 1.1 * limit
+
+
+def test_a_store_far_above_its_limit_goes_on(tmp_path: Path) -> None:
+    """Under a new, much lower limit every set is kept at once, in the room of what is deleted."""
+    with DiskCache(tmp_path) as large:
+        for n in range(3000):
+            large.set(f"old{n}", b"x" * 3000, None)
+    before = sum(path.stat().st_size for path in tmp_path.rglob("*.sqlite3"))
+    with DiskCache(tmp_path, size_limit=2_000_000, timeout=0.05) as small:
+        for n in range(300):
+            small.set(f"new{n}", b"y" * 3000, None)
+            assert small.get(f"new{n}") == b"y" * 3000
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.sqlite3")) <= before

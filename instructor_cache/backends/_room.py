@@ -142,9 +142,11 @@ class Room:
         if self._unchecked < self._step:
             return work(db)
         deadline = time.monotonic() + self._patience * _TURNS
+        is_last = False
         while (rows := self._attempt(db, size, work, deadline)) is None:
-            if time.monotonic() > deadline:
+            if is_last:
                 raise _full(f"no room for {size} bytes, and too many entries to delete in time")
+            is_last = time.monotonic() > deadline  # then what was deleted until now has to do
         return rows
 
     def _attempt(
