@@ -100,10 +100,11 @@ class Nodes(Route):
 
     async def _read_map(self, limit: Limit) -> None:
         nodes = [self.settings.at(address) for address in self.slots.informants()]
+        began = monotonic()
         try:
             await self.ask_first(nodes, ("CLUSTER", "SLOTS"), limit, self._learn)
         except redis.TimeoutError:
-            self.slots.fell_silent()
+            self.slots.fell_silent(monotonic() - began)
             raise
 
     def _learn(self, node: Settings, reply: Any) -> bool:

@@ -108,10 +108,10 @@ class Slots:
             raise _down(address, breaker.reason)
         return True
 
-    def fell_silent(self) -> None:
-        """Take note that somebody has got no answer."""
+    def fell_silent(self, seconds: float) -> None:
+        """Take note that somebody has got no answer for *seconds*."""
         now = monotonic()
-        self._silence = now - self._timeout, now
+        self._silence = now - seconds, now
 
     def is_suspect(self, address: Address | None = None) -> bool:
         """Whether a node, or all that are not known to live, may be silent as one was just now."""
@@ -140,7 +140,7 @@ class Slots:
         breaker = self._breakers.setdefault(address, Breaker(rests=True))
         if isinstance(error, redis.TimeoutError) and seconds >= _BRIEFLY / 2 * self._timeout:
             if not self.is_suspect(address):
-                self.fell_silent()
+                self.fell_silent(seconds)
             seconds = self._timeout  # however little of it there was
         if is_probe:
             breaker.fail_probe(error)
