@@ -131,11 +131,7 @@ class Engine:
     # -- answers that are there ----------------------------------------------------------
 
     async def _hit(self, key: str, produce: Produce | None = None) -> Any:
-        since = self.stack.forgotten.count
-        found = await self.stack.get(key)
-        if found is not None and found.copied:
-            found = await self._checked(key, found, since)
-        if found is None:
+        if (found := await self._find(key)) is None:
             return MISS
         answer = await self.keeper.decode(key, found)
         if answer is not MISS:
@@ -159,13 +155,7 @@ class Engine:
     async def _find(self, key: str) -> Found | None:
         since = self.stack.forgotten.count
         found = await self.stack.get(key)
-        if found is None or not found.copied:
-            return found
-        return await self._checked(key, found, since)
-
-    async def _checked(self, key: str, found: Found, since: int) -> Found | None:
-        """What there is, if *found* was forgotten while it was copied to nearer tiers."""
-        if not self.stack.forgotten.has_hit(key, since):
+        if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
             return found
         await self.stack.take_back(key, found.entry, found.copied)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything

@@ -107,7 +107,7 @@ class Shelf:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def room_for(self, key: str, entry: Entry) -> tuple[bool, float | None]:
+    def _room_for(self, key: str, entry: Entry) -> tuple[bool, float | None]:
         """Whether *entry* is to be written here, and for how many seconds."""
         left = self._longest(key, entry.ttl(self.clock()))
         return self.writes and (left is None or left > 0), left
@@ -121,12 +121,12 @@ class Shelf:
 
     async def write(self, key: str, entry: Entry) -> bool:
         """Write *entry*; tell whether the tier took it."""
-        has_room, left = self.room_for(key, entry)
+        has_room, left = self._room_for(key, entry)
         return has_room and await self.guard.ask("set", key, entry.pack(key), left) is not FAILED
 
     async def contend(self, key: str, entry: Entry, instead_of: Entry | None) -> Entry | None:
         """Write *entry* where others may do the same; give whichever was first, or None."""
-        has_room, left = self.room_for(key, entry)
+        has_room, left = self._room_for(key, entry)
         raw, there = entry.pack(key), None
         for _ in range(_ROUNDS if has_room else 0):
             has_swapped = await self.guard.ask("swap", key, there, raw, left)
@@ -163,7 +163,7 @@ class Shelf:
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
         """Write *new* if the tier still holds *old*; tell if so."""
-        has_room, left = self.room_for(key, new)
+        has_room, left = self._room_for(key, new)
         return has_room and await self.swap(key, old, new, left)
 
     def doubt(self, key: str) -> None:

@@ -73,10 +73,8 @@ def _engine(
 
     stack = Stack.open(tiers, colour, announce, policy)
     keeper = Keeper(codec, stack, announce, policy)
-    marks, behind = (
-        Marks(stack.shared(), keys.namespace, keys.prefix_namespace),
-        Behind(colour.spawn),
-    )
+    marks = Marks(stack.shared(), keys.namespace, keys.prefix_namespace)
+    behind = Behind(colour.spawn)
     flights = Flights[Outcome](colour.wait, policy.flight_timeout)
     for shelf in stack.shelves:
         shelf.guard.health.forgotten.flights.add(flights)

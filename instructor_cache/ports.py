@@ -8,6 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from ._bridge import drive, inline
+from ._coherence import is_local
 from ._deadlines import in_time, in_workers
 from ._workers import Workers
 from .protocols import AnyBackend, AsyncBackend, Backend
@@ -99,7 +100,7 @@ def _native(backend: AnyBackend, timeout: float, is_punctual: bool) -> Port:
         "look": getattr(backend, "get", None) if never_waits else None,
         "fetch": operations["get"] if is_punctual and not never_waits else None,
     }
-    return Port(**operations, **quick, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    return Port(**operations, **quick, is_local=is_local(backend), timeout=timeout, begin=begin)
 
 
 def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: bool) -> Port:
@@ -119,7 +120,7 @@ def _blocking(backend: AnyBackend, timeout: float, is_direct: bool, for_async: b
         operations = _complete({n: method and watched(n, method) for n, method in methods.items()})
     is_quick = is_direct and getattr(backend, "is_near", False)
     quick: dict[str, Any] = {"look": methods["get"] if is_quick else None, "fetch": None}
-    return Port(**operations, **quick, is_local=_is_local(backend), timeout=timeout, begin=begin)
+    return Port(**operations, **quick, is_local=is_local(backend), timeout=timeout, begin=begin)
 
 
 def _complete(faces: dict[str, Operation | None]) -> dict[str, Any]:
@@ -146,10 +147,6 @@ async def _in_turn(
         answer = await operations[name](*args)
         did(name, *args)
     return answer
-
-
-def _is_local(backend: object) -> bool:
-    return getattr(backend, "is_local", False) is True
 
 
 def adapt(backend: object) -> AnyBackend:

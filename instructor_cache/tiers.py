@@ -11,6 +11,7 @@ from ._bridge import ASYNC, SYNC, drive
 from ._coherence import Coherence, is_local
 from ._missed import Missed
 from .backends import open_url
+from .backends._taggable import Taggable
 from .keys import namespace
 from .policy import Lifetime, patience, seconds
 from .ports import adapt
@@ -79,7 +80,7 @@ class Tier:
         return bound
 
 
-class TieredCache:
+class TieredCache(Taggable):
     """Several backends as one, nearest and fastest first.
 
     A read asks them in order; what a farther one knows is copied to the nearer ones with the
@@ -123,21 +124,6 @@ class TieredCache:
         from ._control import clear
 
         await clear(self, namespace(prefix), ASYNC)
-
-    def invalidate_tags(self, *tags: str) -> None:
-        """Forget every answer that has one of *tags*, in one step, however many there are.
-
-        Tags belong to the store: functions of any prefix are meant.
-        """
-        from ._control import invalidate_tags
-
-        drive(invalidate_tags(self, tags, SYNC))
-
-    async def ainvalidate_tags(self, *tags: str) -> None:
-        """Do the same for coroutines."""
-        from ._control import invalidate_tags
-
-        await invalidate_tags(self, tags, ASYNC)
 
     def close(self) -> None:
         """Close every tier that can be closed; the connections of async callers with `aclose`."""

@@ -1,4 +1,4 @@
-"""Invalidating tags in one backend, as `TieredCache` does in several."""
+"""Invalidating tags in a backend of ours, or in several that are tiers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 class Taggable:
-    """What our backends have in common, for those who use one without a `TieredCache`."""
+    """What our backends and `TieredCache` have in common."""
 
     def invalidate_tags(self, *tags: str) -> None:
-        """Forget every answer that has one of *tags*, in one step, however many there are."""
+        """Forget every answer that has one of *tags*, in one step, however many there are.
+
+        Tags belong to the store: functions of any prefix are meant.
+        """
         from .._control import invalidate_tags
 
         drive(invalidate_tags(cast("AnyBackend", self), tags, SYNC))
