@@ -11,6 +11,7 @@ from ._bridge import ASYNC, SYNC, Colour, drive
 from ._workers import Workers
 from .entry import Entry
 from .errors import BackendClosed, CorruptEntry
+from .policy import shorter
 from .ports import is_native, open_port
 from .tiers import Tier
 
@@ -110,7 +111,7 @@ class Place:
 
     async def _write(self, item: Item, there: bytes | None) -> bool:
         port = self._port
-        ttl = None if item.made_at is None else _shorter(self._ttl, item.ttl)
+        ttl = None if item.made_at is None else shorter(self._ttl, item.ttl)
         if port.swap is not None:
             return bool(await self._try(port.swap, item.key, there, item.raw, ttl))
         await self._try(port.set, item.key, item.raw, ttl)
@@ -179,9 +180,3 @@ def entry_of(key: str, raw: bytes) -> Entry | None:
 def time_left(entry: Entry, now: float) -> float | None:
     """Give the seconds that *entry* has left, or None; one from the future begins *now*."""
     return (entry.seen(now) if entry.is_unforeseen(now) else entry).ttl(now)
-
-
-def _shorter(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -14,6 +14,7 @@ from ._tagged import LIFE, joined, new_epoch, parted, tags_of
 from .entry import Entry
 from .errors import CorruptEntry
 from .events import Announcer
+from .policy import shorter
 
 _ROUNDS = 3  # against others who write the same key: then we leave it to them
 
@@ -114,9 +115,9 @@ class Shelf:
 
     def _longest(self, key: str, life: float | None) -> float | None:
         """The seconds that what lives for *life* is kept here."""
-        longest = _shorter(self.ttl, life)
+        longest = shorter(self.ttl, life)
         for coherence in self.coherences:
-            longest = _shorter(longest, coherence.limit(key))
+            longest = shorter(longest, coherence.limit(key))
         return longest
 
     async def write(self, key: str, entry: Entry) -> bool:
@@ -241,9 +242,3 @@ class Shelf:
         if with_epochs and self.writes:
             for tag, epoch in zip(tags_of(key), parted(entry.epochs), strict=False):
                 await self._swap(tag, epoch, None, None)
-
-
-def _shorter(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -132,6 +132,13 @@ def patience(name: str, wanted: Any, *, least: float | None = None) -> float:
     return number
 
 
+def shorter(one: float | None, other: float | None) -> float | None:
+    """Give the shorter of two lives in seconds; None is for ever."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 def _real(wanted: Any) -> float:
     is_number = isinstance(wanted, (int, float)) and not isinstance(wanted, bool)
     return float(wanted) if is_number else math.nan

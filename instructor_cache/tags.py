@@ -31,7 +31,7 @@ class Tags:
     def __init__(self, func: Callable[..., Any], tags: Tag | Iterable[Tag]) -> None:
         self.given = listed(tags)
         self._function = func.__qualname__
-        self._fixed = {_checked(tag) for tag in self.given if not callable(tag)}
+        self._fixed = {_key(tag) for tag in self.given if not callable(tag)}
         self._makers = [(tag, _names(tag, func)) for tag in self.given if callable(tag)]
         self._parameters, self._bind = binder(func)
 
@@ -51,7 +51,7 @@ class Tags:
                 f"tag it more coarsely",
                 "tags",
             )
-        return tuple(sorted(map(tag_key, found)))
+        return tuple(sorted(found))
 
     def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         values = dict(zip(self._parameters, self._bind(*args, **kwargs), strict=True))
@@ -66,7 +66,7 @@ class Tags:
             chosen = values if names is None else {n: values[n] for n in names if n in values}
             made = make(**chosen)
             several = [made] if isinstance(made, str) else made or ()
-            return {_checked(tag) for tag in several}
+            return {_key(tag) for tag in several}
         except Exception as error:
             raise UnkeyableArgument(
                 f"{self._function}: a function of tags= raised {type(error).__name__}; "
@@ -84,12 +84,13 @@ def listed(tags: Any) -> tuple[Any, ...]:
     return tuple(cast("Iterable[Any]", tags))
 
 
-def _checked(tag: Any) -> str:
+def _key(tag: Any) -> str:
+    """The key of a tag's epoch."""
     if not isinstance(tag, str):
         raise TypeError(f"found the tag {tag!r}; {_WANTED}")
     if not tag:
         raise ValueError("found an empty tag; give it a name, or leave it out")
-    return str(tag)
+    return tag_key(tag)
 
 
 def _names(make: Callable[..., Any], func: Callable[..., Any]) -> list[str] | None:
@@ -118,4 +119,4 @@ def keys_of(tags: tuple[str, ...]) -> tuple[str, ...]:
     """Give the keys of the epochs of *tags*; raise TypeError or ValueError for what is no tag."""
     if not tags:
         raise ValueError('found no tag; name one at least: cache.invalidate_tags("users")')
-    return tuple(tag_key(_checked(tag)) for tag in cast("tuple[Any, ...]", tags))
+    return tuple(map(_key, tags))
