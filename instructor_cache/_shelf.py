@@ -217,7 +217,8 @@ class Shelf:
     ) -> bool:
         """Give the tags of *key* the epochs of *entry*, as a farther tier has them; tell if so.
 
-        Where another epoch is there, it may be older or newer: *are_valid* tells.
+        Where another epoch is there, or none any more, it may be older or newer: *are_valid*
+        tells, and an invalidation after that has changed what is there.
         """
         tags = tags_of(key)
         if not self.writes or (present := await self.epochs(tags)) is None:
@@ -225,9 +226,7 @@ class Shelf:
         for tag, epoch, there in zip(tags, parted(entry.epochs), present, strict=False):
             if there == epoch:
                 continue
-            if there is not None and not await are_valid():
-                return False
-            if not await self._swap(tag, there, epoch, LIFE):
+            if not await are_valid() or not await self._swap(tag, there, epoch, LIFE):
                 return False
         return True
 
@@ -241,4 +240,4 @@ class Shelf:
         await self.swap(key, entry, None, None)
         if with_epochs and self.writes:
             for tag, epoch in zip(tags_of(key), parted(entry.epochs), strict=False):
-                await self._swap(tag, epoch, None, None)
+                await self._swap(tag, epoch, new_epoch(), LIFE)
