@@ -18,12 +18,12 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_workers", "_behind", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
+    {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
-    {"_coherence", "description"},
+    {"_coherence", "description", "_sketch"},
     {"schema"},
     {"backends._taggable"},
     {
