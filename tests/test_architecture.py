@@ -17,14 +17,14 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {"errors", "_modes", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
     {"_coherence", "description", "_sketch"},
-    {"schema"},
+    {"schema", "_difference"},
     {"backends._taggable"},
     {
         "metrics",
@@ -68,11 +68,11 @@ LEVELS = [
     {"ports"},
     {"tiers", "_guard", "_listing"},
     {"_shelf", "_place"},
-    {"_stack", "_mover"},
+    {"_stack", "_mover", "_nearest"},
     {"_keeper", "_lock", "_marks"},
     {"_maker"},
     {"_engine"},
-    {"_lane"},
+    {"_lane", "_offline"},
     {"cached", "_control", "_transfer"},
     {"_calls"},
     {"_wiring"},
