@@ -10,6 +10,7 @@ from ._modes import bypass, mode, offline, refresh
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
+from .conditions import min_seconds, not_refused, not_truncated
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
@@ -90,7 +91,10 @@ __all__ = [
     "instructor_cache",
     "instructor_cache_redis",
     "lru",
+    "min_seconds",
     "mode",
+    "not_refused",
+    "not_truncated",
     "offline",
     "refresh",
     "smart_cache_key",

@@ -54,10 +54,9 @@ class Keeper:
         """Give *answer* as a hit will give it."""
         return self._survive(key, lambda: self.codec().settle(answer), answer)
 
-    def payload(self, key: str, result: Any) -> bytes | None:
+    def payload(self, key: str, result: Any, seconds: float) -> bytes | None:
         """Give the form in which *result* is stored, or None if it is not to be."""
-        cache_if = self.policy.cache_if
-        if cache_if is not None and not self._survive(key, lambda: bool(cache_if(result)), False):
+        if not self._survive(key, lambda: self.policy.admits(result, seconds), False):
             return None
         return self.encode(key, result)
 

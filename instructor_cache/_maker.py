@@ -86,7 +86,7 @@ class Maker:
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
-        payload = None if flight.obsolete else self.keeper.payload(key, result)
+        payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
         return Made(result, payload, seconds, epochs, call, began)
 
     async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Literal, cast
+from typing import Literal
 
 Mode = Literal["bypass", "refresh", "offline"]
 
 VARIABLE = "INSTRUCTOR_CACHE_MODE"
-_MODES = ("bypass", "refresh", "offline")
 
 # The blocks that are open here, the innermost last.
 _open: ContextVar[tuple[_Block, ...]] = ContextVar("modes", default=())
@@ -55,12 +54,12 @@ def mode() -> Mode | None:
 def from_environment() -> Mode | None:
     """Give the mode that the environment names, if any; raise ValueError for what is none."""
     found = os.environ.get(VARIABLE, "").strip().lower()
-    if found and found not in _MODES:
+    if found not in ("bypass", "refresh", "offline", ""):
         raise ValueError(
-            f"{VARIABLE} is {found!r}; it must be one of {', '.join(_MODES)}, or empty: "
+            f"{VARIABLE} is {found!r}; it must be bypass, refresh, offline, or empty: "
             f"set one of them, or unset it"
         )
-    return cast("Mode", found) if found else None
+    return found or None
 
 
 class _Block(AbstractContextManager[None]):

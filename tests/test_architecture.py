@@ -17,9 +17,19 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"errors", "_modes", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {
+        "errors",
+        "_modes",
+        "conditions",
+        "_memo",
+        "protocols",
+        "identity",
+        "_frames",
+        "_bridge",
+        "_fork",
+    },
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
-    {"_forgotten"},
+    {"_forgotten", "_pen"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
