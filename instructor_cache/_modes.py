@@ -10,6 +10,7 @@ from typing import Literal
 Mode = Literal["bypass", "refresh", "offline"]
 
 VARIABLE = "INSTRUCTOR_CACHE_MODE"
+_MODES: dict[str, Mode] = {"bypass": "bypass", "refresh": "refresh", "offline": "offline"}
 
 # The blocks that are open here, the innermost last.
 _open: ContextVar[tuple[_Block, ...]] = ContextVar("modes", default=())
@@ -54,12 +55,12 @@ def mode() -> Mode | None:
 def from_environment() -> Mode | None:
     """Give the mode that the environment names, if any; raise ValueError for what is none."""
     found = os.environ.get(VARIABLE, "").strip().lower()
-    if found not in ("bypass", "refresh", "offline", ""):
+    if found and found not in _MODES:
         raise ValueError(
-            f"{VARIABLE} is {found!r}; it must be bypass, refresh, offline, or empty: "
+            f"{VARIABLE} is {found!r}; it must be {', '.join(_MODES)}, or empty: "
             f"set one of them, or unset it"
         )
-    return found or None
+    return _MODES.get(found)
 
 
 class _Block(AbstractContextManager[None]):

@@ -175,7 +175,7 @@ def _some(values: Any) -> Iterator[Any]:
 
 def class_of(value: Any) -> Any:
     """Give the class of *value*, whatever it says of itself."""
-    return type(value)
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _opaque(value: Any) -> str:

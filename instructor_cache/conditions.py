@@ -8,7 +8,7 @@ they hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from inspect import iscoroutinefunction, signature
 from typing import Any, Protocol, Union
@@ -25,10 +25,15 @@ __all__ = [
 
 _DEEPEST = 3  # containers in one another that are looked into
 
-_TRUNCATED = {"length", "max_tokens", "model_length", "max_output_tokens", "incomplete"}
-_TRUNCATED |= {"model_context_window_exceeded", "error_limit"}
-_REFUSED = {"content_filter", "content_filtered", "refusal", "safety", "prohibited_content"}
-_REFUSED |= {"blocklist", "recitation", "spii", "image_safety", "guardrail_intervened"}
+# The words of providers, in small letters.
+_TRUNCATED = {
+    *("length", "max_tokens", "model_length", "max_output_tokens", "incomplete", "error_limit"),
+    "model_context_window_exceeded",
+}
+_REFUSED = {
+    *("content_filter", "content_filtered", "refusal", "guardrail_intervened"),
+    *("safety", "image_safety", "prohibited_content", "blocklist", "recitation", "spii"),
+}
 
 # What a result of theirs is, is the provider's answer; a user's own model may have a `status` too.
 _SDKS = {
@@ -90,7 +95,7 @@ def holds(condition: Condition, result: Any, seconds: float) -> bool:
 
 def _is_timed(condition: Any) -> bool:
     """Asks the class: an instance may answer yes to everything, as a mock does."""
-    return hasattr(type(condition), "took")
+    return hasattr(_class_of(condition), "took")
 
 
 def check_condition(condition: Any) -> None:
@@ -104,7 +109,7 @@ def check_condition(condition: Any) -> None:
         return
     if not callable(condition):
         raise TypeError(f"cache_if is {condition!r}; it must be a callable of the result; {wanted}")
-    if iscoroutinefunction(condition) or iscoroutinefunction(type(condition).__call__):
+    if iscoroutinefunction(condition) or iscoroutinefunction(_class_of(condition).__call__):
         raise TypeError(f"cache_if is the coroutine function {condition!r}; {wanted}")
     try:
         takes = signature(condition)
@@ -127,24 +132,31 @@ def _raws(result: Any, depth: int = 0) -> Iterator[Any]:
     if _is_raw(result):
         yield result
     elif depth < _DEEPEST and isinstance(result, (list, tuple, dict)):
-        items: Iterable[Any] = result.values() if isinstance(result, dict) else result
-        for item in items:
+        for item in _items(result):
             yield from _raws(item, depth + 1)
 
 
 def _is_raw(result: Any) -> bool:
-    roots = {cls.__module__.partition(".")[0] for cls in type(result).__mro__}
+    roots = {cls.__module__.partition(".")[0] for cls in _class_of(result).__mro__}
     return not roots.isdisjoint(_SDKS)
+
+
+def _class_of(value: Any) -> Any:
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
+
+
+def _items(container: Any) -> Iterable[Any]:
+    values: Iterable[Any] = container.values() if isinstance(container, dict) else container
+    return values
 
 
 def _get(thing: Any, name: str) -> Any:
     """What an object or a mapping has under a name; None for nothing."""
-    if isinstance(thing, Mapping):
-        held: Mapping[str, Any] = thing
-        return held.get(name)
     try:
+        if hasattr(_class_of(thing), "keys"):
+            return thing.get(name)
         return getattr(thing, name, None)
-    except Exception:  # of a property
+    except Exception:  # of its own code
         return None
 
 

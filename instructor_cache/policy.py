@@ -78,7 +78,7 @@ class Policy:
         return all(holds(each, result, seconds) for each in self._conditions)
 
     @property
-    def _conditions(self) -> Sequence[Condition]:
+    def _conditions(self) -> Any:
         given: Any = () if self.cache_if is None else self.cache_if
         return given if isinstance(given, (list, tuple)) else (given,)
 
