@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import override
 
@@ -66,7 +66,7 @@ class Passed(Sequence[Any]):
 
     @override
     def __getitem__(self, n: Any) -> Any:
-        chosen: Item | list[Item] = self._items[n]
+        chosen = cast("Item | list[Item]", self._items[n])
         if isinstance(chosen, Item):
             return chosen.copy()
         return [item.copy() for item in chosen]
