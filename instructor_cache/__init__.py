@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._keeper import MISS
 from ._modes import bypass, mode, offline, refresh
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
 from .conditions import min_seconds, not_refused, not_truncated
 from .decorator import instructor_cache, lru
@@ -23,6 +23,7 @@ from .errors import (
     InstructorCacheError,
     InstructorCacheWarning,
     NodeDown,
+    StreamInterrupted,
     TransferInterrupted,
     UnkeyableArgument,
     UnkeyableArgumentWarning,
@@ -54,6 +55,7 @@ __all__ = [
     "MISS",
     "AsyncBackend",
     "AsyncCached",
+    "AsyncCachedStream",
     "AsyncInstructorCache",
     "Backend",
     "BackendBusy",
@@ -77,6 +79,7 @@ __all__ = [
     "RawCompletion",
     "RedisCache",
     "SafeDisk",
+    "StreamInterrupted",
     "Tier",
     "TieredCache",
     "TransferInterrupted",
