@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Literal
 
 Mode = Literal["bypass", "refresh", "offline"]
@@ -70,7 +70,8 @@ class _Block(AbstractContextManager[None]):
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("is_lost", "mode")
+    __slots__ = ("_token", "is_lost", "mode")
+    _token: Token[tuple[_Block, ...]]
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
@@ -79,10 +80,12 @@ class _Block(AbstractContextManager[None]):
     def __enter__(self) -> None:
         if self.is_lost or self in opened():
             raise RuntimeError(f"found a block that was used before; write `with {self.mode}():`")
-        _open.set((*opened(), self))
+        self._token = _open.set((*opened(), self))
 
     def __exit__(self, *_: object) -> None:
         blocks = opened()
-        self.is_lost = self not in blocks
-        if not self.is_lost:
-            _open.set(tuple(block for block in blocks if block is not self))
+        try:
+            _open.reset(self._token)
+        except ValueError:  # in another context
+            self.is_lost = True
+        _open.set(tuple(block for block in blocks if block is not self))  # others may end later
