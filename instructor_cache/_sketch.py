@@ -59,7 +59,7 @@ def _part(name: str, value: Any) -> Part:
 def _digest(value: Any, pen: Pen) -> str:
     """Eight characters that tell the value apart; of what is shown of it where that is masked."""
     try:
-        form = pen.full.digest() if pen.is_masked else canonical(value)
+        form = b"\0".join(pen.full) if pen.is_masked else canonical(value)
     except Exception:  # as where key= made the key
-        form = pen.full.digest()
+        form = b"\0".join(pen.full)
     return sha256(form).hexdigest()[:8]

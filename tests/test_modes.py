@@ -123,6 +123,15 @@ async def test_offline_answers_or_raises(colour: Colour, tmp_path: Path):
     assert missed.function.endswith("extract")
 
 
+async def test_events_tell_of_a_miss_without_its_arguments(colour: Colour):
+    """What observers and logs get names the function and the key, and quotes no argument."""
+    case = Case(colour)
+    await case.miss("ada lovelace")
+    (event,) = case.events
+    assert (event.kind, event.key) == ("miss", case.cached.cache_key("ada lovelace"))
+    assert isinstance(event.error, CacheMiss) and "lovelace" not in str(event.error)
+
+
 async def test_the_innermost_block_counts():
     """Modes nest, and leaving a block brings back the one around it, also through an error."""
     assert mode() is None
