@@ -19,6 +19,7 @@ from collections.abc import (
 from pathlib import Path
 from typing import Any
 
+import instructor
 import pytest
 from conftest import Colour, engine_of
 from pydantic import BaseModel, field_validator
@@ -999,3 +1000,38 @@ async def test_methods_and_stacked_decorators(source: Source):
     assert list(client.ask("a")) == whole(source)
     assert [item async for item in client.ask_later("a")] == whole(source)
     assert source.calls == 4
+
+
+@pytest.mark.parametrize("is_annotated", [False, True])
+def test_partial_classes_of_instructor_become_the_users(is_annotated: bool):
+    """Snapshots of the classes that instructor derives for them come as the class behind them."""
+    partial: Any = instructor.Partial[Item]
+    made: Any = partial.get_partial_model()  # what older versions give the instances of
+
+    def ask() -> Any:
+        yield made.model_construct(n=1)
+        yield made(n=1, of="a")
+
+    ask.__annotations__["return"] = Iterator[partial] if is_annotated else Iterator[Item]
+    cached = instructor_cache(MemoryCache())(ask)
+    first, second = list(cached()), list(cached())
+    assert [type(item) for item in first + second] == [Item] * 4
+    assert [item.__dict__ for item in first] == [item.__dict__ for item in second]
+    assert [item.model_fields_set for item in second] == [{"n"}, {"n", "of"}]
+    assert cached.cache_info().hits == 1
+
+
+def test_a_class_someone_derived_from_a_partial_one_is_his():
+    """Who writes a subclass of `Partial[...]` gets instances of it."""
+
+    class PartialDraft(instructor.Partial[Item]):  # type: ignore[misc]
+        note: str = ""
+
+    globals()["PartialDraft"] = PartialDraft
+    PartialDraft.__qualname__ = "PartialDraft"
+    cached = instructor_cache(MemoryCache(), returns=Iterator[PartialDraft])(
+        lambda: iter([PartialDraft(n=1, of="a", note="x")])
+    )
+    for _ in range(2):
+        (item,) = list(cached())
+        assert type(item) is PartialDraft
