@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import itertools
+import random
 import threading
 import time
 from collections.abc import (
@@ -1035,3 +1037,108 @@ def test_a_class_someone_derived_from_a_partial_one_is_his():
     for _ in range(2):
         (item,) = list(cached())
         assert type(item) is PartialDraft
+
+
+# -- storms ----------------------------------------------------------------------------------------
+
+
+class Storm:
+    """Listeners who come, leave, fail and forget at random; notes whatever is not as it must be."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self.random, self.wrong, self.read = random.Random(1), list[str](), 0
+        self.failing = False
+
+    def items(self, of: str) -> Iterator[Item]:
+        for n in range(12):
+            if n == 7 and self.random.random() < 0.1:
+                raise ConnectionError("cut")
+            yield Item(n=n, of=of)
+
+    def check(self, of: str, got: list[Item], *, ended: bool) -> None:
+        wanted = [Item(n=n, of=of) for n in range(12)]
+        if got != (wanted if ended else wanted[: len(got)]):
+            self.wrong.append(f"{of} {ended}: {got}")
+        self.read += 1
+
+    @property
+    def goes_on(self) -> bool:
+        return time.monotonic() < self.until and not self.wrong
+
+    def listen(self, ask: Any) -> None:
+        """Read streams, most of them not to their ends, and forget some."""
+        while self.goes_on:
+            of = self.random.choice("abc")
+            self.read_some(ask(of), of, self.random.randint(1, 30))
+            if self.random.random() < 0.3:
+                ask.cache_invalidate(of)
+
+    def read_some(self, stream: Any, of: str, patience: int) -> None:
+        got: list[Item] = []
+        try:
+            got += itertools.islice(stream, patience)
+            self.check(of, got, ended=patience > 12)
+        except ConnectionError:
+            self.check(of, got, ended=False)
+        stream.close()
+
+    async def listen_later(self, ask: Any, of: str) -> None:
+        """Read a stream to its end."""
+        got: list[Item] = []
+        try:
+            async for item in ask(of):
+                got += [item]
+            self.check(of, got, ended=True)
+        except ConnectionError:
+            self.check(of, got, ended=False)
+
+    async def wave(self, ask: Any) -> None:
+        """Have tasks listen, and cancel some of them."""
+        while self.goes_on:
+            listening = [self.listen_later(ask, self.random.choice("abc")) for _ in range(12)]
+            tasks = [asyncio.ensure_future(each) for each in listening]
+            await asyncio.sleep(self.random.random() * 0.01)
+            for task in self.random.sample(tasks, 5):
+                task.cancel()
+            await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+            await ask.cache_invalidate(self.random.choice("abcd"))
+
+
+@pytest.mark.slow
+def test_a_storm_of_threads():
+    """Threads that read, leave early and forget one another's streams get every item in order."""
+    storm = Storm(8.0)
+
+    @instructor_cache(MemoryCache())
+    def ask(of: str) -> Iterator[Item]:
+        for item in storm.items(of):
+            time.sleep(storm.random.random() * 0.0005)
+            yield item
+
+    threads = [threading.Thread(target=storm.listen, args=(ask,)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not storm.wrong, storm.wrong[:2]
+    assert storm.read > 500
+
+
+@pytest.mark.slow
+async def test_a_storm_of_tasks():
+    """Tasks that are cancelled at random moments disturb no other listener, and leave nothing."""
+    storm = Storm(8.0)
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for item in storm.items(of):
+            await asyncio.sleep(storm.random.random() * 0.001)
+            yield item
+
+    await asyncio.gather(storm.wave(ask), storm.wave(ask))
+    assert not storm.wrong, storm.wrong[:2]
+    assert storm.read > 500
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) == 1
