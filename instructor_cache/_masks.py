@@ -11,6 +11,7 @@ _WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "p
 _PARTS = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey")
 _KEYS = {
     *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
+    *("ssh", "session", "webhook", "shared", "storage", "hmac"),
     *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")

@@ -512,6 +512,18 @@ def test_a_miss_tells_a_changed_function_from_a_changed_call():
         assert "the same: all arguments" in str(missed.value) and said in str(missed.value)
 
 
+def test_a_miss_tells_of_another_form_of_entries():
+    """What another version of this library stored is not found, and said to be there."""
+    case = Case(Colour("sync"))
+    key = case.cached.cache_key("ada")
+    before = key.replace("4:", "3:")
+    assert before != key
+    case.backend.set(before, b"\3" + bytes(60), None)
+    missed = asyncio.run(case.miss("ada"))
+    assert missed.nearest == before
+    assert "format: it was stored by another version of this library" in str(missed)
+
+
 async def test_a_miss_works_where_arguments_are_not_kept(colour: Colour):
     """With keep_arguments=False nothing of them is stored or shown, only what keys tell."""
     case = Case(colour, keep_arguments=False)
