@@ -73,8 +73,8 @@ class Offline:
 
     def _told(self, lines: list[str], key: str | None, nearest: str | None = None) -> CacheMiss:
         function = self.keys.function
-        shown = [] if key is None else [f"key: {key}"]
-        text = "\n".join(f"  {line}" for line in (*shown, *lines, _REMEDY))
+        shown = lines if key is None else [f"key: {key}", *lines, _REMEDY]
+        text = "\n".join(f"  {line}" for line in shown)
         found = f"found no answer to this call of {function}, which is not called in offline mode"
         plain_key = None if key is None else str(key)
         error = CacheMiss(f"{found}\n{text}", function, plain_key, nearest)
