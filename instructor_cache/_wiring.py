@@ -23,7 +23,7 @@ from .cached import CacheInfo
 from .events import Announcer
 from .keys import Keys
 from .policy import Policy
-from .protocols import Codec
+from .protocols import Backend, Codec
 from .returns import ReturnType
 from .tags import Tags
 from .tiers import Tier
@@ -43,10 +43,12 @@ def wire(
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = inspect.iscoroutinefunction(func)
-    engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
+    build = partial(_engine, keys, returned, announce, ASYNC if is_async else SYNC)
+    engine = build(tiers, policy)
     colour: Callable[..., Any] = _as_it_is if is_async else inline
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
-    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine, memo)
+    over = partial(_over, build, policy)
+    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine, over, memo)
     lane = Lane(engine, memo, is_open=tags is None and policy.refresh_ahead is None)
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
     face = _as_it_is if is_async else _driven
@@ -63,10 +65,10 @@ def wire(
 def _engine(
     keys: Keys,
     returned: ReturnType,
-    tiers: tuple[Tier, ...],
-    policy: Policy,
     announce: Announcer,
     colour: Colour,
+    tiers: tuple[Tier, ...],
+    policy: Policy,
 ) -> Engine:
     def codec() -> Codec:
         return returned.codec
@@ -90,6 +92,10 @@ def _engine(
         announce=announce,
         policy=policy,
     )
+
+
+def _over(build: Callable[..., Engine], policy: Policy, backend: Backend) -> Engine:
+    return build((Tier(backend),), policy.timeless())
 
 
 def _sync_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:

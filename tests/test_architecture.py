@@ -18,7 +18,7 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_workers", "_behind", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
+    {"_stand_in", "_workers", "_behind", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten"},
     {"_breaker"},
     {"_health"},
@@ -77,7 +77,11 @@ LEVELS = [
     {"_calls"},
     {"_wiring"},
     {"decorator", "testing._faults"},
-    {"testing.contract", "testing.faulty"},
+    {"testing.contract", "testing.faulty", "testing._texts", "testing._leaks"},
+    {"testing._blocks"},
+    {"testing._page"},
+    {"testing._tape"},
+    {"testing.cassette"},
     {"presets", "testing"},
     {""},
 ]

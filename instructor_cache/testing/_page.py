@@ -1,0 +1,188 @@
+"""A cassette's file: blocks, sorted, as JSON that is read and corrected by people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from json import JSONDecodeError, JSONDecoder
+from typing import Any
+from urllib.parse import unquote
+
+from ..errors import CorruptEntry
+from ._blocks import ANSWER, WAYS, Members, payload_of, shown
+from ._texts import Compact, gather, spread, write
+
+VERSION = 1
+_ABOUT = (
+    "What cached functions answered in a test, kept by instructor_cache. "
+    "An answer may be corrected by hand. All anew: pytest --instructor-cassette=all"
+)
+_INCOMPLETE = (
+    "The test failed while it was recorded; the next run in mode once adds what is missing."
+)
+_MEMBERS = {"function", "call", "digests", "key", *WAYS, *ANSWER}
+_KEY = re.compile(r"[!-9;-~]*(:[!-9;-~]*){3,}")
+_ENTRIES, _COMMA = re.compile(r'"entries"\s*:\s*\[\s*'), re.compile(r"\s*,?\s*")
+_DECODER = JSONDecoder()
+# What differs between two completions that say the same.
+_PASSING = {"id", "created", "created_at", "completed_at", "request_id", "system_fingerprint"}
+_PASSING |= {"call_id", "item_id", "response_id"}
+
+
+class BrokenCassette(CorruptEntry):
+    """A cassette can't be read; the message says where, what is wanted and what to do."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One recorded answer.
+
+    Attributes:
+        call: The arguments, readable, as an entry has them; empty if they are not kept.
+    """
+
+    key: str
+    call: str
+    payload: bytes
+
+    @property
+    def function(self) -> str:
+        return unquote(self.key.split(":")[1])
+
+    @property
+    def order(self) -> tuple[str, str, str]:
+        """By which blocks are sorted."""
+        return self.function, self.call, self.key
+
+    def members(self) -> Members:
+        """Give what is shown of it: what one reviews first, what one skips last."""
+        members: Members = {"function": self.function}
+        texts: dict[str, list[str]] = json.loads(self.call) if self.call else {}
+        if texts:
+            members["call"] = spread({name: text for name, (text, _) in texts.items()})
+        members |= shown(self.payload)
+        if texts:
+            members["digests"] = Compact({name: digest for name, (_, digest) in texts.items()})
+        return {**members, "key": self.key}
+
+    def says_as_much_as(self, other: Block) -> bool:
+        """Tell whether only ids and times of the raw answers differ."""
+        return self.call == other.call and _lasting(self.members()) == _lasting(other.members())
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a file holds.
+
+    Attributes:
+        is_complete: Whether the test was recorded to its end.
+    """
+
+    blocks: dict[str, Block]
+    is_complete: bool = True
+
+    def text(self) -> str:
+        """Give it as the text of the file, the same for the same blocks."""
+        head: Members = {"cassette": VERSION, "about": _ABOUT}
+        if not self.is_complete:
+            head["incomplete"] = _INCOMPLETE
+        ordered = sorted(self.blocks.values(), key=lambda block: block.order)
+        blocks = ",\n\n".join(f"    {write(block.members(), 4)}" for block in ordered)
+        lines = write(head).removesuffix("\n}")
+        return f'{lines},\n  "entries": [\n\n{blocks}\n\n  ]\n}}\n'
+
+
+def read(text: str, where: str) -> Page:
+    """Give what *text* holds; raise BrokenCassette, which names *where* and the line."""
+    head, entries = _outline(text, where)
+    if head.get("cassette") != VERSION:
+        wanted = f'"cassette": {VERSION}; it is no cassette, or one of another version'
+        raise _broken(where, text, 0, f'{head.get("cassette")!r} as "cassette"', wanted)
+    blocks: dict[str, Block] = {}
+    for start, entry in entries:
+        try:
+            block = _block(entry)
+        except (ValueError, TypeError) as error:
+            raise _broken(where, text, start, "a block that can't be read", str(error)) from None
+        if block.key in blocks:
+            raise _broken(where, text, start, "a second block with this key", "one: delete either")
+        blocks[block.key] = block
+    return Page(blocks, "incomplete" not in head)
+
+
+def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
+    """The members of the file but its entries, and these with the places where they begin."""
+    try:
+        whole = json.loads(text)
+    except JSONDecodeError as error:
+        conflict = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.M)
+        at = conflict.start() if conflict else error.pos
+        found = "the marks of a merge conflict" if conflict else f"no JSON ({error.msg})"
+        raise _broken(where, text, at, found, "a cassette") from None
+    if not isinstance(whole, dict) or not isinstance(whole.get("entries"), list):
+        raise _broken(where, text, 0, 'no list of "entries"', "a cassette")
+    entries: list[Any] = whole.pop("entries")
+    return whole, list(zip(_places(text, len(entries)), entries, strict=True))
+
+
+def _places(text: str, count: int) -> list[int]:
+    """Where the *count* entries begin in a text that was seen to be JSON."""
+    start, places = _ENTRIES.search(text), list[int]()
+    at = start.end() if start else 0
+    for _ in range(count):
+        places.append(at)
+        _, end = _DECODER.raw_decode(text, at)
+        comma = _COMMA.match(text, end)
+        at = comma.end() if comma else end
+    return places
+
+
+def _block(entry: Any) -> Block:
+    """The block that an entry of the file is; ValueError says what is wanted."""
+    if not isinstance(entry, dict):
+        raise TypeError("an object with key and answer")
+    members: Members = entry
+    if unknown := members.keys() - _MEMBERS:
+        raise ValueError(f"no {_listed(unknown)}; known are {_listed(_MEMBERS)}")
+    key = members.get("key")
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError('the "key" that was recorded, as text')
+    ways = [way for way in WAYS if way in members]
+    if len(ways) != 1:
+        raise ValueError(f"one of {_listed(WAYS)}, found {_listed(ways) or 'none'}")
+    return Block(key, _call(members), payload_of(members))
+
+
+def _call(members: Members) -> str:
+    """The arguments as an entry has them."""
+    texts, digests = gather(members.get("call", {})), members.get("digests", {})
+    if not isinstance(texts, dict) or not isinstance(digests, dict):
+        raise TypeError('objects as "call" and "digests"')
+    pairs = {name: [str(text), str(digests.get(name, ""))] for name, text in texts.items()}
+    return json.dumps(pairs, separators=(",", ":"), ensure_ascii=False) if pairs else ""
+
+
+def _lasting(members: Any, *, is_raw: bool = False) -> Any:
+    """What is told, without what differs from one completion to the next."""
+    if isinstance(members, Compact):
+        return _lasting(members.value, is_raw=True)
+    if isinstance(members, list):
+        return [_lasting(item, is_raw=is_raw) for item in members]
+    if not isinstance(members, dict):
+        return members
+    passing = _PASSING if is_raw else {"key"}
+    return {n: _lasting(item, is_raw=is_raw) for n, item in members.items() if n not in passing}
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f'"{name}"' for name in sorted(names))
+
+
+def _broken(where: str, text: str, at: int, found: str, wanted: str) -> BrokenCassette:
+    line = text.count("\n", 0, at) + 1
+    return BrokenCassette(
+        f"{where}, line {line}: found {found}, wanted {wanted}. Correct it, take the file from "
+        f"version control again, or have it recorded anew: pytest --instructor-cassette=all"
+    )

@@ -1,0 +1,162 @@
+"""The answers of one test in a file: recorded once, played ever after."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import Literal, get_args
+from warnings import warn
+
+from .._stand_in import StandIn, standing_in
+from ..errors import InstructorCacheWarning
+from ._leaks import leak
+from ._page import Block, BrokenCassette, Page, read
+from ._tape import Tape
+from ._texts import write
+
+__all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
+
+Mode = Literal["once", "none", "all"]
+
+_LONGEST = 100  # characters of a file's name
+_UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
+
+
+class CassetteWarning(InstructorCacheWarning):
+    """An answer was given but not recorded."""
+
+
+class Cassette:
+    """What cached functions answer in a test, kept in a file that people read and review.
+
+    Args:
+        path: The file; beside a test, `path_beside` says which.
+        mode: "once" records if there is no file, and else plays it: a call that is not in it
+            raises `CacheMiss`. "none" never calls a function, not even without a file. "all"
+            records everything anew.
+
+    Attributes:
+        played: How many answers came from the cassette.
+    """
+
+    def __init__(self, path: Path | str, mode: Mode = "once") -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
+        self.path, self.mode = Path(path), mode
+        self._before = self._read()
+        self.is_recording = mode == "all" or (mode == "once" and not self._is_finished())
+        blocks = self._before.blocks if self._before and mode != "all" else {}
+        self._tape = Tape(blocks, is_final=not self.is_recording, refuse=_leak_in)
+
+    def __repr__(self) -> str:
+        counts = f"played={self.played}, recorded={self.recorded}"
+        return f"Cassette({str(self.path)!r}, mode={self.mode!r}, {counts})"
+
+    @property
+    def played(self) -> int:
+        return self._tape.played
+
+    @property
+    def recorded(self) -> int:
+        """How many answers are new in it."""
+        return len(self._tape.recorded)
+
+    @contextmanager
+    def playing(self) -> Generator[Cassette]:
+        """Have every cached function of the process use it, and write the file at the end.
+
+        If the block raises, what was recorded until then is kept and marked as incomplete: the
+        next time, mode "once" plays it and records the rest.
+        """
+        try:
+            with self.standing_in():
+                yield self
+        except BaseException:
+            self.save(is_complete=False)
+            raise
+        self.save()
+
+    def standing_in(self) -> AbstractContextManager[object]:
+        """Have every cached function of the process use it until the end of the block."""
+        return standing_in(StandIn(self._tape, is_final=not self.is_recording))
+
+    def save(self, *, is_complete: bool = True) -> None:
+        """Write the file, if there is anything new to write."""
+        if not self.is_recording:
+            return
+        for key, reason in self._tape.refused.items():
+            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
+        page = Page(self._blocks(is_complete), is_complete)
+        if page.blocks:
+            _write(self.path, page.text())
+        elif self.mode == "all" and is_complete:
+            self.path.unlink(missing_ok=True)
+
+    def _blocks(self, is_complete: bool) -> dict[str, Block]:
+        """What to write: of answers that are as good as those before, the ones before."""
+        before = self._before.blocks if self._before else {}
+        new = {key: _settled(block, before.get(key)) for key, block in self._tape.recorded.items()}
+        return new if self.mode == "all" and is_complete else before | new
+
+    def _is_finished(self) -> bool:
+        return self._before is not None and self._before.is_complete
+
+    def _read(self) -> Page | None:
+        try:
+            return read(self.path.read_text("utf-8"), str(self.path))
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError as error:
+            if self.mode == "all":
+                return None
+            raise BrokenCassette(f"{self.path}: found no UTF-8 ({error}), wanted text") from None
+        except BrokenCassette:
+            if self.mode == "all":
+                return None
+            raise
+
+
+def path_beside(module: Path, test: str) -> Path:
+    """Give the path of the cassette for a *test* in the file *module*.
+
+    Two tests never share one, also where names are long, or case or signs are not told apart.
+    """
+    name = _UNSAFE.sub("-", test)
+    _, _, parameters = name.partition("[")
+    if name != test or len(name) > _LONGEST or parameters != parameters.lower():
+        name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
+    return module.parent / "cassettes" / module.stem / f"{name}.json"
+
+
+def _settled(block: Block, before: Block | None) -> Block:
+    return before if before is not None and block.says_as_much_as(before) else block
+
+
+def _leak_in(block: Block) -> str:
+    return leak(write(block.members()))
+
+
+def _refusal(path: Path, key: str, reason: str) -> str:
+    return (
+        f"{path.name}: an answer of {Block(key, '', b'').function} was not recorded, because it "
+        f"holds {reason}; have the function answer without it, or the test can't be played"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the file in one step, unless it is the same already."""
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_bytes() == text.encode():
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{token_hex(8)}.tmp")
+    try:
+        beside.write_bytes(text.encode())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
