@@ -11,8 +11,8 @@ import re
 _SHAPES = re.compile(
     r"""
     \b(?:sk|pk|rk)-[\w-]{16,} | \b(?:sk|pk|rk)_(?:live|test)_\w{16,} | \bAIza[\w-]{30,}
-    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b | \bgh[pousr]_\w{30,} | \bgithub_pat_\w{30,} | \bglpat-[\w-]{20,}
-    | \bxox[abeoprs]-[\w-]{10,} | \bhf_\w{30,} | \bgsk_\w{30,} | \bxai-\w{30,} | \bpplx-\w{30,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b | \bgh[pousr]_\w{30,} | \bgithub_pat_\w{30,}
+    | \bglpat-[\w-]{20,} | \bxox[abeoprs]-[\w-]{10,} | \bhf_\w{30,} | \bgsk_\w{30,} | \bxai-\w{30,} | \bpplx-\w{30,}
     | \br8_\w{30,} | \beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,} | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY
     | \b[Bb]earer[ ]+(?=\S*\d)[\w.~+/=-]{16,}
     """,

@@ -19,7 +19,7 @@ _ABOUT = (
     "What cached functions answered in a test, kept by instructor_cache. "
     "An answer may be corrected by hand. All anew: pytest --instructor-cassette=all"
 )
-_INCOMPLETE = (
+_INCOMPLETE = "The test failed while it was recorded; in mode once the rest is added the next time."
     "The test failed while it was recorded; the next run in mode once adds what is missing."
 )
 _MEMBERS = {"function", "call", "digests", "key", *WAYS, *ANSWER}
