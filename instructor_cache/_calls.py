@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ._engine import Engine
 from ._memo import Args, Kwargs, Memo
+from ._sketch import sketch
 from ._stand_in import STAND_INS, stand_in
 from ._tagged import TaggedKey
 from .cached import Explanation
@@ -26,6 +26,22 @@ class Beneath:
 
     invalidate: Callable[..., Awaitable[None]]
     clear: Callable[[], Awaitable[None]]
+
+
+class Call:
+    """One call of the function, as the engine knows it."""
+
+    __slots__ = ("_args", "_calls", "_kwargs")
+
+    def __init__(self, calls: Calls, args: Args, kwargs: Kwargs) -> None:
+        self._calls, self._args, self._kwargs = calls, args, kwargs
+
+    def __call__(self) -> Awaitable[Any]:
+        return self._calls.produce(*self._args, **self._kwargs)
+
+    def sketch(self) -> str:
+        calls = self._calls
+        return calls.sketch(self._args, self._kwargs) if calls.engine.policy.keep_arguments else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,13 @@ class Calls:
         tags = None if self.tags is None or STAND_INS else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
 
+    def sketch(self, args: Args, kwargs: Kwargs) -> str:
+        """Give the arguments of a call in a readable form; empty if they can't be read."""
+        try:
+            return sketch(self.keys.bound(args, kwargs))
+        except Exception:  # it is only for show
+            return ""
+
     async def call(self, /, *args: Any, **kwargs: Any) -> Any:
         try:
             key = self._key(args, kwargs)
@@ -76,13 +99,14 @@ class Calls:
             answer = await self.produce(*args, **kwargs)
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
-        return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
+        return await self.engine.recall(key, Call(self, args, kwargs))
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self.engine.look(self._key(args, kwargs))
 
     async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
-        await self.engine.put(self._key(args, kwargs), value)
+        key = self._key(args, kwargs)
+        await self.engine.put(key, value, Call(self, args, kwargs).sketch())
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
         return await self.engine.stack.get(self._key(args, kwargs), fill=False) is not None
@@ -94,7 +118,7 @@ class Calls:
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key = self._key(args, kwargs)
         await self._forget_beneath(args, kwargs)
-        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
+        return await self.engine.refresh(key, Call(self, args, kwargs))
 
     async def clear(self) -> None:
         if self.beneath is not None:

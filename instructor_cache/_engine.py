@@ -88,7 +88,7 @@ class Engine:
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, *made[:3], made.epochs)
+            entry = await self.keeper.put(key, self.keeper.entry(key, *made[:5]))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
@@ -98,12 +98,13 @@ class Engine:
         if entry is not None:
             await self.stack.take_back(key, entry)
 
-    async def put(self, key: str, result: Any) -> None:
+    async def put(self, key: str, result: Any, call: str = "") -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
         epochs = await self.stack.epochs(key)
         with self._forgetting(key):
-            await self.keeper.put(key, result, payload, 0.0, epochs)
+            entry = self.keeper.entry(key, result, payload, 0.0, epochs, call)
+            await self.keeper.put(key, entry)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""

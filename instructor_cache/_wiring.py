@@ -162,6 +162,7 @@ def _parameters(
         "version": keys.version,
         "ignore": keys.ignore,
         "tags": () if tags is None else tags.given,
+        "keep_arguments": policy.keep_arguments,
         "fail_open": policy.fail_open,
         "timeout": policy.timeout,
         "lock": policy.lock,

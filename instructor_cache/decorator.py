@@ -50,6 +50,7 @@ def instructor_cache(
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
+    keep_arguments: bool = True,
     fail_open: bool = True,
     timeout: float | None = None,
     flight_timeout: float = 60.0,
@@ -77,6 +78,7 @@ def instructor_cache(
     returns: Any = None,
     cache_if: Callable[[Any], bool] | None = None,
     raw_response: bool = True,
+    keep_arguments: bool = True,
     fail_open: bool = True,
     timeout: float | None = None,
     flight_timeout: float = 60.0,
@@ -113,6 +115,8 @@ def instructor_cache(
             Pydantic knows.
         cache_if: Tells whether a result may be stored.
         raw_response: Keep the provider's own answer, which instructor attaches to a result.
+        keep_arguments: Keep a shortened form of the arguments with the answer, from which offline
+            mode tells what differs. Secrets are masked in it.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
         timeout: Seconds that one operation of a backend may take. None leaves it to the tier, and
@@ -139,6 +143,7 @@ def instructor_cache(
         refresh_ahead=refresh_ahead,
         jitter=jitter,
         cache_if=cache_if,
+        keep_arguments=keep_arguments,
         fail_open=fail_open,
         timeout=timeout,
         flight_timeout=flight_timeout,

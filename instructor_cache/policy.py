@@ -34,6 +34,7 @@ class Policy:
         refresh_ahead: The part of its life after which a hit has it made anew; None for never.
         jitter: The part of its life by which, at random, an answer expires early.
         cache_if: Tells whether a result may be stored; None stores every result.
+        keep_arguments: Keep a shortened form of the arguments with an answer.
         fail_open: Treat a failing backend as an empty one instead of raising.
         timeout: Seconds that one operation of a backend may take; None leaves it to the backend.
         flight_timeout: Seconds that a call waits for an equal one that is under way.
@@ -47,6 +48,7 @@ class Policy:
     refresh_ahead: float | None = None
     jitter: float = 0.0
     cache_if: Callable[[Any], bool] | None = None
+    keep_arguments: bool = True
     fail_open: bool = True
     timeout: float | None = None
     flight_timeout: float = 60.0

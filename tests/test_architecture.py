@@ -18,12 +18,13 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"errors", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_stand_in", "_workers", "_behind", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
+    {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
+    {"_stand_in"},
     {"_forgotten"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
-    {"_coherence", "description"},
+    {"_coherence", "description", "_sketch"},
     {"schema"},
     {"backends._taggable"},
     {
@@ -78,7 +79,7 @@ LEVELS = [
     {"_wiring"},
     {"decorator", "testing._faults"},
     {"testing.contract", "testing.faulty", "testing._texts", "testing._leaks"},
-    {"testing._blocks"},
+    {"testing._blocks", "testing._sketches"},
     {"testing._page"},
     {"testing._tape"},
     {"testing.cassette"},

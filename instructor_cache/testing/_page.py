@@ -10,18 +10,18 @@ from json import JSONDecodeError, JSONDecoder
 from typing import Any
 from urllib.parse import unquote
 
+from .._sketch import read as read_sketch
 from ..errors import CorruptEntry
 from ._blocks import ANSWER, WAYS, Members, payload_of, shown
-from ._texts import Compact, gather, spread, write
+from ._sketches import shown_text, text_of
+from ._texts import Compact, write
 
 VERSION = 1
 _ABOUT = (
     "What cached functions answered in a test, kept by instructor_cache. "
     "An answer may be corrected by hand. All anew: pytest --instructor-cassette=all"
 )
-_INCOMPLETE = "The test failed while it was recorded; in mode once the rest is added the next time."
-    "The test failed while it was recorded; the next run in mode once adds what is missing."
-)
+_INCOMPLETE = "The test failed while it was recorded; mode once records the rest the next time."
 _MEMBERS = {"function", "call", "digests", "key", *WAYS, *ANSWER}
 _KEY = re.compile(r"[!-9;-~]*(:[!-9;-~]*){3,}")
 _ENTRIES, _COMMA = re.compile(r'"entries"\s*:\s*\[\s*'), re.compile(r"\s*,?\s*")
@@ -59,12 +59,12 @@ class Block:
     def members(self) -> Members:
         """Give what is shown of it: what one reviews first, what one skips last."""
         members: Members = {"function": self.function}
-        texts: dict[str, list[str]] = json.loads(self.call) if self.call else {}
-        if texts:
-            members["call"] = spread({name: text for name, (text, _) in texts.items()})
+        parts = read_sketch(self.call)
+        if parts:
+            members["call"] = {name: shown_text(text) for name, (text, _) in parts.items()}
         members |= shown(self.payload)
-        if texts:
-            members["digests"] = Compact({name: digest for name, (_, digest) in texts.items()})
+        if parts:
+            members["digests"] = Compact({name: digest for name, (_, digest) in parts.items()})
         return {**members, "key": self.key}
 
     def says_as_much_as(self, other: Block) -> bool:
@@ -157,10 +157,11 @@ def _block(entry: Any) -> Block:
 
 def _call(members: Members) -> str:
     """The arguments as an entry has them."""
-    texts, digests = gather(members.get("call", {})), members.get("digests", {})
+    texts: Any = members.get("call", {})
+    digests: Any = members.get("digests", {})
     if not isinstance(texts, dict) or not isinstance(digests, dict):
         raise TypeError('objects as "call" and "digests"')
-    pairs = {name: [str(text), str(digests.get(name, ""))] for name, text in texts.items()}
+    pairs = {name: [text_of(v), str(digests.get(name, ""))] for name, v in texts.items()}
     return json.dumps(pairs, separators=(",", ":"), ensure_ascii=False) if pairs else ""
 
 

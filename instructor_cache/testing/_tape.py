@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..entry import Entry
+from ._leaks import without
 from ._page import Block
 
 
@@ -39,7 +40,7 @@ class Tape:
 
     def set(self, key: str, value: bytes, _ttl: float | None, /) -> None:
         entry = Entry.unpack(key, value)
-        block = Block(key, "", entry.payload)
+        block = Block(key, without(entry.call), entry.payload)
         self._answers[key] = _packed(block)
         if self._is_final:
             return
@@ -80,4 +81,4 @@ class Tape:
 
 
 def _packed(block: Block) -> bytes:
-    return Entry(block.payload, 0.0).pack(block.key)
+    return Entry(block.payload, 0.0, call=block.call).pack(block.key)

@@ -137,7 +137,7 @@ def _settled(block: Block, before: Block | None) -> Block:
 
 
 def _leak_in(block: Block) -> str:
-    return leak(write(block.members()))
+    return leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
 
 
 def _refusal(path: Path, key: str, reason: str) -> str:
