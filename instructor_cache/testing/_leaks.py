@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from .._masks import MASK, is_secret
 
 # Keys that say what they are: of OpenAI, Anthropic and others (sk-), Stripe, Google, AWS, GitHub,
-# GitLab, Slack, Hugging Face, Groq, xAI, Perplexity, Replicate; tokens, private keys. They are fewer
-# than what is masked in calls: an answer that says "password: ..." is an answer all the same.
+# GitLab, Slack, Hugging Face, Groq, xAI, Perplexity, Replicate; tokens, private keys. Those are
+# fewer than are masked in calls: an answer that says "password: ..." is an answer all the same.
 _SHAPES = re.compile(
     r"""
     \bsk-[\w-]{8,} | \b(?:pk|rk)-[\w-]{16,} | \b(?:sk|pk|rk)_(?:live|test)_\w{8,}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .._sketch import read as read_sketch
+from ..entry import FORMAT
 from ..errors import CorruptEntry
 from ._blocks import ANSWER, WAYS, Members, payload_of, shown
 from ._sketches import shown_text, text_of
@@ -25,6 +26,7 @@ _INCOMPLETE = "The test failed while it was recorded; mode once records the rest
 _MEMBERS = {"function", "call", "digests", "key", *WAYS, *ANSWER}
 _KEY = re.compile(r"[!-9;-~]*(:[!-9;-~]*){3,}")
 _ENTRIES, _COMMA = re.compile(r'"entries"\s*:\s*\[\s*'), re.compile(r"\s*,?\s*")
+_FORMAT = f"{FORMAT:x}"
 _DECODER = JSONDecoder()
 # What differs between two completions that say the same.
 _PASSING = {"id", "created", "created_at", "completed_at", "request_id", "system_fingerprint"}
@@ -65,7 +67,7 @@ class Block:
         members |= shown(self.payload)
         if parts:
             members["digests"] = Compact({name: digest for name, (_, digest) in parts.items()})
-        return {**members, "key": self.key}
+        return {**members, "key": _outer(self.key)}
 
     def says_as_much_as(self, other: Block) -> bool:
         """Tell whether only ids and times of the raw answers differ."""
@@ -152,7 +154,18 @@ def _block(entry: Any) -> Block:
     ways = [way for way in WAYS if way in members]
     if len(ways) != 1:
         raise ValueError(f"one of {_listed(WAYS)}, found {_listed(ways) or 'none'}")
-    return Block(key, _call(members), payload_of(members))
+    return Block(_inner(key), _call(members), payload_of(members))
+
+
+def _outer(key: str) -> str:
+    """The key without the format of entries, which is none of a cassette's business."""
+    prefix, function, schema, rest = key.split(":", 3)
+    return f"{prefix}:{function}:{schema.removesuffix(_FORMAT)}:{rest}"
+
+
+def _inner(key: str) -> str:
+    prefix, function, schema, rest = key.split(":", 3)
+    return f"{prefix}:{function}:{schema}{_FORMAT}:{rest}"
 
 
 def _call(members: Members) -> str:
