@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._keeper import MISS
+from ._modes import bypass, mode, offline, refresh
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
@@ -16,6 +17,7 @@ from .errors import (
     BackendClosed,
     BackendError,
     BackendWarning,
+    CacheMiss,
     CorruptEntry,
     InstructorCacheError,
     InstructorCacheWarning,
@@ -58,6 +60,7 @@ __all__ = [
     "BackendError",
     "BackendWarning",
     "CacheInfo",
+    "CacheMiss",
     "CacheMetrics",
     "Cached",
     "CorruptEntry",
@@ -82,10 +85,14 @@ __all__ = [
     "Unstorable",
     "UnstorableResultWarning",
     "atransfer",
+    "bypass",
     "calculate_cost_savings",
     "instructor_cache",
     "instructor_cache_redis",
     "lru",
+    "mode",
+    "offline",
+    "refresh",
     "smart_cache_key",
     "source_version",
     "transfer",

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._engine import Engine
+from ._keeper import MISS
 from ._memo import Args, Kwargs, Memo
+from ._modes import mode as present_mode
+from ._offline import Offline
 from ._sketch import sketch
 from ._stand_in import STAND_INS, stand_in
 from ._tagged import TaggedKey
@@ -88,6 +91,10 @@ class Calls:
             return ""
 
     async def call(self, /, *args: Any, **kwargs: Any) -> Any:
+        if (mode := present_mode()) == "bypass":
+            return await self.produce(*args, **kwargs)
+        if mode == "offline":
+            return await self._recorded(args, kwargs)
         try:
             key = self._key(args, kwargs)
         except UnkeyableArgument as error:
@@ -99,7 +106,24 @@ class Calls:
             answer = await self.produce(*args, **kwargs)
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
-        return await self.engine.recall(key, Call(self, args, kwargs))
+        ask = self.engine.refresh if mode == "refresh" else self.engine.recall
+        return await ask(key, Call(self, args, kwargs))
+
+    async def _recorded(self, args: Args, kwargs: Kwargs) -> Any:
+        """The answer that is stored here or beneath; raises CacheMiss if there is none."""
+        offline = Offline(self.engine, self.keys)
+        try:
+            key = self._key(args, kwargs)
+        except TypeError as error:  # UnkeyableArgument is one
+            raise offline.unkeyable(error) from error
+        answer, failure = await offline.look(key)
+        if answer is MISS and (one := stand_in()) is not None:
+            one.check(key, self.engine.codec().decode)
+        if answer is MISS and self.beneath is not None:
+            return await self.produce(*args, **kwargs)
+        if answer is MISS:
+            raise await offline.miss(key, Call(self, args, kwargs).sketch()) from failure
+        return answer
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self.engine.look(self._key(args, kwargs))
@@ -116,7 +140,13 @@ class Calls:
         await self.engine.invalidate(self._key(args, kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        if (mode := present_mode()) == "bypass":
+            return await self.produce(*args, **kwargs)
         key = self._key(args, kwargs)
+        if mode == "offline" and STAND_INS:
+            return await self._recorded(args, kwargs)
+        if mode == "offline":
+            raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
         return await self.engine.refresh(key, Call(self, args, kwargs))
 

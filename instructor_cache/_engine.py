@@ -72,6 +72,16 @@ class Engine:
         found = await self._find(key)
         return MISS if found is None else await self.keeper.decode(key, found)
 
+    async def recorded(self, key: str) -> Any:
+        """Give the answer that is stored, be it expired, or `MISS`; for who is not to call."""
+        if (answer := await self._hit(key)) is not MISS:
+            return answer
+        if (found := await self.stack.get_kept(key)) is None:
+            return MISS
+        if (answer := await self.keeper.decode(key, found)) is not MISS:
+            self.announce("stale", key, found.tier, seconds=found.entry.seconds)
+        return answer
+
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it

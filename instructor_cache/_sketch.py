@@ -109,7 +109,8 @@ class _Pen:
 
     def named(self, name: str, value: Any, depth: int) -> str:
         """Give the text of a value that has a name, by which it may be secret."""
-        if value is not None and type(value) is not bool and is_secret(name):
+        is_nothing = value is None or type(value) is bool or (type(value) is str and not value)
+        if not is_nothing and is_secret(name):
             return self._mask()
         return self.text(value, depth)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .protocols import Backend
 
 T = TypeVar("T")
+Mode = Literal["bypass", "refresh", "offline"]
 
 
 @dataclass(eq=False)
@@ -20,13 +21,18 @@ class StandIn:
     """A backend that stands in for all others.
 
     Attributes:
-        is_final: Whether functions must not be called for what it doesn't hold.
-        explain: Gives, for a key that it has no answer for, an error to raise in place of
-            `CacheMiss`, or None.
+        is_final: Whether functions must not be called, not even for what it doesn't hold.
+        why, remedy: What a `CacheMiss` then says about that: "... is not called", and why; and what
+            to do.
+        check: Called with the key of an answer that is missing or can't be read, and with what
+            reads one; may raise what is better to know than that it is missing.
     """
 
     backend: Backend
     is_final: bool
+    why: str
+    remedy: str
+    check: Callable[[str, Callable[[bytes], Any]], None]
     _made: dict[int, tuple[object, Any]] = field(default_factory=dict[int, "tuple[object, Any]"])
 
     def made(self, owner: object, make: Callable[[Backend], T]) -> T:
@@ -35,6 +41,15 @@ class StandIn:
         if known is None:
             known = self._made.setdefault(id(owner), (owner, make(self.backend)))
         return known[1]
+
+    def mode(self, wanted: Mode | None) -> Mode | None:
+        """Give the mode in its place of the one that is *wanted* here.
+
+        What is called past the cache is recorded all the same, or it could not be played.
+        """
+        if self.is_final or wanted == "offline":
+            return "offline"
+        return wanted and "refresh"
 
 
 # The last one is in use. A list that is empty costs a call next to nothing to look at.

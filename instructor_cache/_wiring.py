@@ -18,6 +18,7 @@ from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
 from ._memo import Memo
+from ._modes import from_environment
 from ._stack import Stack
 from .cached import CacheInfo
 from .events import Announcer
@@ -49,7 +50,8 @@ def wire(
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
     over = partial(_over, build, policy)
     calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine, over, memo)
-    lane = Lane(engine, memo, is_open=tags is None and policy.refresh_ahead is None)
+    is_plain = tags is None and policy.refresh_ahead is None
+    lane = Lane(engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
     wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
     face = _as_it_is if is_async else _driven
     for name in _ASKED:

@@ -103,6 +103,7 @@ class Entry(NamedTuple):
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
         try:
             version, flags, checksum, *times, length = _ALL.unpack_from(raw)
+            created, fresh, kept, seen, seconds = times
         except (struct.error, TypeError) as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
@@ -115,11 +116,9 @@ class Entry(NamedTuple):
         if flags & _TAGGED:
             start += 1 + raw[start] * EPOCH
             epochs = raw[_ALL.size + 1 : start]
-        created, fresh, kept, seen, seconds = times
-        text, payload = raw[start : start + length], raw[start + length :]
-        times = [created, fresh, kept, seconds, seen]
-        call = text.decode("utf-8", "replace")
-        return cls(payload, *times, bool(flags & _STALE), epochs, call)
+        call, payload = raw[start : start + length], raw[start + length :]
+        stale, text = bool(flags & _STALE), call.decode("utf-8", "replace")
+        return cls(payload, created, fresh, kept, seconds, seen, stale, epochs, text)
 
 
 def fresh_payload(key: str, raw: bytes, now: float, *, is_exposed: bool) -> tuple[bytes, float]:

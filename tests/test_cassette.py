@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import instructor  # noqa: F401  # once for all inner runs, which leave no module behind
-import openai  # noqa: F401
+import instructor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai import OpenAI
 from pydantic import BaseModel
 
 from instructor_cache import MemoryCache, UnkeyableArgument, instructor_cache
@@ -359,8 +357,8 @@ def test_secrets_of_the_environment_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Whatever a key looks like: what a variable such as MY_API_KEY holds is masked or refused."""
-    monkeypatch.setenv("MY_API_KEY", "plain\"looking\ncanary")
-    assert leak(json.dumps("plain\"looking\ncanary")) == leak("plain\"looking\ncanary") != ""
+    monkeypatch.setenv("MY_API_KEY", 'plain"looking\ncanary')
+    assert leak(json.dumps('plain"looking\ncanary')) == leak('plain"looking\ncanary') != ""
 
     @instructor_cache(MemoryCache())
     def ask(text: str, api_key: str) -> User:
@@ -420,6 +418,8 @@ class TestClass:
 @pytest.fixture
 def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A model over HTTP on this machine."""
+    with OpenAI(api_key="none") as client:
+        instructor.from_openai(client)  # imports what inner runs would import each for themselves
     monkeypatch.syspath_prepend(EXAMPLES)
     from local_llm import LocalLLM
 

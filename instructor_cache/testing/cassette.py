@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from warnings import warn
 
 from .._stand_in import StandIn, standing_in
@@ -22,6 +22,9 @@ __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
 
 Mode = Literal["once", "none", "all"]
 
+_REMEDY = (
+    "to record the test anew, run it with --instructor-cassette=all, which calls the functions"
+)
 _LONGEST = 100  # characters of a file's name
 _UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
 
@@ -82,7 +85,23 @@ class Cassette:
 
     def standing_in(self) -> AbstractContextManager[object]:
         """Have every cached function of the process use it until the end of the block."""
-        return standing_in(StandIn(self._tape, is_final=not self.is_recording))
+        why = f"while its answers are played from {_near(self.path)}"
+        is_final = not self.is_recording
+        return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
+
+    def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
+        """Tell what is wrong with an answer that is there but was not given."""
+        if (block := self._tape.blocks.get(key)) is None:
+            return
+        try:
+            decode(block.payload)
+        except Exception as error:
+            reason = error.__context__ or error
+            raise BrokenCassette(
+                f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
+                f"type, under the key {block.members()['key']}; correct it, or {_REMEDY[3:]}: "
+                f"{reason}"
+            ) from None
 
     def save(self, *, is_complete: bool = True) -> None:
         """Write the file, if there is anything new to write."""
@@ -118,6 +137,13 @@ class Cassette:
             if self.mode == "all":
                 return None
             raise
+
+
+def _near(path: Path) -> Path:
+    """The path as somebody in this folder would write it."""
+    with suppress(ValueError, OSError):
+        return path.absolute().relative_to(Path.cwd())
+    return path
 
 
 def path_beside(module: Path, test: str) -> Path:
