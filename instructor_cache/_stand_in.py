@@ -24,8 +24,8 @@ class StandIn:
         is_final: Whether functions must not be called, not even for what it doesn't hold.
         why, remedy: What a `CacheMiss` then says about that: "... is not called", and why; and what
             to do.
-        check: Called with the key of an answer that is missing or can't be read, and with what
-            reads one; may raise what is better to know than that it is missing.
+        check: Called with the key of each call, and with what reads answers to it; may raise what
+            is wrong with the one that is there.
     """
 
     backend: Backend

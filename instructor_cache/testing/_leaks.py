@@ -43,7 +43,9 @@ def without(text: str) -> str:
 
 
 def _secrets() -> Iterator[tuple[str, str]]:
-    """What the environment's variables hold by their names, as it is and as JSON has it."""
+    """What the environment's variables hold by their names, in every form that it may be in."""
     for name, value in os.environ.items():
         if len(value) >= _LEAST and is_secret(name):
-            yield from ((name, form) for form in {value, json.dumps(value)[1:-1]})
+            written = repr(value)[1:-1]
+            forms = {value, written, *(json.dumps(each)[1:-1] for each in (value, written))}
+            yield from ((name, form) for form in forms)

@@ -29,13 +29,15 @@ class Tape:
     ) -> None:
         self.blocks, self.recorded = dict(blocks), dict[str, Block]()
         self.refused: dict[str, str] = {}
-        self.played = 0
+        self.played, self.used = 0, set[str]()
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
 
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
-        self.played += found is not None
+        if found is not None:
+            self.played += 1
+            self.used.add(key)
         return found
 
     def set(self, key: str, value: bytes, _ttl: float | None, /) -> None:

@@ -90,7 +90,7 @@ class Cassette:
         return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
 
     def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
-        """Tell what is wrong with an answer that is there but was not given."""
+        """Raise an error for an answer that was written by hand and can't be given."""
         if (block := self._tape.blocks.get(key)) is None:
             return
         try:
@@ -118,6 +118,8 @@ class Cassette:
     def _blocks(self, is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
         before = self._before.blocks if self._before else {}
+        if is_complete and not self._is_finished():  # what failed attempts alone have asked
+            before = {key: block for key, block in before.items() if key in self._tape.used}
         new = {key: _settled(block, before.get(key)) for key, block in self._tape.recorded.items()}
         return new if self.mode == "all" and is_complete else before | new
 
