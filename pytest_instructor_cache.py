@@ -62,5 +62,5 @@ def _mode(config: pytest.Config) -> Any:
 
 def _name(request: pytest.FixtureRequest) -> str:
     """The test's name in its module: with its class, and its parameters."""
-    cls = request.cls
+    cls: Any = getattr(request, "cls", None)
     return f"{cls.__qualname__}.{request.node.name}" if cls else request.node.name

@@ -40,7 +40,8 @@ class StandIn:
         known = self._made.get(id(owner))
         if known is None:
             known = self._made.setdefault(id(owner), (owner, make(self.backend)))
-        return known[1]
+        made: T = known[1]
+        return made
 
     def mode(self, wanted: Mode | None) -> Mode | None:
         """Give the mode in its place of the one that is *wanted* here.

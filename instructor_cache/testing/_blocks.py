@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from decimal import Decimal
 from typing import Any
 
+from ..codecs._kinds import is_dict, is_list
 from ._texts import Compact, gather, spread
 
 Members = dict[str, Any]
@@ -82,7 +83,7 @@ def _item(members: Any) -> bytes:
     form = found.get("form")
     if form is not None and form not in _MARKS:
         raise ValueError(f"found the form {form!r}; wanted one of {', '.join(_MARKS)}, or none")
-    line = _MARKS.get(form, b"") + _line(gather(found["answer"]))
+    line = _MARKS.get(form or "", b"") + _line(gather(found["answer"]))
     return b"\n".join([line, *_attached(found)])
 
 
@@ -130,13 +131,13 @@ def _load_exactly(body: bytes) -> Any:
 
 
 def _dict(value: Any, name: str) -> Members:
-    if not isinstance(value, dict):
+    if not is_dict(value):
         raise ValueError(f'found a {type(value).__name__} as "{name}"; wanted an object')
     return value
 
 
 def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
+    if not is_list(value):
         raise ValueError(f'found a {type(value).__name__} as "{name}"; wanted a list')
     return value
 

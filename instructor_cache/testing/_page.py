@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .._sketch import read as read_sketch
+from ..codecs._kinds import is_dict, is_list
 from ..entry import FORMAT
 from ..errors import CorruptEntry
 from ._blocks import ANSWER, WAYS, Members, payload_of, shown
@@ -29,8 +30,10 @@ _ENTRIES, _COMMA = re.compile(r'"entries"\s*:\s*\[\s*'), re.compile(r"\s*,?\s*")
 _FORMAT = f"{FORMAT:x}"
 _DECODER = JSONDecoder()
 # What differs between two completions that say the same.
-_PASSING = {"id", "created", "created_at", "completed_at", "request_id", "system_fingerprint"}
-_PASSING |= {"call_id", "item_id", "response_id"}
+_PASSING = {
+    *("id", "call_id", "item_id", "request_id", "response_id", "system_fingerprint"),
+    *("created", "created_at", "completed_at"),
+}
 
 
 class BrokenCassette(CorruptEntry):
@@ -54,6 +57,12 @@ class Block:
         return unquote(self.key.split(":")[1])
 
     @property
+    def shown_key(self) -> str:
+        """The key without the format of entries, which is none of a cassette's business."""
+        prefix, function, schema, rest = self.key.split(":", 3)
+        return f"{prefix}:{function}:{schema.removesuffix(_FORMAT)}:{rest}"
+
+    @property
     def order(self) -> tuple[str, str, str]:
         """By which blocks are sorted."""
         return self.function, self.call, self.key
@@ -67,7 +76,7 @@ class Block:
         members |= shown(self.payload)
         if parts:
             members["digests"] = Compact({name: digest for name, (_, digest) in parts.items()})
-        return {**members, "key": _outer(self.key)}
+        return {**members, "key": self.shown_key}
 
     def says_as_much_as(self, other: Block) -> bool:
         """Tell whether only ids and times of the raw answers differ."""
@@ -123,7 +132,7 @@ def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
         at = conflict.start() if conflict else error.pos
         found = "the marks of a merge conflict" if conflict else f"no JSON ({error.msg})"
         raise _broken(where, text, at, found, "a cassette") from None
-    if not isinstance(whole, dict) or not isinstance(whole.get("entries"), list):
+    if not is_dict(whole) or not is_list(whole.get("entries")):
         raise _broken(where, text, 0, 'no list of "entries"', "a cassette")
     entries: list[Any] = whole.pop("entries")
     return whole, list(zip(_places(text, len(entries)), entries, strict=True))
@@ -143,7 +152,7 @@ def _places(text: str, count: int) -> list[int]:
 
 def _block(entry: Any) -> Block:
     """The block that an entry of the file is; ValueError says what is wanted."""
-    if not isinstance(entry, dict):
+    if not is_dict(entry):
         raise TypeError("an object with key and answer")
     members: Members = entry
     if unknown := members.keys() - _MEMBERS:
@@ -157,13 +166,8 @@ def _block(entry: Any) -> Block:
     return Block(_inner(key), _call(members), payload_of(members))
 
 
-def _outer(key: str) -> str:
-    """The key without the format of entries, which is none of a cassette's business."""
-    prefix, function, schema, rest = key.split(":", 3)
-    return f"{prefix}:{function}:{schema.removesuffix(_FORMAT)}:{rest}"
-
-
 def _inner(key: str) -> str:
+    """The key that is shown as that."""
     prefix, function, schema, rest = key.split(":", 3)
     return f"{prefix}:{function}:{schema}{_FORMAT}:{rest}"
 
@@ -172,7 +176,7 @@ def _call(members: Members) -> str:
     """The arguments as an entry has them."""
     texts: Any = members.get("call", {})
     digests: Any = members.get("digests", {})
-    if not isinstance(texts, dict) or not isinstance(digests, dict):
+    if not is_dict(texts) or not is_dict(digests):
         raise TypeError('objects as "call" and "digests"')
     pairs = {name: [text_of(v), str(digests.get(name, ""))] for name, v in texts.items()}
     return json.dumps(pairs, separators=(",", ":"), ensure_ascii=False) if pairs else ""
@@ -182,9 +186,9 @@ def _lasting(members: Any, *, is_raw: bool = False) -> Any:
     """What is told, without what differs from one completion to the next."""
     if isinstance(members, Compact):
         return _lasting(members.value, is_raw=True)
-    if isinstance(members, list):
+    if is_list(members):
         return [_lasting(item, is_raw=is_raw) for item in members]
-    if not isinstance(members, dict):
+    if not is_dict(members):
         return members
     passing = _PASSING if is_raw else {"key"}
     return {n: _lasting(item, is_raw=is_raw) for n, item in members.items() if n not in passing}

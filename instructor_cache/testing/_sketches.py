@@ -5,6 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 from typing import Any
 
+from ..codecs._kinds import is_dict, is_list
 from ._texts import gather, spread
 
 _REPR = "$repr"
@@ -22,14 +23,14 @@ def shown_text(text: str) -> Any:
 
 def text_of(value: Any) -> str:
     """Give back what `shown_text` was given."""
-    if isinstance(value, dict) and list(value) == [_REPR]:
+    if is_dict(value) and list(value) == [_REPR]:
         return str(value[_REPR])
     return repr(gather(value))
 
 
 def _is_json(value: Any) -> bool:
-    if isinstance(value, list):
+    if is_list(value):
         return all(map(_is_json, value))
-    if isinstance(value, dict):
+    if is_dict(value):
         return _REPR not in value and all(type(n) is str and _is_json(value[n]) for n in value)
     return value is None or type(value) in (str, int, bool)

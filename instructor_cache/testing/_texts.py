@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ..codecs._kinds import is_dict, is_list
+
 _WIDTH = 100
 _LINES = "$lines"
 
@@ -31,26 +33,26 @@ def spread(value: Any) -> Any:
     """Give *value* with each text of several lines as ``{"$lines": [...]}``."""
     if isinstance(value, str):
         return {_LINES: value.split("\n")} if "\n" in value else value
-    if isinstance(value, list):
-        return [spread(item) for item in _items(value)]
-    if isinstance(value, dict):
-        return {_escaped(name): spread(item) for name, item in _pairs(value)}
+    if is_list(value):
+        return [spread(item) for item in value]
+    if is_dict(value):
+        return {_escaped(name): spread(item) for name, item in value.items()}
     return value
 
 
 def gather(value: Any) -> Any:
     """Give back what `spread` was given; raise ValueError for lines that are no list of text."""
-    if isinstance(value, list):
-        return [gather(item) for item in _items(value)]
-    if not isinstance(value, dict):
+    if is_list(value):
+        return [gather(item) for item in value]
+    if not is_dict(value):
         return value
-    if list(_names(value)) == [_LINES]:
+    if list(value) == [_LINES]:
         return _joined(value[_LINES])
-    return {_unescaped(name): gather(item) for name, item in _pairs(value)}
+    return {_unescaped(name): gather(item) for name, item in value.items()}
 
 
 def _joined(lines: Any) -> str:
-    if isinstance(lines, list) and all(isinstance(line, str) for line in _items(lines)):
+    if is_list(lines) and all(isinstance(line, str) for line in lines):
         return "\n".join(lines)
     raise ValueError(f'found {compact(lines)[:60]} as "{_LINES}"; wanted a list of texts')
 
@@ -71,10 +73,10 @@ def write(value: Any, indent: int = 0, room: int = _WIDTH) -> str:
     """Give *value* as JSON that goes on at *indent*, with *room* characters left in its line."""
     if isinstance(value, Compact):
         return compact(value.value)
-    if isinstance(value, dict) and value:
+    if is_dict(value) and value:
         return _write_object(value, indent)
-    if isinstance(value, list) and value and not _fits(value, room):
-        return _block("[", (write(item, indent + 2) for item in _items(value)), "]", indent)
+    if is_list(value) and value and not _fits(value, room):
+        return _block("[", (write(item, indent + 2) for item in value), "]", indent)
     return compact(value)
 
 
@@ -95,15 +97,3 @@ def _block(start: str, lines: Iterable[str], end: str, indent: int) -> str:
 def _fits(value: list[Any], room: int) -> bool:
     is_flat = not any(isinstance(item, (dict, list, Compact)) for item in value)
     return is_flat and len(compact(value)) <= room
-
-
-def _items(value: list[Any]) -> list[Any]:
-    return value
-
-
-def _pairs(value: dict[str, Any]) -> list[tuple[str, Any]]:
-    return list(value.items())
-
-
-def _names(value: dict[str, Any]) -> list[str]:
-    return list(value)

@@ -93,14 +93,10 @@ class Cassette:
         """Raise an error for an answer that was written by hand and can't be given."""
         if (block := self._tape.blocks.get(key)) is None:
             return
-        try:
-            decode(block.payload)
-        except Exception as error:
-            reason = error.__context__ or error
+        if (reason := _reason(decode, block.payload)) is not None:
             raise BrokenCassette(
                 f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
-                f"type, under the key {block.members()['key']}; correct it, or {_REMEDY[3:]}: "
-                f"{reason}"
+                f"type, above the key {block.shown_key}; correct it, or {_REMEDY[3:]}: {reason}"
             ) from None
 
     def save(self, *, is_complete: bool = True) -> None:
@@ -139,6 +135,16 @@ class Cassette:
             if self.mode == "all":
                 return None
             raise
+
+
+def _reason(decode: Callable[[bytes], Any], payload: bytes) -> BaseException | None:
+    """What is wrong with a payload: with its first line if it is that, else with the others."""
+    for part in (payload.partition(b"\n")[0], payload):
+        try:
+            decode(part)
+        except Exception as error:
+            return error.__context__ or error
+    return None
 
 
 def _near(path: Path) -> Path:
