@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ._keeper import MISS
 from ._modes import bypass, mode, offline, refresh
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
+from .conditions import min_seconds, not_refused, not_truncated
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
@@ -22,6 +23,7 @@ from .errors import (
     InstructorCacheError,
     InstructorCacheWarning,
     NodeDown,
+    StreamInterrupted,
     TransferInterrupted,
     UnkeyableArgument,
     UnkeyableArgumentWarning,
@@ -53,6 +55,7 @@ __all__ = [
     "MISS",
     "AsyncBackend",
     "AsyncCached",
+    "AsyncCachedStream",
     "AsyncInstructorCache",
     "Backend",
     "BackendBusy",
@@ -76,6 +79,7 @@ __all__ = [
     "RawCompletion",
     "RedisCache",
     "SafeDisk",
+    "StreamInterrupted",
     "Tier",
     "TieredCache",
     "TransferInterrupted",
@@ -90,7 +94,10 @@ __all__ = [
     "instructor_cache",
     "instructor_cache_redis",
     "lru",
+    "min_seconds",
     "mode",
+    "not_refused",
+    "not_truncated",
     "offline",
     "refresh",
     "smart_cache_key",

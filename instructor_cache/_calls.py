@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ._engine import Engine
 from ._keeper import MISS
+from ._maker import Produce
 from ._memo import Args, Kwargs, Memo
 from ._modes import mode as present_mode
 from ._offline import Offline
 from ._sketch import sketch
 from ._stand_in import STAND_INS, stand_in
+from ._streams import Streams
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
@@ -29,22 +32,6 @@ class Beneath:
 
     invalidate: Callable[..., Awaitable[None]]
     clear: Callable[[], Awaitable[None]]
-
-
-class Call:
-    """One call of the function, as the engine knows it."""
-
-    __slots__ = ("_args", "_calls", "_kwargs")
-
-    def __init__(self, calls: Calls, args: Args, kwargs: Kwargs) -> None:
-        self._calls, self._args, self._kwargs = calls, args, kwargs
-
-    def __call__(self) -> Awaitable[Any]:
-        return self._calls.produce(*self._args, **self._kwargs)
-
-    def sketch(self) -> str:
-        calls = self._calls
-        return calls.sketch(self._args, self._kwargs) if calls.engine.policy.keep_arguments else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +52,18 @@ class Calls:
     keys: Keys
     returns: ReturnType
     tags: Tags | None
-    own: Engine
-    over: Callable[[Backend], Engine]
+    own: Streams
+    over: Callable[[Backend], Streams]
     memo: Memo
 
     @property
-    def engine(self) -> Engine:
+    def streams(self) -> Streams:
         one = stand_in()
         return self.own if one is None else one.made(self, self.over)
+
+    @property
+    def engine(self) -> Engine:
+        return self.streams.engine
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
         return self.keys.make(self.returns.fingerprint, args, kwargs)
@@ -87,7 +78,9 @@ class Calls:
         return TaggedKey(key, tags) if tags else key
 
     def sketch(self, args: Args, kwargs: Kwargs) -> str:
-        """Give the arguments of a call in a readable form; empty if they can't be read."""
+        """Give the arguments of a call as they are kept; empty if they are not or can't be."""
+        if not self.engine.policy.keep_arguments:
+            return ""
         try:
             return sketch(self.keys.bound(args, kwargs))
         except Exception:  # it is only for show
@@ -109,8 +102,11 @@ class Calls:
             answer = await self.produce(*args, **kwargs)
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
-        ask = self.engine.refresh if mode == "refresh" else self.engine.recall
-        return await ask(key, Call(self, args, kwargs))
+        ask = self.streams.renew if mode == "refresh" else self.streams.recall
+        return await ask(key, self._produce(args, kwargs))
+
+    def _produce(self, args: Args, kwargs: Kwargs) -> Produce:
+        return Produce(partial(self.produce, *args, **kwargs), partial(self.sketch, args, kwargs))
 
     async def _recorded(self, args: Args, kwargs: Kwargs) -> Any:
         """The answer that is stored here or beneath; raises CacheMiss if there is none."""
@@ -123,15 +119,16 @@ class Calls:
         if answer is MISS and self.beneath is not None:
             return await self.produce(*args, **kwargs)
         if answer is MISS:
-            raise await offline.miss(key, Call(self, args, kwargs).sketch()) from failure
+            raise await offline.miss(key, self.sketch(args, kwargs)) from failure
         return answer
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self.engine.look(self._key(args, kwargs))
 
     async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
-        key = self._key(args, kwargs)
-        await self.engine.put(key, value, Call(self, args, kwargs).sketch())
+        if hasattr(value, "__aiter__"):
+            value = [item async for item in value]
+        await self.engine.put(self._key(args, kwargs), value, self.sketch(args, kwargs))
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
         return await self.engine.stack.get(self._key(args, kwargs), fill=False) is not None
@@ -149,7 +146,8 @@ class Calls:
         if mode == "offline":
             raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        return await self.engine.refresh(key, Call(self, args, kwargs))
+        whole = self.streams.whole(self._produce(args, kwargs))
+        return self.streams.given(await self.engine.refresh(key, whole))
 
     async def clear(self) -> None:
         if self.beneath is not None:

@@ -8,7 +8,8 @@ from difflib import SequenceMatcher
 from urllib.parse import unquote
 
 from ._masks import MASK
-from ._sketch import CUT, Part
+from ._pen import CUT
+from ._sketch import Part
 
 _SHORT = 60  # characters of a text that is shown as it is
 _CONTEXT = 16  # characters around what differs

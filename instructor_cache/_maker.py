@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ._behind import Behind
 from ._keeper import MISS, Keeper, Outcome
@@ -17,16 +17,24 @@ from .events import Announcer
 from .policy import Policy
 
 
-class Produce(Protocol):
-    """One call of the function, which has not been made yet."""
+@dataclass(frozen=True, slots=True)
+class Produce:
+    """One call of the function, which has not been made yet.
+
+    Attributes:
+        make: Makes it.
+        sketch: Gives its arguments as they are kept with the answer; empty for not.
+    """
+
+    make: Callable[[], Awaitable[Any]]
+    sketch: Callable[[], str]
 
     def __call__(self) -> Awaitable[Any]:
-        """Make it."""
-        ...
+        return self.make()
 
-    def sketch(self) -> str:
-        """Give its arguments as they are kept with the answer; empty for not."""
-        ...
+    def by(self, make: Callable[[], Awaitable[Any]]) -> Produce:
+        """Give the same call, made in another way."""
+        return Produce(make, self.sketch)
 
 
 class Made(NamedTuple):
@@ -86,7 +94,7 @@ class Maker:
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
-        payload = None if flight.obsolete else self.keeper.payload(key, result)
+        payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
         return Made(result, payload, seconds, epochs, call, began)
 
     async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import cast
 
 from ._stand_in import Mode, stand_in
 
 VARIABLE = "INSTRUCTOR_CACHE_MODE"
-_MODES = ("bypass", "refresh", "offline")
+_MODES: dict[str, Mode] = {"bypass": "bypass", "refresh": "refresh", "offline": "offline"}
 
 # The blocks that are open here, the innermost last.
 _open: ContextVar[tuple[_Block, ...]] = ContextVar("modes", default=())
@@ -56,10 +55,10 @@ def from_environment() -> Mode | None:
     found = os.environ.get(VARIABLE, "").strip().lower()
     if found and found not in _MODES:
         raise ValueError(
-            f"{VARIABLE} is {found!r}; it must be one of {', '.join(_MODES)}, or empty: "
+            f"{VARIABLE} is {found!r}; it must be {', '.join(_MODES)}, or empty: "
             f"set one of them, or unset it"
         )
-    return cast("Mode", found) if found else None
+    return _MODES.get(found)
 
 
 class _Block(AbstractContextManager[None]):

@@ -76,7 +76,7 @@ class Keys:
         Each that the function takes by ``**`` has its own place. Raises as `make` does.
         """
         values = dict(zip(self._names, self._bind(*args, **kwargs), strict=True))
-        taken = values.pop(self._options, {}) if self._options is not None else {}
+        taken: dict[str, Any] = {} if self._options is None else values.pop(self._options)
         return values | {f"**{n}" if n in values else n: v for n, v in taken.items()}
 
     @property
