@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from openai import OpenAI
 from pydantic import BaseModel
 
-from instructor_cache import DiskCache, MemoryCache, UnkeyableArgument, instructor_cache
+from instructor_cache import CacheMiss, DiskCache, MemoryCache, UnkeyableArgument, instructor_cache
 from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
 from instructor_cache.codecs._compare import difference
@@ -339,6 +340,38 @@ def test_what_is_invalidated_while_recording_is_asked_again(tmp_path: Path):
             ages.append(ask("a").age)
             ask.cache_clear()
     assert ages == [1, 2, 2, 2]
+
+
+def test_streams_are_recorded_and_played(tmp_path: Path):
+    """All items of a whole stream are in one block; one that was abandoned leaves nothing."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def stream(text: str) -> Iterator[User]:
+        calls.append(text)
+        for n in range(3):
+            yield User(name=text, age=n)
+
+    @instructor_cache(MemoryCache())
+    async def astream(text: str) -> AsyncIterator[User]:
+        calls.append(text)
+        yield User(name=text)
+
+    async def collect() -> list[User]:
+        return [user async for user in astream("c")]
+
+    for _ in range(2):
+        with Cassette(tmp_path / "x.json").playing() as cassette:
+            assert [user.age for user in stream("a")] == [0, 1, 2]
+            assert [user.age for user in stream("a")] == [0, 1, 2]
+            assert asyncio.run(collect()) == [User(name="c")]
+            if cassette.is_recording:
+                next(stream("b"))
+        assert calls == ["a", "c", "b"]
+    text = (tmp_path / "x.json").read_text()
+    assert text.count('"stream"') == 2 and '"b"' not in text
+    with Cassette(tmp_path / "x.json").playing(), pytest.raises(CacheMiss):
+        list(stream("b"))
 
 
 SECRETS = [
