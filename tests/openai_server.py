@@ -141,14 +141,26 @@ class Answer:
     def response(self) -> Json:
         status = "incomplete" if self.is_truncated else "completed"
         return {
-            **{"id": f"resp_{self.number}", "object": "response", "created_at": 1.0},
-            **{"model": self.request["model"], "status": status, "output": [self._item()]},
-            **{"error": None, "incomplete_details": None, "instructions": None, "metadata": {}},
-            **{"parallel_tool_calls": True, "tool_choice": "auto", "tools": []},
-            **{"temperature": 1.0, "top_p": 1.0},
+            "id": f"resp_{self.number}",
+            "object": "response",
+            "created_at": 1.0,
+            "model": self.request["model"],
+            "status": status,
+            "output": [self._item()],
+            "error": None,
+            "incomplete_details": None,
+            "instructions": None,
+            "metadata": {},
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "temperature": 1.0,
+            "top_p": 1.0,
             "usage": {
-                **{"input_tokens": 10, "input_tokens_details": {"cached_tokens": 0}},
-                **{"output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 0}},
+                "input_tokens": 10,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": 5,
+                "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": 15,
             },
         }

@@ -79,6 +79,11 @@ LEVELS = [
     {"decorator", "testing._faults"},
     {"testing.contract", "testing.faulty"},
     {"presets", "testing"},
+    {"integrations._account", "integrations._answers", "integrations._hooks"},
+    {"integrations._request", "integrations._native"},
+    {"integrations._client"},
+    {"integrations.instructor"},
+    {"integrations"},
     {""},
 ]
 
@@ -129,6 +134,7 @@ LATE = {
     ("canonical", "schema"),
     ("tiers", "_control"),
     ("backends._taggable", "_control"),
+    ("backends._taggable", "integrations.instructor"),
 }
 
 

@@ -51,7 +51,11 @@ class ClientCache:
     """
 
     def __init__(
-        self, reader: Reader, decorate: Callable[[Any], Callable[[Function], Any]], *, is_async: bool
+        self,
+        reader: Reader,
+        decorate: Callable[[Any], Callable[[Function], Any]],
+        *,
+        is_async: bool,
     ) -> None:
         self._reader, self._decorate, self._is_async = reader, decorate, is_async
         self._announce = Announcer(reader.name)
@@ -136,7 +140,9 @@ class ClientCache:
         except ValueError as error:  # of the type; options were checked with the first one
             if response_model is None:
                 raise
-            self._announce.warn_once(str(response_model), UnstorableResultWarning, f"not cached: {error}")
+            self._announce.warn_once(
+                str(response_model), UnstorableResultWarning, f"not cached: {error}"
+            )
             return None
 
     def _function(self, kind: Kind) -> Function:

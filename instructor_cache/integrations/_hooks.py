@@ -1,4 +1,4 @@
-"""What instructor's hooks are told of a hit: the call and its completion, which cost nothing now."""
+"""What instructor's hooks are told of a hit: the call, and its completion at no cost."""
 
 from __future__ import annotations
 

@@ -1,27 +1,32 @@
-"""instructor's clients as a whole: their calls cached, or our backends as instructor's own cache."""
+"""instructor's clients as a whole: every call cached, or our backends as its own cache."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from ..decorator import instructor_cache
-from ..policy import TTL
+from ..events import Observer
+from ..policy import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._hooks import tell
+from ._native import native_cache
 from ._request import Reader
 
-__all__ = ["ClientCache", "cache_client"]
+__all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
 
 C = TypeVar("C")
 
+_KEY = "the call, its endpoint and its account are the key; leave some out with ignore="
 # Options of the decorator that are the client's own affair here, and why.
 _TAKEN = {
-    "key": "the call, its endpoint and its account are the key; leave some out with ignore=",
-    "cache_key_fn": "the call, its endpoint and its account are the key; leave some out with ignore=",
+    "key": _KEY,
+    "cache_key_fn": _KEY,
     "returns": "each call's response_model says it",
     "raw_response": "create_with_completion needs it",
 }
@@ -137,3 +142,59 @@ def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
         raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
     if "_client" in options.get("ignore", ()):
         raise ValueError("ignore names '_client'; say whose answers may be shared by namespace=")
+
+
+def for_instructor(
+    backend: BackendLike,
+    *,
+    namespace: str | None = None,
+    ttl: Lifetime = None,
+    prefix: str = "instructor",
+    timeout: float | None = None,
+    observer: Observer | None = None,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """Give what makes *backend* instructor's own cache: ``from_provider(model, **these)``.
+
+    That cache knows ``create`` and ``create_with_completion`` with a model for an answer, and
+    nothing else; `cache_client` caches all methods. Its keys tell accounts apart in some modes
+    only: give each tenant a *namespace* of its own.
+
+    Args:
+        backend: As for `instructor_cache`.
+        namespace: Names those who may share answers. None keeps them to one client object: then
+            nothing outlives it.
+        ttl: How long an answer is fresh, in any form that `instructor_cache` reads but a callable;
+            ``cache_ttl=`` in a call counts instead, in whole seconds.
+        prefix: First part of every key.
+        timeout: Seconds that one operation of the backend may take.
+        observer: Called with every `Event`.
+        clock: Seconds since the epoch; for tests.
+
+    Raises:
+        ImportError: This instructor is so old that it has no cache of its own.
+        ValueError, TypeError: An option is wrong, or the backend can't be used by sync callers.
+    """
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"namespace is {namespace!r}; it must be text, or None")
+    cache = native_cache(
+        backend,
+        namespace=namespace,
+        ttl=ttl,
+        prefix=prefix,
+        timeout=timeout,
+        observer=observer,
+        clock=clock,
+    )
+    return {"cache": cache} if namespace is None else {"cache": cache, "cache_namespace": namespace}
+
+
+def RedisCache(  # noqa: N802
+    redis_url: str = "redis://localhost:6379/0", ttl: Lifetime = None, **options: Any
+) -> Any:
+    """Give the ``RedisCache`` that instructor's guide imports, for ``from_provider(cache=...)``.
+
+    *options* are those of `for_instructor`. With nothing but ``cache=`` instructor keeps answers to
+    one client object; ``cache_namespace=`` beside it lets processes share them.
+    """
+    return for_instructor(redis_url, ttl=ttl, **options)["cache"]
