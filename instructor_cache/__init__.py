@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._keeper import MISS
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
 from .decorator import instructor_cache, lru
 from .entry import Entry
@@ -20,6 +20,7 @@ from .errors import (
     InstructorCacheError,
     InstructorCacheWarning,
     NodeDown,
+    StreamInterrupted,
     TransferInterrupted,
     UnkeyableArgument,
     UnkeyableArgumentWarning,
@@ -52,6 +53,7 @@ __all__ = [
     "MISS",
     "AsyncBackend",
     "AsyncCached",
+    "AsyncCachedStream",
     "AsyncInstructorCache",
     "Backend",
     "BackendBusy",
@@ -74,6 +76,7 @@ __all__ = [
     "RawCompletion",
     "RedisCache",
     "SafeDisk",
+    "StreamInterrupted",
     "Tier",
     "TieredCache",
     "TransferInterrupted",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ._engine import Engine
 from ._memo import Args, Kwargs, Memo
+from ._streams import Streams
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
@@ -43,6 +44,7 @@ class Calls:
     returns: ReturnType
     tags: Tags | None
     engine: Engine
+    streams: Streams
     memo: Memo
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
@@ -64,12 +66,14 @@ class Calls:
             answer = await self.produce(*args, **kwargs)
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
-        return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
+        return await self.streams.recall(key, partial(self.produce, *args, **kwargs))
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self.engine.look(self._key(args, kwargs))
 
     async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
+        if hasattr(value, "__aiter__"):
+            value = [item async for item in value]
         await self.engine.put(self._key(args, kwargs), value)
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
@@ -82,7 +86,8 @@ class Calls:
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key = self._key(args, kwargs)
         await self._forget_beneath(args, kwargs)
-        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
+        whole = self.streams.whole(partial(self.produce, *args, **kwargs))
+        return self.streams.given(await self.engine.refresh(key, whole))
 
     async def clear(self) -> None:
         if self.beneath is not None:

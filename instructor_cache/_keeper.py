@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ._stack import Found, Stack
+from .codecs import Passed
 from .entry import Entry
 from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
@@ -33,6 +34,16 @@ class Miss:
 MISS = Miss()
 
 
+class Elsewhere(NamedTuple):
+    """In place of an answer: it turned out to be a stream, which all who ask listen to."""
+
+    live: Any
+    leads: bool
+
+    def __deepcopy__(self, memo: Any) -> Elsewhere:
+        return Elsewhere(self.live, leads=False)  # a follower's
+
+
 class Outcome(NamedTuple):
     """What one flight brings home: the leader's result, and its payload for the followers."""
 
@@ -56,6 +67,8 @@ class Keeper:
 
     def payload(self, key: str, result: Any) -> bytes | None:
         """Give the form in which *result* is stored, or None if it is not to be."""
+        if isinstance(result, Elsewhere):
+            return None
         cache_if = self.policy.cache_if
         if cache_if is not None and not self._survive(key, lambda: bool(cache_if(result)), False):
             return None
@@ -64,7 +77,7 @@ class Keeper:
     def encode(self, key: str, result: Any) -> bytes | None:
         """Give the stored form of *result*, or None if there is none that would restore it."""
         try:
-            return self.codec().encode(result)
+            return result.encode() if isinstance(result, Passed) else self.codec().encode(result)
         except Exception as error:
             self.announce("unstorable", key, error=error)
             self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))

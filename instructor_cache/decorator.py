@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -13,7 +13,7 @@ from ._wiring import wire
 from .annotations import callers_names
 from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, Decorator
+from .cached import AsyncCached, AsyncCachedStream, Cached, Decorator
 from .events import Announcer, Observer
 from .keys import Keys, Version
 from .policy import TTL, Lifetime, Policy
@@ -23,6 +23,7 @@ from .tiers import BackendLike, Tier, tiers_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S", bound=AsyncIterable[Any])
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -30,6 +31,10 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def instructor_cache(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     func: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncCached[P, R]: ...
+@overload
+def instructor_cache(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, S], /
+) -> AsyncCachedStream[P, S]: ...
 @overload
 def instructor_cache(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload
@@ -87,7 +92,8 @@ def instructor_cache(
 ) -> Any:
     """Remember what a function that returns Pydantic models answered.
 
-    Works bare, called, and on methods, for sync and async functions.
+    Works bare, called, and on methods, for sync and async functions. What yields or returns an
+    iterator of models is a stream: its items pass as they come, and it is stored when it has ended.
 
     Args:
         backend: Where answers are kept: a backend, its URL, a ready Redis or diskcache client, or
@@ -173,6 +179,10 @@ def instructor_cache(
 def lru(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     func: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncCached[P, R]: ...
+@overload
+def lru(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, S], /
+) -> AsyncCachedStream[P, S]: ...
 @overload
 def lru(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload

@@ -8,6 +8,7 @@ InstructorCacheError
 ├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
 ├── Unstorable               (ValueError) a result that its stored form would not restore exactly
 ├── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
+├── StreamInterrupted        a shared stream was cut off, and another call gives other items
 └── TransferInterrupted      a backend failed while entries were copied to or from it
 
 InstructorCacheWarning       (UserWarning)
@@ -61,6 +62,10 @@ class Unstorable(InstructorCacheError, ValueError):
 
 class CorruptEntry(InstructorCacheError, ValueError):
     """Stored bytes are not an entry of this key in a version that we read."""
+
+
+class StreamInterrupted(InstructorCacheError):
+    """The call whose items a listener shared was cut off, and another call gives other items."""
 
 
 class TransferInterrupted(InstructorCacheError):
