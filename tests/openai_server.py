@@ -290,6 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Connection", "close")  # no client of a test's has to be closed
         self.send_header("x-request-id", f"req_{self.owner.calls}")
         self.end_headers()
         self.wfile.write(data)
@@ -298,6 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
         self.end_headers()
         for number, event in enumerate(events):
             body = {**event, "sequence_number": number} if named else event

@@ -68,8 +68,9 @@ def sdk(server: OpenAIServer, **options: Any) -> openai.OpenAI:
 async def test_every_call_is_made_once(server: OpenAIServer, mode: Any, is_async: bool):
     """Three equal calls of every method make one request, and their answers are the same."""
     found, wanted = {}, {}
+    uncached = plain(server, mode, is_async=is_async)
     for name, call in CALLS.items():
-        client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+        client = cache_client(uncached, MemoryCache())
         if fits(name, client):
             calls, answers = await thrice(server, client, call)
             found[name] = calls, [difference(answer, answers[0]) for answer in answers]
@@ -102,17 +103,16 @@ def _types(answer: Any) -> Any:
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 async def test_tenants(server: OpenAIServer, mode: Any, is_async: bool):
     """Two API keys never share an answer of any method; those of one namespace share them all."""
-    apart, shared = MemoryCache(), MemoryCache()
-    for name, call in CALLS.items():
-        for options, backend in [({}, apart), ({"namespace": "team"}, shared)]:
-            server.reset()
-            for key in ("one", "two", "one", "two"):
-                client = plain(server, mode, is_async=is_async, key=key)
-                client = cache_client(client, backend, **options)
-                if fits(name, client):
-                    await outcome(call(client))
-            if fits(name, client):
-                assert server.by_key == ({"one": 1} if options else {"one": 1, "two": 1}), name
+    tenants = [plain(server, mode, is_async=is_async, key=key) for key in ("one", "two")]
+    for options, wanted in [({}, {"one": 1, "two": 1}), ({"namespace": "team"}, {"one": 1})]:
+        for name, call in CALLS.items():
+            memory = MemoryCache()
+            clients = [cache_client(tenant, memory, **options) for tenant in tenants]
+            if fits(name, clients[0]):
+                server.reset()
+                first, second, *again = [await outcome(call(each)) for each in clients * 2]
+                assert server.by_key == wanted, name
+                assert difference(again, [first, first if options else second]) is None, name
 
 
 def test_50_threads_make_one_call(server: OpenAIServer):
@@ -397,6 +397,49 @@ def test_hooks_that_raise(server: OpenAIServer):
         assert ask(client).age == first.age
 
 
+def stream(client: Any, **options: Any) -> Any:
+    return client.create_iterable(messages=ASK, response_model=User, model="m", **options)
+
+
+async def test_streams_are_heard(server: OpenAIServer, is_async: bool):
+    """Hooks hear of each stream's call; of a hit there is no completion that could be told."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    heard = Heard(client)
+    for _ in range(3):
+        await outcome(stream(client))
+    assert len(heard.kwargs) == 3 and len(heard.responses) == 1 == server.calls
+
+
+async def test_a_stream_that_is_left(server: OpenAIServer, is_async: bool):
+    """Whoever leaves a stream in the middle has nothing stored; the next call asks."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    items = stream(client)
+    first = await items.__anext__() if is_async else next(items)
+    await outcome(items.aclose()) if is_async else items.close()
+    for _ in range(20):
+        await asyncio.sleep(0)  # the loop closes what instructor leaves open
+    users = await outcome(stream(client))
+    assert server.calls == 2 and first.age != users[0].age
+
+
+def test_sync_streams_fail_when_called(server: OpenAIServer):
+    """An API's error is raised by the call itself, as by the plain client, not by its iteration."""
+    for client in (plain(server), cache_client(plain(server), MemoryCache())):
+        server.faults = [500]
+        with pytest.raises(Exception, match="on purpose"):
+            stream(client, max_retries=0)
+
+
+def test_50_streams_at_once(server: OpenAIServer):
+    """Fifty threads that stream the same at once make one request, and get every item."""
+    server.latency = 0.3
+    client = cache_client(plain(server), MemoryCache())
+    with ThreadPoolExecutor(50) as pool:
+        lists = list(pool.map(lambda _: list(stream(client)), range(50)))
+    assert server.calls == 1
+    assert {tuple(user.age for user in users) for users in lists} == {(lists[0][0].age,) * 2}
+
+
 def test_followers_are_told_of_a_call_that_costs_nothing(server: OpenAIServer):
     """Of ten threads with one call in flight, one pays; all are heard."""
     server.latency = 0.2
@@ -552,13 +595,15 @@ def test_clearing_one_namespace(server: OpenAIServer):
     assert server.calls == 3
 
 
-def test_many_response_models(server: OpenAIServer):
+def test_many_response_models(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
     """A client remembers how to answer a bounded number of models; what they answered counts on."""
+    monkeypatch.setattr("instructor_cache.integrations._client._MOST", 5)
     client = cache_client(plain(server), MemoryCache())
-    for n in range(300):
-        ask(client, response_model=create_model(f"Model{n}", age=(int, ...)))
-    assert len(client.cache._functions) == 256
-    assert client.cache.cache_info().misses == 300
+    models: list[Any] = [create_model(f"Model{n}", age=(int, ...)) for n in range(8)]
+    answers = [ask(client, response_model=model) for model in models * 2]
+    assert [difference(*pair) for pair in zip(answers[:8], answers[8:], strict=True)] == [None] * 8
+    assert len(client.cache._functions) == 5
+    assert client.cache.cache_info()[:2] == (8, 8)
 
 
 def test_the_decorators_options(server: OpenAIServer, tmp_path: Path):

@@ -13,6 +13,8 @@ from ..cached import CacheInfo
 from ..errors import UnstorableResultWarning
 from ..events import Announcer
 from ._answers import Kind, is_partial, kind_of, original_of, without_stream
+from ._begun import begun, begun_later
+from ._hooks import tell
 from ._request import Reader, Request
 
 __all__ = ["ClientCache", "Question"]
@@ -28,16 +30,29 @@ class Question:
 
     Attributes:
         function: The cached function that answers it.
+        is_stream: Whether the answer comes item by item.
         is_asked: Whether the provider was asked.
     """
 
     request: Request
     function: Function
+    is_stream: bool
     is_asked: bool = False
 
     def put(self) -> Any:
-        """Call the cached function."""
-        return self.function(self, **self.request.counted)
+        """Call the cached function; instructor's hooks hear of a hit."""
+        answer = self.function(self, **self.request.counted)
+        return begun(answer, self._tell) if self.is_stream else self._tell(answer)
+
+    async def put_later(self) -> Any:
+        """Do the same for a coroutine function."""
+        answer = await self.function(self, **self.request.counted)
+        return begun_later(answer, self._tell) if self.is_stream else self._tell(answer)
+
+    def _tell(self, answer: Any) -> Any:
+        if not self.is_asked:
+            tell(self.request.hooks, self.request.sent, answer)
+        return answer
 
 
 class ClientCache:
@@ -102,7 +117,7 @@ class ClientCache:
         kind, function = known
         if kind.response_model is not None:
             kwargs = {**kwargs, "response_model": kind.response_model}
-        return Question(self._reader.read(kwargs), function)
+        return Question(self._reader.read(kwargs), function, kind.form == "items")
 
     def _known(self, response_model: Any, *, stream: bool) -> tuple[Kind, Any] | None:
         """How a response model is answered, and by which function: the same for all its calls."""

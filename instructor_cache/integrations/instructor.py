@@ -14,7 +14,6 @@ from ..events import Observer
 from ..policy import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
-from ._hooks import tell
 from ._native import native_cache
 from ._request import Reader
 
@@ -82,12 +81,7 @@ def _create(create: Any, cache: ClientCache) -> Any:
     @wraps(create)
     def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
-        if question is None:
-            return create(*args, **kwargs)
-        answer = question.put()
-        if not question.is_asked:
-            tell(question.request.hooks, question.request.sent, answer)
-        return answer
+        return create(*args, **kwargs) if question is None else question.put()
 
     return cached_create
 
@@ -96,12 +90,7 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
     @wraps(create)
     async def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
-        if question is None:
-            return await create(*args, **kwargs)
-        answer = await question.put()
-        if not question.is_asked:
-            tell(question.request.hooks, question.request.sent, answer)
-        return answer
+        return await (create(*args, **kwargs) if question is None else question.put_later())
 
     return cached_create
 
