@@ -85,6 +85,12 @@ LEVELS = [
     {"testing._tape"},
     {"testing.cassette"},
     {"presets", "testing"},
+    {"integrations._account", "integrations._answers", "integrations._begun"},
+    {"integrations._hooks"},
+    {"integrations._request", "integrations._native"},
+    {"integrations._client"},
+    {"integrations.instructor"},
+    {"integrations"},
     {""},
 ]
 
@@ -135,6 +141,7 @@ LATE = {
     ("canonical", "schema"),
     ("tiers", "_control"),
     ("backends._taggable", "_control"),
+    ("backends._taggable", "integrations.instructor"),
 }
 
 
