@@ -643,6 +643,61 @@ def test_what_goes_past_the_cache_is_recorded_too(pytester: pytest.Pytester, llm
     assert llm.calls == 3
 
 
+CLIENT = """
+import asyncio, os
+import instructor
+from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+from instructor_cache import MemoryCache, cache_client
+
+class User(BaseModel):
+    name: str
+    age: int
+
+def settings(name):
+    keys = {"base_url": os.environ["LLM_URL"], "max_retries": 0}
+    return keys | {"api_key": os.environ[name], "organization": "org-" + os.environ[name]}
+
+def ask(client, text, **options):
+    messages = [{"role": "user", "content": text}]
+    return client.chat.completions.create(
+        model="local", response_model=User, messages=messages, **options
+    )
+
+def test_client(instructor_cassette):
+    answers = []
+    for name in ("ONE", "ONE", "OTHER"):
+        with OpenAI(**settings(name)) as openai:
+            client = cache_client(instructor.from_openai(openai), MemoryCache())
+            answers.append(ask(client, "Ada is 36\\nand a poet"))
+    assert answers == [User(name="Ada", age=36)] * 3
+
+async def twice():
+    async with AsyncOpenAI(**settings("ONE")) as openai:
+        client = cache_client(instructor.from_openai(openai), MemoryCache())
+        return [await ask(client, "Bob is 41") for _ in range(2)]
+
+def test_async_client(instructor_cassette):
+    assert asyncio.run(twice()) == [User(name="Bob", age=41)] * 2
+"""
+
+
+def test_clients_are_played_whoever_has_the_key(
+    pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Credentials count as first, second, ... in a test: who plays it need not have them."""
+    monkeypatch.setenv("ONE", "canary-one")
+    monkeypatch.setenv("OTHER", "canary-other")
+    pytester.makepyfile(test_inner=CLIENT)
+    run(pytester, passed=2)
+    assert llm.calls == 3
+    assert not [text for text in files(pytester).values() if "canary" in text]
+    llm.__exit__()
+    monkeypatch.setenv("ONE", "none")
+    monkeypatch.setenv("OTHER", "nothing")
+    run(pytester, "--instructor-cassette=none", passed=2)
+
+
 def test_the_plugin_costs_nothing_until_it_is_used():
     """pytest imports neither pydantic nor this package for the plugin's sake."""
     code = (

@@ -85,8 +85,9 @@ class Cassette:
 
     def standing_in(self) -> AbstractContextManager[object]:
         """Have every cached function of the process use it until the end of the block."""
-        why = f"while its answers are played from {_near(self.path)}"
         is_final = not self.is_recording
+        what = "played from" if is_final else "recorded in"
+        why = f"while its answers are {what} {_near(self.path)}"
         return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
 
     def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
