@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from ._stand_in import Mode, stand_in
 
@@ -45,9 +45,15 @@ def mode() -> Mode | None:
 
     What stands in for all backends has a word in it. Raises ValueError if it is none.
     """
-    wanted = next((b.mode for b in reversed(opened()) if not b.is_lost), None) or from_environment()
-    one = stand_in()
+    one, wanted = stand_in(), _opened() or from_environment()
     return wanted if one is None else one.mode(wanted)
+
+
+def _opened() -> Mode | None:
+    for block in reversed(opened()):
+        if not block.is_lost:
+            return block.mode
+    return None
 
 
 def from_environment() -> Mode | None:
@@ -68,7 +74,8 @@ class _Block(AbstractContextManager[None]):
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("is_lost", "mode")
+    __slots__ = ("_token", "is_lost", "mode")
+    _token: Token[tuple[_Block, ...]]
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
@@ -77,10 +84,12 @@ class _Block(AbstractContextManager[None]):
     def __enter__(self) -> None:
         if self.is_lost or self in opened():
             raise RuntimeError(f"found a block that was used before; write `with {self.mode}():`")
-        _open.set((*opened(), self))
+        self._token = _open.set((*opened(), self))
 
     def __exit__(self, *_: object) -> None:
         blocks = opened()
-        self.is_lost = self not in blocks
-        if not self.is_lost:
-            _open.set(tuple(block for block in blocks if block is not self))
+        try:
+            _open.reset(self._token)
+        except ValueError:  # in another context
+            self.is_lost = True
+        _open.set(tuple(block for block in blocks if block is not self))  # others may end later
