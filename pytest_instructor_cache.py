@@ -33,7 +33,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, None]:
     outcome = yield
     if call.when == "call":
-        item.stash[_PASSED] = not outcome.get_result().failed
+        report = outcome.get_result()
+        item.stash[_PASSED] = report.passed or hasattr(report, "wasxfail")
 
 
 @pytest.fixture

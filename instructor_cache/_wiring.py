@@ -111,7 +111,7 @@ def _streams(
 
 
 def _over(build: Callable[..., Streams], policy: Policy, backend: Backend) -> Streams:
-    return build((Tier(backend),), policy.timeless())
+    return build((Tier(backend, name="cassette"),), policy.timeless())
 
 
 def _beneath(func: Any, is_async: bool) -> Beneath | None:

@@ -22,7 +22,14 @@ from hypothesis import strategies as st
 from openai import OpenAI
 from pydantic import BaseModel
 
-from instructor_cache import CacheMiss, DiskCache, MemoryCache, UnkeyableArgument, instructor_cache
+from instructor_cache import (
+    CacheMiss,
+    DiskCache,
+    MemoryCache,
+    UnkeyableArgument,
+    cache_client,
+    instructor_cache,
+)
 from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
 from instructor_cache.codecs._compare import difference
@@ -57,6 +64,24 @@ def page(*payloads: bytes, call: str = "") -> Page:
     """A page with a block for each payload."""
     keys = [f"{KEY[:-4]}{n:04}" for n in range(len(payloads))]
     return Page({k: Block(k, call, p) for k, p in zip(keys, payloads, strict=True)})
+
+
+@pytest.fixture(scope="module")
+def _imported() -> None:
+    """Import first what inner runs import late: they leave no module behind."""
+    with OpenAI(api_key="none") as client:
+        instructor.from_openai(client)
+
+
+@pytest.fixture
+def llm(_imported: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A model over HTTP on this machine."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from local_llm import LocalLLM
+
+    with LocalLLM(delay=0) as llm:
+        monkeypatch.setenv("LLM_URL", llm.url)
+        yield llm
 
 
 # -- the file ------------------------------------------------------------------------------
@@ -94,7 +119,7 @@ def same(payload: bytes) -> Any:
 def test_every_form_of_payload_comes_back(payload: bytes):
     """What is read says what was written, mark for mark, and writes the same text again."""
     text = page(payload).text()
-    (block,) = read(text.encode().decode(), "x").blocks.values()
+    (block,) = read(text.encode(), "x").blocks.values()
     assert same(block.payload) == same(payload)
     assert block.payload[:1] == payload[:1]
     assert Page({block.key: block}).text() == text
@@ -129,7 +154,7 @@ def test_answers_equal_those_recorded():
     person = Person(name="Ada\n", bio="é\r\n\n“日本”", tags=["a"] * 30, more=more)
     codec = codec_for(list[Person] | None)
     for result in ([person, person], None, []):
-        (block,) = read(page(codec.encode(result)).text(), "x").blocks.values()
+        (block,) = read(page(codec.encode(result)).text().encode(), "x").blocks.values()
         assert difference(codec.decode(block.payload), result) is None
 
 
@@ -170,11 +195,26 @@ def test_a_file_is_made_to_be_read():
     )
 
 
+def test_only_what_is_said_counts_as_new():
+    """Another id or time of a completion changes no block; another answer or usage does."""
+    one = b'{"key":"a"}\n{"raw":[{"class":"m:C","request_id":"r%d"}],"at":[],"lists":[]}\n%s'
+    blocks = [
+        Block(KEY, "", payload)
+        for payload in (
+            one % (1, b'{"id":"c1","created":1,"usage":{"id":7}}'),
+            one % (2, b'{"id":"c2","created":2,"usage":{"id":8}}'),
+            one % (1, b'{"id":"c1","created":1,"usage":{"n":7}}'),
+            one.replace(b'"a"', b'"b"') % (1, b'{"id":"c1","created":1,"usage":{"id":7}}'),
+        )
+    ]
+    assert [blocks[0].says_as_much_as(other) for other in blocks] == [True, True, False, False]
+
+
 def test_the_order_of_calls_does_not_matter():
     """Blocks stand in the order of functions and calls, whatever came first."""
     whole = page(*PAYLOADS)
     assert Page(dict(reversed(whole.blocks.items()))).text() == whole.text()
-    assert list(read(whole.text(), "x").blocks) == sorted(whole.blocks)
+    assert list(read(whole.text().encode(), "x").blocks) == sorted(whole.blocks)
 
 
 GOOD = page(PAYLOADS[0], PAYLOADS[9]).text()
@@ -192,6 +232,7 @@ BROKEN = [
     (GOOD.replace('"name": "Ada"', '"name": {"$lines": "Ada"}'), 6, "$lines"),
     (GOOD.replace('"age"', '"age": 1}, "form": "odd", "call": {"age"'), 6, "odd"),
     (GOOD.replace('"stream": []', '"base64": "?"'), 15, "base64"),
+    (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
 ]
 
 
@@ -199,13 +240,13 @@ BROKEN = [
 def test_a_broken_file_says_where_and_what_to_do(text: str, line: int, wanted: str, tmp_path: Path):
     """The error names file, line, what is wanted and the remedy; the file stays as it is."""
     path = tmp_path / "x.json"
-    path.write_text(text)
+    path.write_text(text, "utf-8", "surrogateescape")
     with pytest.raises(BrokenCassette) as caught:
         Cassette(path)
     assert str(caught.value).startswith(f"{path}, line {line}: found ")
     assert wanted in str(caught.value)
     assert "--instructor-cassette=all" in str(caught.value)
-    assert path.read_text() == text
+    assert path.read_text("utf-8", "surrogateescape") == text
 
 
 def test_no_two_tests_share_a_file():
@@ -229,7 +270,7 @@ def test_writers_of_one_file_leave_one_of_their_versions(tmp_path: Path):
 
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(record, range(40)):
-            assert len(read(path.read_text(), "x").blocks) == 1
+            assert len(read(path.read_bytes(), "x").blocks) == 1
     assert os.listdir(path.parent) == ["x.json"]
 
 
@@ -374,6 +415,26 @@ def test_streams_are_recorded_and_played(tmp_path: Path):
         list(stream("b"))
 
 
+def test_a_client_is_played_exactly(tmp_path: Path, llm: Any):
+    """All that a client's methods give is, from the cassette, what it was: raw answers and all."""
+
+    def ask() -> list[Any]:
+        with OpenAI(base_url=llm.url, api_key="none") as plain:
+            create = cache_client(instructor.from_openai(plain), MemoryCache()).chat.completions
+            said: Any = {"messages": [{"role": "user", "content": "Ada is 36"}], "model": "m"}
+            one = create.create(response_model=User, **said)
+            both = create.create_with_completion(response_model=User, **said)
+            return [one, both, create.create(response_model=list[User], **said)]
+
+    with Cassette(tmp_path / "x.json").playing():
+        first = ask()
+    with Cassette(tmp_path / "x.json", "none").playing() as cassette:
+        again = ask()
+    assert difference(again, first) is None
+    assert again[1][1].choices and again[0]._raw_response.id == first[0]._raw_response.id
+    assert (cassette.played, llm.calls) == (3, 2)
+
+
 SECRETS = [
     "sk-proj-canary0123456789",
     "AKIACANARY0123456789",
@@ -456,24 +517,6 @@ class TestClass:
     def test_method(self, instructor_cassette, name):
         assert extract(f"{name} is 36").age == 36
 """
-
-
-@pytest.fixture(scope="module")
-def _imported() -> None:
-    """Import first what inner runs import late: they leave no module behind."""
-    with OpenAI(api_key="none") as client:
-        instructor.from_openai(client)
-
-
-@pytest.fixture
-def llm(_imported: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A model over HTTP on this machine."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from local_llm import LocalLLM
-
-    with LocalLLM(delay=0) as llm:
-        monkeypatch.setenv("LLM_URL", llm.url)
-        yield llm
 
 
 def run(pytester: pytest.Pytester, *args: str, **outcomes: int) -> pytest.RunResult:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from json import JSONDecodeError, JSONDecoder
+from json import JSONDecoder
 from typing import Any
 from urllib.parse import unquote
 
@@ -105,8 +105,13 @@ class Page:
         return f'{lines},\n  "entries": [\n\n{blocks}\n\n  ]\n}}\n'
 
 
-def read(text: str, where: str) -> Page:
-    """Give what *text* holds; raise BrokenCassette, which names *where* and the line."""
+def read(raw: bytes, where: str) -> Page:
+    """Give what *raw* holds; raise BrokenCassette, which names *where* and the line."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode()
+        raise _broken(where, before, error.start, "bytes that are no UTF-8", "text") from None
     head, entries = _outline(text, where)
     if head.get("cassette") != VERSION:
         wanted = f'"cassette": {VERSION}; it is no cassette, or one of another version'
@@ -127,10 +132,10 @@ def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
     """The members of the file but its entries, and these with the places where they begin."""
     try:
         whole = json.loads(text)
-    except JSONDecodeError as error:
+    except ValueError as error:
         conflict = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.M)
-        at = conflict.start() if conflict else error.pos
-        found = "the marks of a merge conflict" if conflict else f"no JSON ({error.msg})"
+        at = conflict.start() if conflict else getattr(error, "pos", 0)
+        found = "the marks of a merge conflict" if conflict else f"no JSON ({error})"
         raise _broken(where, text, at, found, "a cassette") from None
     if not is_dict(whole) or not is_list(whole.get("entries")):
         raise _broken(where, text, 0, 'no list of "entries"', "a cassette")
@@ -190,8 +195,8 @@ def _lasting(members: Any, *, is_raw: bool = False) -> Any:
         return [_lasting(item, is_raw=is_raw) for item in members]
     if not is_dict(members):
         return members
-    passing = _PASSING if is_raw else {"key"}
-    return {n: _lasting(item, is_raw=is_raw) for n, item in members.items() if n not in passing}
+    kept = members.keys() - _PASSING if is_raw else members
+    return {name: _lasting(members[name], is_raw=is_raw) for name in kept}
 
 
 def _listed(names: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 
 from ..entry import Entry
 from ._leaks import without
@@ -30,14 +31,16 @@ class Tape:
         self.blocks, self.recorded = dict(blocks), dict[str, Block]()
         self.refused: dict[str, str] = {}
         self.played, self.used = 0, set[str]()
+        self._lock = Lock()
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
 
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
         if found is not None:
-            self.played += 1
-            self.used.add(key)
+            with self._lock:
+                self.played += 1
+                self.used.add(key)
         return found
 
     def set(self, key: str, value: bytes, _ttl: float | None, /) -> None:

@@ -102,15 +102,15 @@ class Cassette:
 
     def save(self, *, is_complete: bool = True) -> None:
         """Write the file, if there is anything new to write."""
-        if not self.is_recording:
+        if not self.is_recording or not (self.recorded or is_complete):
             return
-        for key, reason in self._tape.refused.items():
-            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
         page = Page(self._blocks(is_complete), is_complete)
         if page.blocks:
             _write(self.path, page.text())
-        elif self.mode == "all" and is_complete:
+        else:
             self.path.unlink(missing_ok=True)
+        for key, reason in self._tape.refused.items():
+            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
 
     def _blocks(self, is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
@@ -125,17 +125,13 @@ class Cassette:
 
     def _read(self) -> Page | None:
         try:
-            return read(self.path.read_text("utf-8"), str(self.path))
+            return read(self.path.read_bytes(), str(_near(self.path)))
         except FileNotFoundError:
             return None
-        except UnicodeDecodeError as error:
-            if self.mode == "all":
-                return None
-            raise BrokenCassette(f"{self.path}: found no UTF-8 ({error}), wanted text") from None
         except BrokenCassette:
-            if self.mode == "all":
-                return None
-            raise
+            if self.mode != "all":
+                raise
+            return None
 
 
 def _reason(decode: Callable[[bytes], Any], payload: bytes) -> BaseException | None:
@@ -184,7 +180,7 @@ def _refusal(path: Path, key: str, reason: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write the file in one step, unless it is the same already."""
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError):
         if path.read_bytes() == text.encode():
             return
     path.parent.mkdir(parents=True, exist_ok=True)
