@@ -65,7 +65,7 @@ class Block:
     @property
     def order(self) -> tuple[str, str, str]:
         """By which blocks are sorted."""
-        return self.function, self.call, self.key
+        return self.function, self.call.removesuffix("{}"), self.key
 
     def members(self) -> Members:
         """Give what is shown of it: what one reviews first, what one skips last."""
@@ -80,7 +80,7 @@ class Block:
 
     def says_as_much_as(self, other: Block) -> bool:
         """Tell whether only ids and times of the raw answers differ."""
-        return self.call == other.call and _lasting(self.members()) == _lasting(other.members())
+        return _lasting(self.members()) == _lasting(other.members())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -12,6 +13,7 @@ from typing import Any, Literal, get_args
 from warnings import warn
 
 from .._stand_in import StandIn, standing_in
+from ..codecs._compare import difference
 from ..errors import InstructorCacheWarning
 from ._leaks import leak
 from ._page import Block, BrokenCassette, Page, read
@@ -51,6 +53,7 @@ class Cassette:
             raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
         self.path, self.mode = Path(path), mode
         self._before = self._read()
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
         self.is_recording = mode == "all" or (mode == "once" and not self._is_finished())
         blocks = self._before.blocks if self._before and mode != "all" else {}
         self._tape = Tape(blocks, is_final=not self.is_recording, refuse=_leak_in)
@@ -92,6 +95,7 @@ class Cassette:
 
     def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
+        self._decoders[key] = decode
         if (block := self._tape.blocks.get(key)) is None:
             return
         if (reason := _reason(decode, block.payload)) is not None:
@@ -117,8 +121,21 @@ class Cassette:
         before = self._before.blocks if self._before else {}
         if is_complete and not self._is_finished():  # what failed attempts alone have asked
             before = {key: block for key, block in before.items() if key in self._tape.used}
-        new = {key: _settled(block, before.get(key)) for key, block in self._tape.recorded.items()}
+        new = {key: self._settled(block) for key, block in self._tape.recorded.items()}
         return new if self.mode == "all" and is_complete else before | new
+
+    def _settled(self, block: Block) -> Block:
+        """The block as it was before, if it says the same: that of a set, say, in another order."""
+        before = None if self._before is None else self._before.blocks.get(block.key)
+        decode = self._decoders.get(block.key)
+        if before is None or decode is None:
+            return block
+        (line, *rest), (line_before, *_) = (b.payload.split(b"\n") for b in (block, before))
+        with suppress(Exception):  # of what was written by hand
+            if difference(decode(line), decode(line_before)) is None:
+                line = line_before
+        alike = replace(block, payload=b"\n".join([line, *rest]))
+        return before if alike.says_as_much_as(before) else block
 
     def _is_finished(self) -> bool:
         return self._before is not None and self._before.is_complete
@@ -161,10 +178,6 @@ def path_beside(module: Path, test: str) -> Path:
     if name != test or len(name) > _LONGEST or parameters != parameters.lower():
         name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
     return module.parent / "cassettes" / module.stem / f"{name}.json"
-
-
-def _settled(block: Block, before: Block | None) -> Block:
-    return before if before is not None and block.says_as_much_as(before) else block
 
 
 def _leak_in(block: Block) -> str:
