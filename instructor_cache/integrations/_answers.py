@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections.abc as abc
+import sys
 import typing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = ["Kind", "kind_of", "without_stream"]
@@ -66,9 +68,17 @@ def original_of(partial: Any) -> Any:
 def _partial(response_model: Any, is_async: bool) -> Kind:
     """Its snapshots: of the model itself in newer versions, which gather them for sync callers."""
     original = getattr(response_model, "_original_model", None)
-    if original is None:
-        return Kind("items", response_model.get_partial_model(), response_model)
-    return Kind("items" if is_async else "list", original, response_model)
+    if original is not None:
+        return Kind("items" if is_async else "list", original, response_model)
+    lasting = _lasting(original_of(response_model))
+    return Kind("items", lasting.get_partial_model(), lasting)
+
+
+@lru_cache(maxsize=256)
+def _lasting(original: Any) -> Any:
+    """``Partial[M]`` for all calls: left to itself, an old instructor makes classes for each."""
+    instructor: Any = sys.modules["instructor"]
+    return instructor.openai_schema(instructor.Partial[original])
 
 
 def _is_instructors(cls: type) -> bool:
