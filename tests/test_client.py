@@ -595,12 +595,12 @@ def test_clearing_one_namespace(server: OpenAIServer):
 
 def test_many_response_models(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
     """A client remembers how to answer a bounded number of models; what they answered counts on."""
-    monkeypatch.setattr("instructor_cache.integrations._client._MOST", 5)
+    monkeypatch.setattr("instructor_cache.integrations._functions._MOST", 5)
     client = cache_client(plain(server), MemoryCache())
     models: list[Any] = [create_model(f"Model{n}", age=(int, ...)) for n in range(8)]
     answers = [ask(client, response_model=model) for model in models * 2]
     assert [difference(*pair) for pair in zip(answers[:8], answers[8:], strict=True)] == [None] * 8
-    assert len(client.cache._functions) == 5
+    assert len(client.cache._functions.all()) == 5
     assert client.cache.cache_info()[:2] == (8, 8)
 
 

@@ -117,6 +117,9 @@ class Asked:
     secrets: dict[str, Any]
     hidden: str = ""
 
+    def __cache_key__(self) -> dict[str, Any]:
+        return self.place
+
     def account(self, more: Mapping[str, Any]) -> Any:
         """Give what stands in a key for the credentials, those that a call brings included."""
         return Unnamed(self.hidden) if self.hidden else Account({**self.secrets, **more})
@@ -129,15 +132,20 @@ def asked_by(client: Any, create: Any) -> Asked:
         client: The provider's client that instructor holds; None if it was given a function.
         create: instructor's function, whose client may be another one.
     """
-    sdk = next(filter(None, map(_owner, _layers(create))), client)
+    owners: list[Any] = [owner for owner in map(_owner, _layers(create)) if owner is not None]
+    sdk: Any = owners[0] if owners else client
     if sdk is None:
-        return Asked({"function": getattr(create, "__wrapped__", create)}, {})
+        return Asked({"function": _name(getattr(create, "__wrapped__", create))}, {})
     held = {name: _plain(getattr(sdk, name, None)) for name in (*_PLACE, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
-    place = {"client": identity(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
+    place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
     return Asked(place, _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http))
+
+
+def _name(thing: Any) -> str:
+    return identity(thing if hasattr(thing, "__qualname__") else type(thing))
 
 
 def _layers(func: Any) -> Iterator[Any]:
@@ -150,7 +158,8 @@ def _owner(func: Any) -> Any:
     """The client that a function belongs to, or was given."""
     given = getattr(func, "keywords", {}).get("client")
     resource = getattr(func, "__self__", None)
-    return given or getattr(resource, "_client", None) or resource
+    found = (given, getattr(resource, "_client", None), resource)
+    return next((owner for owner in found if owner is not None), None)
 
 
 def _hidden(sdk: Any, http: Any) -> str:

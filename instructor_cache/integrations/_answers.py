@@ -88,6 +88,6 @@ def _is_instructors(cls: type) -> bool:
 def without_stream(answer: Any) -> Any:
     """Give a gathered list without the stream it was gathered from, which is used up."""
     held: dict[str, Any] = getattr(answer, "__dict__", {})
-    if isinstance(answer, list) and hasattr(held.get("_raw_response"), "close"):
+    if hasattr(held.get("_raw_response"), "close"):
         held["_raw_response"] = None
     return answer
