@@ -82,6 +82,17 @@ class Engine:
         found = await self._find(key)
         return MISS if found is None else await self.keeper.decode(key, found)
 
+    async def recorded(self, key: str) -> Any:
+        """Give the answer that is stored, be it expired, or `MISS`; for who is not to call."""
+        answer, entry = await self._hit(key)
+        if entry is not None:
+            return answer
+        if (found := await self.stack.get_kept(key)) is None:
+            return MISS
+        if (answer := await self.keeper.decode(key, found)) is not MISS:
+            self.announce("stale", key, found.tier, seconds=found.entry.seconds)
+        return answer
+
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
@@ -98,7 +109,7 @@ class Engine:
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, *made[:3], made.epochs)
+            entry = await self.keeper.put(key, self.keeper.entry(key, *made[:5]))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
@@ -108,12 +119,13 @@ class Engine:
         if entry is not None:
             await self.stack.take_back(key, entry)
 
-    async def put(self, key: str, result: Any) -> None:
+    async def put(self, key: str, result: Any, call: str = "") -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
         epochs = await self.stack.epochs(key)
         with self._forgetting(key):
-            await self.keeper.put(key, result, payload, 0.0, epochs)
+            entry = self.keeper.entry(key, result, payload, 0.0, epochs, call)
+            await self.keeper.put(key, entry)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""

@@ -43,11 +43,19 @@ class Streams:
             if (answer := await self._engine.hit(key, whole)) is not MISS:
                 return answer
         elif self._joinable(key) is None:
-            answer = await self._engine.recall(key, partial(self._watch, key, produce), whole)
+            watched = produce.by(partial(self._watch, key, produce))
+            answer = await self._engine.recall(key, watched, whole)
             if not isinstance(answer, Elsewhere):
                 return answer
             first = answer
         return self._face(self._follow(key, produce, begin, first))
+
+    async def renew(self, key: str, produce: Produce) -> Any:
+        """Call, whatever is stored, and have what comes stored in place of that."""
+        if not self._returned.is_stream:
+            return self.given(await self._engine.refresh(key, self.whole(produce)))
+        begin = partial(self._anew, key, produce)
+        return self._face(self._follow(key, produce, begin, Elsewhere(begin(), leads=True)))
 
     def whole(self, produce: Produce) -> Produce:
         """Give what answers as *produce* does, a stream when all of it has passed."""
@@ -59,7 +67,7 @@ class Streams:
             items = [Item(value, self._returned.items) async for value in _each(answer)]
             return self._returned.passed(items)
 
-        return collect
+        return produce.by(collect)
 
     def given(self, result: Any) -> Any:
         """Give what `whole` answered in the form for a caller."""
@@ -71,8 +79,18 @@ class Streams:
         """A stream that has not begun."""
 
         def run(live: Live) -> Any:
-            return self._engine.fetch(key, partial(self._pass_on, live, produce), **options)
+            return self._engine.fetch(key, self._passing(live, produce), **options)
 
+        return self._live(run)
+
+    def _anew(self, key: str, produce: Produce) -> Live:
+        """A stream that has not begun, whatever is stored."""
+        return self._live(lambda live: self._engine.refresh(key, self._passing(live, produce)))
+
+    def _passing(self, live: Live, produce: Produce) -> Produce:
+        return produce.by(partial(self._pass_on, live, produce))
+
+    def _live(self, run: Callable[[Live], Any]) -> Live:
         since, timeout = self._engine.stack.forgotten.count, self._engine.policy.flight_timeout
         if self._colour is ASYNC:
             return AsyncLive(self._colour.wait, run, since, timeout)
@@ -90,7 +108,7 @@ class Streams:
         async def begun() -> Any:
             return answer
 
-        live = self._new(key, begun, landed=self._engine.flights.landed, is_told=True)
+        live = self._new(key, produce.by(begun), landed=self._engine.flights.landed, is_told=True)
         with self._lock:
             self._open[key] = live
         return Elsewhere(live, leads=True)

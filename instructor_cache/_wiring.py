@@ -19,6 +19,7 @@ from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
 from ._memo import Memo
+from ._modes import from_environment
 from ._stack import Stack
 from ._streams import Streams
 from .cached import CacheInfo
@@ -50,7 +51,8 @@ def wire(
     produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
     calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, engine, streams, memo)
-    lane = Lane(engine, memo, is_open=tags is None and policy.refresh_ahead is None)
+    is_plain = tags is None and policy.refresh_ahead is None
+    lane = Lane(engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
     wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
@@ -139,6 +141,7 @@ def _parameters(
         "version": keys.version,
         "ignore": keys.ignore,
         "tags": () if tags is None else tags.given,
+        "keep_arguments": policy.keep_arguments,
         "fail_open": policy.fail_open,
         "timeout": policy.timeout,
         "lock": policy.lock,

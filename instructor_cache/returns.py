@@ -25,7 +25,9 @@ from .codecs import (
     Replay,
     StreamCodec,
     codec_for,
+    is_partial,
     lint,
+    own_class,
 )
 from .entry import FORMAT
 from .events import logger
@@ -98,6 +100,8 @@ class ReturnType:
         return self._codec_for(item)
 
     def _codec_for(self, annotation: Any, **options: Any) -> Codec:
+        if isinstance(annotation, type) and is_partial(annotation):
+            annotation = own_class(annotation)  # whose snapshots instructor gives
         schema = self._adapter(annotation).core_schema
         if self._returns is None and not holds_model(schema):
             raise self._refusal(name_of(self.annotation))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import itertools
+import random
 import threading
 import time
 from collections.abc import (
@@ -19,6 +21,7 @@ from collections.abc import (
 from pathlib import Path
 from typing import Any
 
+import instructor
 import pytest
 from conftest import Colour, engine_of
 from pydantic import BaseModel, field_validator
@@ -999,3 +1002,143 @@ async def test_methods_and_stacked_decorators(source: Source):
     assert list(client.ask("a")) == whole(source)
     assert [item async for item in client.ask_later("a")] == whole(source)
     assert source.calls == 4
+
+
+@pytest.mark.parametrize("is_annotated", [False, True])
+def test_partial_classes_of_instructor_become_the_users(is_annotated: bool):
+    """Snapshots of the classes that instructor derives for them come as the class behind them."""
+    partial: Any = instructor.Partial[Item]
+    made: Any = partial.get_partial_model()  # what older versions give the instances of
+
+    def ask() -> Any:
+        yield made.model_construct(n=1)
+        yield made(n=1, of="a")
+
+    ask.__annotations__["return"] = Iterator[partial] if is_annotated else Iterator[Item]
+    cached = instructor_cache(MemoryCache())(ask)
+    first, second = list(cached()), list(cached())
+    assert [type(item) for item in first + second] == [Item] * 4
+    assert [item.__dict__ for item in first] == [item.__dict__ for item in second]
+    assert [item.model_fields_set for item in second] == [{"n"}, {"n", "of"}]
+    assert cached.cache_info().hits == 1
+
+
+def test_a_class_someone_derived_from_a_partial_one_is_his():
+    """Who writes a subclass of `Partial[...]` gets instances of it."""
+
+    class PartialDraft(instructor.Partial[Item]):  # type: ignore[misc]
+        note: str = ""
+
+    globals()["PartialDraft"] = PartialDraft
+    PartialDraft.__qualname__ = "PartialDraft"
+    cached = instructor_cache(MemoryCache(), returns=Iterator[PartialDraft])(
+        lambda: iter([PartialDraft(n=1, of="a", note="x")])
+    )
+    for _ in range(2):
+        (item,) = list(cached())
+        assert type(item) is PartialDraft
+
+
+# -- storms ----------------------------------------------------------------------------------------
+
+
+class Storm:
+    """Listeners who come, leave, fail and forget at random; notes whatever is not as it must be."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self.random, self.wrong, self.read = random.Random(1), list[str](), 0
+        self.failing = False
+
+    def items(self, of: str) -> Iterator[Item]:
+        for n in range(12):
+            if n == 7 and self.random.random() < 0.1:
+                raise ConnectionError("cut")
+            yield Item(n=n, of=of)
+
+    def check(self, of: str, got: list[Item], *, ended: bool) -> None:
+        wanted = [Item(n=n, of=of) for n in range(12)]
+        if got != (wanted if ended else wanted[: len(got)]):
+            self.wrong.append(f"{of} {ended}: {got}")
+        self.read += 1
+
+    @property
+    def goes_on(self) -> bool:
+        return time.monotonic() < self.until and not self.wrong
+
+    def listen(self, ask: Any) -> None:
+        """Read streams, most of them not to their ends, and forget some."""
+        while self.goes_on:
+            of = self.random.choice("abc")
+            self.read_some(ask(of), of, self.random.randint(1, 30))
+            if self.random.random() < 0.3:
+                ask.cache_invalidate(of)
+
+    def read_some(self, stream: Any, of: str, patience: int) -> None:
+        got: list[Item] = []
+        try:
+            got += itertools.islice(stream, patience)
+            self.check(of, got, ended=patience > 12)
+        except ConnectionError:
+            self.check(of, got, ended=False)
+        stream.close()
+
+    async def listen_later(self, ask: Any, of: str) -> None:
+        """Read a stream to its end."""
+        got: list[Item] = []
+        try:
+            async for item in ask(of):
+                got += [item]
+            self.check(of, got, ended=True)
+        except ConnectionError:
+            self.check(of, got, ended=False)
+
+    async def wave(self, ask: Any) -> None:
+        """Have tasks listen, and cancel some of them."""
+        while self.goes_on:
+            listening = [self.listen_later(ask, self.random.choice("abc")) for _ in range(12)]
+            tasks = [asyncio.ensure_future(each) for each in listening]
+            await asyncio.sleep(self.random.random() * 0.01)
+            for task in self.random.sample(tasks, 5):
+                task.cancel()
+            await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+            await ask.cache_invalidate(self.random.choice("abcd"))
+
+
+@pytest.mark.slow
+def test_a_storm_of_threads():
+    """Threads that read, leave early and forget one another's streams get every item in order."""
+    storm = Storm(8.0)
+
+    @instructor_cache(MemoryCache())
+    def ask(of: str) -> Iterator[Item]:
+        for item in storm.items(of):
+            time.sleep(storm.random.random() * 0.0005)
+            yield item
+
+    threads = [threading.Thread(target=storm.listen, args=(ask,)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not storm.wrong, storm.wrong[:2]
+    assert storm.read > 500
+
+
+@pytest.mark.slow
+async def test_a_storm_of_tasks():
+    """Tasks that are cancelled at random moments disturb no other listener, and leave nothing."""
+    storm = Storm(8.0)
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for item in storm.items(of):
+            await asyncio.sleep(storm.random.random() * 0.001)
+            yield item
+
+    await asyncio.gather(storm.wave(ask), storm.wave(ask))
+    assert not storm.wrong, storm.wrong[:2]
+    assert storm.read > 500
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) == 1

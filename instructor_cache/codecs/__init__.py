@@ -9,6 +9,7 @@ from ..protocols import Codec
 from ._codec import ExactCodec
 from ._lint import lint
 from ._raw import RawCompletion
+from ._reach import is_partial, own_class
 from ._stream import FINAL, STREAM, AsyncReplay, Item, Passed, Replay, StreamCodec
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Replay",
     "StreamCodec",
     "codec_for",
+    "is_partial",
     "lint",
+    "own_class",
 ]
 
 
