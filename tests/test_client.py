@@ -22,12 +22,28 @@ from pydantic import BaseModel, Field, create_model
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from methods import CALLS, MODES, User, asked, client_of, fits, outcome, thrice
 
-from instructor_cache import DiskCache, Event, MemoryCache, TieredCache, cache_client
+from instructor_cache import (
+    CacheMiss,
+    DiskCache,
+    Entry,
+    Event,
+    MemoryCache,
+    TieredCache,
+    cache_client,
+    offline,
+)
 from instructor_cache.codecs._compare import difference
 from instructor_cache.errors import UnkeyableArgumentWarning
 from instructor_cache.testing import FaultyBackend
 
 TOOLS = instructor.Mode.TOOLS
+# The other modes differ in what is sent, which the quick tests leave to the slow ones.
+THOROUGH = [
+    mode
+    if mode.name in ("TOOLS", "RESPONSES_TOOLS")
+    else pytest.param(mode, marks=pytest.mark.slow)
+    for mode in MODES
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +94,7 @@ async def test_every_call_is_made_once(server: OpenAIServer, mode: Any, is_async
     assert found == wanted and len(found) >= 16
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
 async def test_answers_are_those_of_the_plain_client(
     server: OpenAIServer, mode: Any, is_async: bool
 ):
@@ -93,21 +109,31 @@ async def test_answers_are_those_of_the_plain_client(
 
 
 def _types(answer: Any) -> Any:
-    """The names of the types of an answer and its items: instructor derives one for each call."""
-    name = f"{type(answer).__module__}.{type(answer).__qualname__}"
+    """The names of the types of an answer and its items: instructor derives one for each call.
+
+    What it makes of a model for ``Partial`` comes from a cache as the model itself.
+    """
+    name = f"{type(answer).__module__}.{type(answer).__qualname__.removeprefix('Partial')}"
     return (name, *map(_types, answer)) if isinstance(answer, (list, tuple)) else name
 
 
+FEW = ("`create`", "`create_partial`", "`create_iterable`")
+
+
+@pytest.mark.parametrize(
+    "names", [FEW, pytest.param(tuple(CALLS), marks=pytest.mark.slow)], ids=["few", "all"]
+)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-async def test_tenants(server: OpenAIServer, mode: Any, is_async: bool):
+async def test_tenants(server: OpenAIServer, mode: Any, is_async: bool, names: tuple[str, ...]):
     """Two API keys never share an answer of any method; those of one namespace share them all."""
     tenants = [plain(server, mode, is_async=is_async, key=key) for key in ("one", "two")]
     for options, wanted in [({}, {"one": 1, "two": 1}), ({"namespace": "team"}, {"one": 1})]:
-        for name, call in CALLS.items():
+        for name in names:
             memory = MemoryCache()
             clients = [cache_client(tenant, memory, **options) for tenant in tenants]
             if fits(name, clients[0]):
                 server.reset()
+                call = CALLS[name]
                 first, second, *again = [await outcome(call(each)) for each in clients * 2]
                 assert server.by_key == wanted, name
                 assert difference(again, [first, first if options else second]) is None, name
@@ -323,6 +349,44 @@ def test_unknown_objects_in_a_call(server: OpenAIServer):
     assert server.calls == 2 and len(told) == 1
 
 
+@pytest.mark.parametrize("where", ["call", "offline"], ids=str)
+def test_no_credential_is_shown(server: OpenAIServer, where: str):
+    """Neither what is kept of a call to be read, nor what offline mode tells, shows a secret."""
+    secrets = ("sk-secret-17", "org-secret", "query-secret", "header-secret")
+    client = instructor.from_openai(
+        sdk(
+            server,
+            api_key=secrets[0],
+            organization=secrets[1],
+            default_query={"code": secrets[2]},
+            default_headers={"X-Own": secrets[3]},
+        )
+    )
+    memory = MemoryCache()
+    cached = cache_client(client, memory)
+    ask(cached)
+    if where == "call":
+        text = "".join(Entry.unpack(key, memory.get(key) or b"").call for key in memory.scan(""))
+        assert "Who is Ada?" in text
+    else:
+        with offline(), pytest.raises(CacheMiss) as raised:
+            ask(cached, temperature=0.5)
+        text = str(raised.value)
+        assert "temperature" in text
+    assert not [secret for secret in secrets if secret in text]
+
+
+def test_pictures_that_instructor_reads(server: OpenAIServer, tmp_path: Path):
+    """With autodetect_images a file's content counts, not only its path."""
+    picture = tmp_path / "picture.png"
+    client = cache_client(plain(server), MemoryCache())
+    for content in (b"one", b"two", b"two"):
+        picture.write_bytes(content)
+        messages = [{"role": "user", "content": [str(picture), "What is it?"]}]
+        ask(client, messages=messages, autodetect_images=True)
+    assert server.calls == 2
+
+
 def complete(messages: Any, **_: Any) -> ChatCompletion:
     """A provider that is a function, as litellm's is."""
     server: OpenAIServer = complete.server  # type: ignore[attr-defined]
@@ -360,7 +424,7 @@ class Heard:
         return sum(response.usage.total_tokens for response in self.responses)
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
 async def test_a_hit_is_heard_and_costs_nothing(server: OpenAIServer, mode: Any, is_async: bool):
     """Hooks hear of every call; tokens are counted once; answers keep their true usage."""
     client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
@@ -486,7 +550,7 @@ def test_a_call_that_stays_invalid(server: OpenAIServer):
     assert ask(client).age == ask(client).age and server.calls == 1
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
 def test_reasking(server: OpenAIServer, mode: Any):
     """After an invalid answer the model is asked again, and the good one is stored alone."""
     server.invalid = 1
@@ -637,6 +701,16 @@ def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):
     """Another client over the same folder, with the same key, knows the answer."""
     users = [ask(cache_client(plain(server), DiskCache(tmp_path))) for _ in range(2)]
     assert server.calls == 1 and difference(*users) is None
+
+
+async def test_several_tools_at_once(server: OpenAIServer, is_async: bool):
+    """PARALLEL_TOOLS gives a generator of models: cached for sync callers only."""
+    mode = instructor.Mode.PARALLEL_TOOLS
+    client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+    call = lambda: ask(client, response_model=Iterable[User])  # noqa: E731
+    lists = [await outcome(call()) for _ in range(2)]
+    assert server.calls == (2 if is_async else 1)
+    assert all(type(user) is User for users in lists for user in users) and all(lists)
 
 
 def test_raw_streams_pass(server: OpenAIServer):

@@ -103,6 +103,16 @@ def is_absent(value: Any) -> bool:
     return type(value).__name__ in ("NotGiven", "Omit")
 
 
+class Place:
+    """An endpoint: a part of a key, and of nothing that is shown, for URLs may hold secrets."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts
+
+    def __cache_key__(self) -> dict[str, Any]:
+        return self._facts
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who is asked.
@@ -113,12 +123,9 @@ class Asked:
         hidden: What of it could not be read; empty for nothing.
     """
 
-    place: dict[str, Any]
+    place: Place
     secrets: dict[str, Any]
     hidden: str = ""
-
-    def __cache_key__(self) -> dict[str, Any]:
-        return self.place
 
     def account(self, more: Mapping[str, Any]) -> Any:
         """Give what stands in a key for the credentials, those that a call brings included."""
@@ -135,13 +142,15 @@ def asked_by(client: Any, create: Any) -> Asked:
     owners: list[Any] = [owner for owner in map(_owner, _layers(create)) if owner is not None]
     sdk: Any = owners[0] if owners else client
     if sdk is None:
-        return Asked({"function": _name(getattr(create, "__wrapped__", create))}, {})
+        return Asked(Place({"function": _name(getattr(create, "__wrapped__", create))}), {})
     held = {name: _plain(getattr(sdk, name, None)) for name in (*_PLACE, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
-    return Asked(place, _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http))
+    return Asked(
+        Place(place), _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http)
+    )
 
 
 def _name(thing: Any) -> str:

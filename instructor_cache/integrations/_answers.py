@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import collections.abc as abc
-import sys
 import typing
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = ["Kind", "kind_of", "without_stream"]
@@ -42,9 +40,12 @@ def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: b
             return Kind("items", inner, response_model)
         return _partial(response_model, is_async) if is_partial(response_model) else None
     if is_parallel:
-        return None if inner is None else Kind("items", inner, response_model)
+        is_kept = inner is not None and not is_async  # async clients give a plain generator
+        return Kind("items", inner, response_model) if is_kept else None
     if inner is not None:
         return Kind("whole", list[inner], response_model)  # type: ignore[valid-type]
+    if is_partial(response_model):
+        return Kind("whole", original_of(response_model), response_model)
     return Kind("whole", Any if response_model is None else response_model, response_model)
 
 
@@ -66,19 +67,9 @@ def original_of(partial: Any) -> Any:
 
 
 def _partial(response_model: Any, is_async: bool) -> Kind:
-    """Its snapshots: of the model itself in newer versions, which gather them for sync callers."""
-    original = getattr(response_model, "_original_model", None)
-    if original is not None:
-        return Kind("items" if is_async else "list", original, response_model)
-    lasting = _lasting(original_of(response_model))
-    return Kind("items", lasting.get_partial_model(), lasting)
-
-
-@lru_cache(maxsize=256)
-def _lasting(original: Any) -> Any:
-    """``Partial[M]`` for all calls: left to itself, an old instructor makes classes for each."""
-    instructor: Any = sys.modules["instructor"]
-    return instructor.openai_schema(instructor.Partial[original])
+    """Its snapshots, kept as instances of M; newer versions gather them for sync callers."""
+    is_gathered = hasattr(response_model, "_original_model") and not is_async
+    return Kind("list" if is_gathered else "items", original_of(response_model), response_model)
 
 
 def _is_instructors(cls: type) -> bool:

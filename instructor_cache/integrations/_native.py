@@ -79,7 +79,8 @@ class NativeCache:
         return str(answer)
 
     async def _set(self, keeper: Keeper, key: str, value: Any) -> None:
-        await keeper.put(key, value, keeper.encode(key, value), 0.0, b"")
+        payload = keeper.encode(key, value)
+        await keeper.put(key, keeper.entry(key, value, payload, 0.0, b"", ""))
 
     def _keeper_for(self, ttl: Lifetime) -> Keeper:
         if callable(ttl):

@@ -102,7 +102,7 @@ class Reader:
             "mode": _text(self.client.mode),
             "provider": _text(self.client.provider),
             "made": made,
-            "endpoint": asked,
+            "endpoint": asked.place,
             "account": asked.account(secret) if self.namespace is None else self.namespace,
         }
 
