@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness replicas coherence clean
+.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness methods replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -75,6 +75,10 @@ coherence: $(VENV)/.test
 # How many awkward results come back as they were: ours, the guide's recipe, instructor's cache.
 exactness: $(VENV)/.test
 	$(RUN) benchmarks/exactness.py
+
+# Which calls of an instructor client are answered from a cache: ours, instructor's own.
+methods: $(VENV)/.test
+	@$(RUN) benchmarks/methods.py
 
 clean:
 	rm -rf .venv .venv-* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
