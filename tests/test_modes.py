@@ -123,6 +123,15 @@ async def test_offline_answers_or_raises(colour: Colour, tmp_path: Path):
     assert missed.function.endswith("extract")
 
 
+async def test_events_tell_of_a_miss_without_its_arguments(colour: Colour):
+    """What observers and logs get names the function and the key, and quotes no argument."""
+    case = Case(colour)
+    await case.miss("ada lovelace")
+    (event,) = case.events
+    assert (event.kind, event.key) == ("miss", case.cached.cache_key("ada lovelace"))
+    assert isinstance(event.error, CacheMiss) and "lovelace" not in str(event.error)
+
+
 async def test_the_innermost_block_counts():
     """Modes nest, and leaving a block brings back the one around it, also through an error."""
     assert mode() is None
@@ -501,6 +510,18 @@ def test_a_miss_tells_a_changed_function_from_a_changed_call():
         with offline(), pytest.raises(CacheMiss) as missed:
             ask("ada")
         assert "the same: all arguments" in str(missed.value) and said in str(missed.value)
+
+
+def test_a_miss_tells_of_another_form_of_entries():
+    """What another version of this library stored is not found, and said to be there."""
+    case = Case(Colour("sync"))
+    key = case.cached.cache_key("ada")
+    before = key.replace("4:", "3:")
+    assert before != key
+    case.backend.set(before, b"\3" + bytes(60), None)
+    missed = asyncio.run(case.miss("ada"))
+    assert missed.nearest == before
+    assert "format: it was stored by another version of this library" in str(missed)
 
 
 async def test_a_miss_works_where_arguments_are_not_kept(colour: Colour):
