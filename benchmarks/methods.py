@@ -32,7 +32,11 @@ MODES = [
     getattr(instructor.Mode, name)
     for name in ("TOOLS", "JSON", "MD_JSON", "JSON_SCHEMA", "RESPONSES_TOOLS")
 ]
-ASK: Any = [{"role": "user", "content": "Who is Ada?"}]
+
+
+def asked() -> Any:
+    """A question; a new one each time, for instructor 1.9 writes into it."""
+    return [{"role": "user", "content": "Who is Ada?"}]
 
 
 class User(BaseModel):
@@ -54,14 +58,14 @@ Call = Callable[[Any], Any]
 
 
 def _create(response_model: Any) -> Call:
-    return lambda client: client.create(response_model=response_model, messages=ASK, model="m")
+    return lambda client: client.create(response_model=response_model, messages=asked(), model="m")
 
 
 def _method(name: str, response_model: Any = User) -> Call:
     def call(client: Any) -> Any:
         for part in name.split("."):
             client = getattr(client, part)
-        return client(messages=ASK, response_model=response_model, model="m")
+        return client(messages=asked(), response_model=response_model, model="m")
 
     return call
 

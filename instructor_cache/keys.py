@@ -51,7 +51,6 @@ class Keys:
         self._key = key
         self._names, self._bind = binder(func, self.ignore)
         parameters = inspect.signature(func).parameters.values()
-        self._open = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
         self._has_constant_defaults = all(
             p.default is p.empty or _is_constant(p.default)
             for p in parameters
@@ -100,7 +99,7 @@ class Keys:
             return b"".join([form + canonical(value) for form, value in pairs])
         except Exception:  # once more, slowly, to say which
             for name, value in zip(self._names, values, strict=True):
-                for each, item in value.items() if name == self._open else [(name, value)]:
+                for each, item in value.items() if name == self._options else [(name, value)]:
                     _encode(item, self.function, each)
             raise
 

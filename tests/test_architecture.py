@@ -88,6 +88,7 @@ LEVELS = [
     {"integrations._account", "integrations._answers", "integrations._begun"},
     {"integrations._hooks"},
     {"integrations._request", "integrations._native"},
+    {"integrations._functions"},
     {"integrations._client"},
     {"integrations.instructor"},
     {"integrations"},

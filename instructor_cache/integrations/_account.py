@@ -109,6 +109,16 @@ def is_absent(value: Any) -> bool:
     return type(value).__name__ in ("NotGiven", "Omit")
 
 
+class Place:
+    """An endpoint: a part of a key, and of nothing that is shown, for URLs may hold secrets."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts
+
+    def __cache_key__(self) -> dict[str, Any]:
+        return self._facts
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who is asked.
@@ -119,7 +129,7 @@ class Asked:
         hidden: What of it could not be read; empty for nothing.
     """
 
-    place: dict[str, Any]
+    place: Place
     secrets: dict[str, Any]
     hidden: str = ""
 
@@ -135,17 +145,24 @@ def asked_by(client: Any, create: Any) -> Asked:
         client: The provider's client that instructor holds; None if it was given a function.
         create: instructor's function, whose client may be another one.
     """
-    sdk = next(filter(None, map(_owner, _layers(create))), client)
+    owners: list[Any] = [owner for owner in map(_owner, _layers(create)) if owner is not None]
+    sdk: Any = owners[0] if owners else client
     if sdk is None:
-        return Asked({"function": getattr(create, "__wrapped__", create)}, {})
+        return Asked(Place({"function": _name(getattr(create, "__wrapped__", create))}), {})
     held = {name: _plain(getattr(sdk, name, None)) for name in (*_PLACE, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
-    place = {"client": identity(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
+    place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
     if stand_in() is not None:  # who is billed is nobody's business in a shared file
         place = {name: each for name, each in place.items() if name not in _BILLED}
-    return Asked(place, _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http))
+    return Asked(
+        Place(place), _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http)
+    )
+
+
+def _name(thing: Any) -> str:
+    return identity(thing if hasattr(thing, "__qualname__") else type(thing))
 
 
 def _layers(func: Any) -> Iterator[Any]:
@@ -158,7 +175,8 @@ def _owner(func: Any) -> Any:
     """The client that a function belongs to, or was given."""
     given = getattr(func, "keywords", {}).get("client")
     resource = getattr(func, "__self__", None)
-    return given or getattr(resource, "_client", None) or resource
+    found = (given, getattr(resource, "_client", None), resource)
+    return next((owner for owner in found if owner is not None), None)
 
 
 def _hidden(sdk: Any, http: Any) -> str:

@@ -40,9 +40,12 @@ def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: b
             return Kind("items", inner, response_model)
         return _partial(response_model, is_async) if is_partial(response_model) else None
     if is_parallel:
-        return None if inner is None else Kind("items", inner, response_model)
+        is_kept = inner is not None and not is_async  # async clients give a plain generator
+        return Kind("items", inner, response_model) if is_kept else None
     if inner is not None:
         return Kind("whole", list[inner], response_model)  # type: ignore[valid-type]
+    if is_partial(response_model):
+        return Kind("whole", original_of(response_model), response_model)
     return Kind("whole", Any if response_model is None else response_model, response_model)
 
 
@@ -64,11 +67,9 @@ def original_of(partial: Any) -> Any:
 
 
 def _partial(response_model: Any, is_async: bool) -> Kind:
-    """Its snapshots: of the model itself in newer versions, which gather them for sync callers."""
-    original = getattr(response_model, "_original_model", None)
-    if original is None:
-        return Kind("items", response_model.get_partial_model(), response_model)
-    return Kind("items" if is_async else "list", original, response_model)
+    """Its snapshots, kept as instances of M; newer versions gather them for sync callers."""
+    is_gathered = hasattr(response_model, "_original_model") and not is_async
+    return Kind("list" if is_gathered else "items", original_of(response_model), response_model)
 
 
 def _is_instructors(cls: type) -> bool:
@@ -78,6 +79,6 @@ def _is_instructors(cls: type) -> bool:
 def without_stream(answer: Any) -> Any:
     """Give a gathered list without the stream it was gathered from, which is used up."""
     held: dict[str, Any] = getattr(answer, "__dict__", {})
-    if isinstance(answer, list) and hasattr(held.get("_raw_response"), "close"):
+    if hasattr(held.get("_raw_response"), "close"):
         held["_raw_response"] = None
     return answer

@@ -21,15 +21,19 @@ def tell(hooks: Any, sent: dict[str, Any], answer: Any) -> None:
     The completion is a copy whose usage is zero, so that a hook that adds up tokens or money
     counts the call once; ``completion:usage`` is not emitted at all.
     """
-    if hooks is None or not getattr(hooks, "_handlers", True):
-        return
     try:
-        hooks.emit_completion_arguments(**sent)
-        completion = completion_of(answer)
+        if _listens(hooks, "completion:kwargs"):
+            hooks.emit_completion_arguments(**sent)
+        completion = completion_of(answer) if _listens(hooks, "completion:response") else None
         if completion is not None:
             hooks.emit_completion_response(without_usage(completion))
     except Exception:  # a handler's, where warnings are errors: the answer is here
         logger.exception("a hook of instructor's raised on a hit")
+
+
+def _listens(hooks: Any, name: str) -> bool:
+    handlers: dict[Any, Any] = getattr(hooks, "_handlers", {})
+    return any(there and hook.value == name for hook, there in handlers.items())
 
 
 def completion_of(answer: Any) -> Any:

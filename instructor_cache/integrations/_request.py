@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
 
 from ._account import asked_by, constants_of, is_absent, is_secret, sorted_out
 
@@ -16,6 +20,7 @@ _IGNORED = frozenset(
         *("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
     }
 )
+_LONGEST_PATH = 1024
 _OWN = frozenset({"response_model", "context", "validation_context", "strict", *_IGNORED})
 
 
@@ -64,6 +69,11 @@ class Reader:
         return "instructor.create" + ("" if self.namespace is None else f"@{self.namespace}")
 
     @property
+    def is_async(self) -> bool:
+        """Whether its calls are coroutines."""
+        return iscoroutinefunction(self.create)
+
+    @property
     def is_parallel(self) -> bool:
         """Whether several tools are called at once."""
         return "parallel" in _text(self.client.mode)
@@ -80,7 +90,10 @@ class Reader:
         counted["model"] = default if model is None else model
         if headers:
             counted["extra_headers"] = headers
-        counted["_client"] = self._client(made, secret | secret_headers)
+        if settings.get("autodetect_images"):
+            counted["files"] = sorted(_files_in(kwargs.get("messages")))
+        captured = {name: made.pop(name) for name in list(made) if is_secret(name)}
+        counted["_client"] = self._client(made, captured | secret | secret_headers)
         return Request(_with_own_messages(kwargs), counted)
 
     def _client(self, made: dict[str, Any], secret: dict[str, Any]) -> dict[str, Any]:
@@ -99,19 +112,25 @@ def _text(member: Any) -> str:
     return str(getattr(member, "value", member))
 
 
+def _files_in(part: Any) -> Iterator[tuple[str, str]]:
+    """The files that instructor will read because a message is the path of one."""
+    parts: Any = part
+    if isinstance(part, str):
+        if len(part) < _LONGEST_PATH and Path(part).is_file():
+            yield part, hashlib.sha256(Path(part).read_bytes()).hexdigest()
+    elif type(part) in (list, dict):
+        for each in parts if type(part) is list else parts.values():
+            yield from _files_in(each)
+
+
 def _with_own_messages(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments with a copy of the messages: instructor 1.9 writes its prompts into them."""
     messages = kwargs.get("messages")
-    if type(messages) is not list:
-        return kwargs
-    given = cast("list[Any]", messages)
-    return {**kwargs, "messages": [_copied(message) for message in given]}
+    return {**kwargs, "messages": _copied(messages)} if type(messages) is list else kwargs
 
 
 def _copied(part: Any) -> Any:
+    parts: Any = part
     if type(part) is dict:
-        parts = cast("dict[Any, Any]", part)
         return {name: _copied(each) for name, each in parts.items()}
-    if type(part) is list:
-        return [_copied(each) for each in cast("list[Any]", part)]
-    return part
+    return [_copied(each) for each in parts] if type(part) is list else part

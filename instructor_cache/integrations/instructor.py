@@ -6,8 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
@@ -15,6 +14,7 @@ from ..events import Observer
 from ..policy import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
+from ._functions import Functions
 from ._native import native_cache
 from ._request import Reader
 
@@ -50,7 +50,13 @@ def cache_client(
     mode, provider, endpoint, and every other argument, such as ``temperature``, ``store`` or
     ``metadata``; ``ignore=("metadata",)`` leaves some out. What can't is not: ``max_retries``,
     ``token_budget``, ``timeout``, ``hooks``, ``user``, ``safety_identifier``, the hints for the
-    provider's prompt cache, and headers for tracing.
+    provider's prompt cache, and headers for tracing. Where there is nothing to keep, a call goes
+    through: a raw stream, which has no response model, and several tools at once on async clients.
+
+    On a hit instructor's hooks hear ``completion:kwargs``, with the arguments as they were given,
+    and ``completion:response``, a copy of the completion whose usage is zero, where the answer has
+    kept one (streams and simple types have not); not ``completion:usage``. So what adds up tokens
+    counts each once, while the answer's own ``_raw_response`` tells the true usage.
 
     Args:
         client: What ``instructor.from_provider``, ``from_openai`` and their like give.
@@ -67,15 +73,15 @@ def cache_client(
     """
     _check(client, namespace, options)
     given: Any = client
-    is_async = iscoroutinefunction(given.create_fn)
     twin = _copy(given)
     ignore = ("question", *options.pop("ignore", ()))
 
     def decorate(returns: Any) -> Any:
         return instructor_cache(backend, ttl=ttl, returns=returns, ignore=ignore, **options)
 
-    twin.cache = ClientCache(Reader(twin, given.create_fn, namespace), decorate, is_async=is_async)
-    twin.create_fn = (_async_create if is_async else _create)(given.create_fn, twin.cache)
+    reader = Reader(twin, given.create_fn, namespace)
+    twin.cache = ClientCache(reader, Functions(reader, decorate))
+    twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
     return twin  # type: ignore[no-any-return]
 
 
@@ -84,7 +90,7 @@ def _create(create: Any, cache: ClientCache) -> Any:
     def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached(create.__qualname__, _UNCACHED)
+            refuse_uncached("instructor.create", _UNCACHED)
         return create(*args, **kwargs) if question is None else question.put()
 
     return cached_create
@@ -95,7 +101,7 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
     async def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached(create.__qualname__, _UNCACHED)
+            refuse_uncached("instructor.create", _UNCACHED)
         return await (create(*args, **kwargs) if question is None else question.put_later())
 
     return cached_create
@@ -103,22 +109,21 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
 
 def _copy(client: Any) -> Any:
     """A client of the same class, with hooks, arguments and ``responses`` of its own."""
-    twin = _shallow(client)
+    twin, held = _shallow(client), cast("dict[str, Any]", vars(client))
     twin.kwargs, twin.hooks = dict(client.kwargs), _shallow(client.hooks)
     twin.hooks._handlers = type(client.hooks._handlers)(list)
     for hook, handlers in client.hooks._handlers.items():
         twin.hooks._handlers[hook].extend(handlers)
-    responses = vars(client).get("responses")
-    if responses is not None:
-        twin.responses = _shallow(responses)
+    if "responses" in held:
+        twin.responses = _shallow(held["responses"])
         twin.responses.client = twin
     return twin
 
 
 def _shallow(thing: Any) -> Any:
     """A copy as of `copy.copy`, which a client's own ``__getattr__`` would lead astray."""
-    twin = object.__new__(type(thing))
-    vars(twin).update(vars(thing))
+    twin: Any = object.__new__(thing.__class__)
+    twin.__dict__.update(thing.__dict__)
     return twin
 
 
@@ -129,7 +134,7 @@ def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
             f"found a {type(client).__name__}; wanted a client of instructor's, such as "
             f"instructor.from_openai(client) gives: wrap it so, then cache that"
         )
-    if isinstance(vars(client).get("cache"), ClientCache):
+    if isinstance(client.__dict__.get("cache"), ClientCache):
         raise ValueError("found a client that is cached already; give cache_client the plain one")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise TypeError(f"namespace is {namespace!r}; it must be text, or None for the account")
