@@ -515,6 +515,19 @@ def test_a_client_is_played_exactly(tmp_path: Path, llm: Any):
     assert (cassette.played, llm.calls) == (3, 2)
 
 
+def test_a_clients_raw_streams_are_told_not_made(tmp_path: Path, llm: Any):
+    """A call whose answer can't be recorded does not get to the provider past the cassette."""
+    with OpenAI(base_url=llm.url, api_key="none") as plain:
+        client = cache_client(instructor.from_openai(plain), MemoryCache())
+        ask = partial(client.chat.completions.create, model="m", messages=[], stream=True)
+        with (
+            Cassette(tmp_path / "x.json").playing(),
+            pytest.raises(CacheMiss, match="can't be recorded .*x.json"),
+        ):
+            ask(response_model=None)
+    assert llm.calls == 0
+
+
 SECRETS = [
     "sk-proj-canary0123456789",
     "AKIACANARY0123456789",
@@ -624,7 +637,7 @@ def test_recorded_once_and_played_without_a_model(pytester: pytest.Pytester, llm
     llm.__exit__()
     for mode in ("once", "none"):
         run(pytester, f"--instructor-cassette={mode}", passed=3)
-    run(pytester, "--instructor-cassette=all", failed=3)
+    run(pytester, "--instructor-cassette=all", "--tb=no", failed=3)
     assert {n: INCOMPLETE.sub("", t) for n, t in files(pytester).items()} == recorded
     run(pytester, "--instructor-cassette=none", passed=3)
     assert llm.calls == 4

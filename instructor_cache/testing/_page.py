@@ -74,7 +74,7 @@ class Block:
 
     def says_as_much_as(self, other: Block) -> bool:
         """Tell whether only ids and times of the raw answers differ."""
-        return _lasting(self.members()) == _lasting(other.members())
+        return bool(_lasting(self.members()) == _lasting(other.members()))
 
 
 @dataclass(frozen=True)
