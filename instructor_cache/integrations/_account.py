@@ -156,9 +156,8 @@ def asked_by(client: Any, create: Any) -> Asked:
     place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
     if stand_in() is not None:  # who is billed is nobody's business in a shared file
         place = {name: each for name, each in place.items() if name not in _BILLED}
-    return Asked(
-        Place(place), _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http)
-    )
+    secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
+    return Asked(Place(place), secrets, _hidden(sdk, http))
 
 
 def _name(thing: Any) -> str:
