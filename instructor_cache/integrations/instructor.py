@@ -90,7 +90,7 @@ def _create(create: Any, cache: ClientCache) -> Any:
     def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached(create.__qualname__, _UNCACHED)
+            refuse_uncached("instructor.create", _UNCACHED)
         return create(*args, **kwargs) if question is None else question.put()
 
     return cached_create
@@ -101,7 +101,7 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
     async def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached(create.__qualname__, _UNCACHED)
+            refuse_uncached("instructor.create", _UNCACHED)
         return await (create(*args, **kwargs) if question is None else question.put_later())
 
     return cached_create
