@@ -821,7 +821,7 @@ def test_async_client(instructor_cassette):
 def test_clients_are_played_whoever_has_the_key(
     pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    """Credentials count as first, second, ... in a test: who plays it need not have them."""
+    """Credentials and servers count as first, second, ... in a test: who plays it has others."""
     monkeypatch.setenv("ONE", "canary-one")
     monkeypatch.setenv("OTHER", "canary-other")
     pytester.makepyfile(test_inner=CLIENT)
@@ -831,6 +831,7 @@ def test_clients_are_played_whoever_has_the_key(
     llm.__exit__()
     monkeypatch.setenv("ONE", "none")
     monkeypatch.setenv("OTHER", "nothing")
+    monkeypatch.setenv("LLM_URL", "http://127.0.0.1:9/v1")  # the server has another address now
     run(pytester, "--instructor-cassette=none", passed=2)
 
 
