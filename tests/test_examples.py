@@ -290,8 +290,8 @@ def test_the_local_model_finds_who_where_and_when_in_every_passage(
     example: Callable[[str], Any],
 ) -> None:
     """No passage of the demo leaves the rules without a person, a place and a date."""
-    local_llm, demo = example("local_llm"), example("demo")
-    readings = [local_llm.Reading(" ".join(text.split())) for text in demo.PASSAGES]
+    reading, demo = example("_reading"), example("demo")
+    readings = [reading.Reading(" ".join(text.split())) for text in demo.PASSAGES]
     assert len(readings) == 36
     assert [r for r in readings if not (r.people and r.places and r.dates)] == []
 
