@@ -70,17 +70,17 @@ def respond(request: Json) -> Json:
 def recall(request: Json) -> Json:
     """Give the answer of Anthropic's Messages API that is on record for *request*.
 
-    Raises NotRecorded if there is none.
+    All that was recorded of a request must be in this one. Raises NotRecorded if none fits.
     """
     for exchange in json.loads(RECORD.read_text("utf-8")):
-        if exchange["request"] == request:
+        if exchange["request"].items() <= request.items():
             return exchange["response"]
     raise NotRecorded(f"no answer is on record in {RECORD.name} for {json.dumps(request)}")
 
 
 def _answered(request: Json) -> tuple[str | None, str]:
     """The name of the tool that is called, if any, and the answer as JSON."""
-    texts = [_text(m["content"]) for m in request["messages"] if m["role"] == "user"]
+    texts = [_text(m["content"]) for m in request["messages"] if m.get("role") == "user"]
     name, schema = _wanted(request)
     return name, json.dumps(fill(schema, Reading(" ".join(" ".join(texts).split())), "", schema))
 

@@ -11,6 +11,8 @@ import os
 
 from local_llm import LocalLLM
 
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its import would fetch a list of prices
+
 
 def local_provider() -> LocalLLM:
     """Give a server that counts its calls; clients that are made from now on talk to it."""
