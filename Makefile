@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness replicas coherence clean
+.PHONY: demo test test-slow test-all test-pydantic test-clients test-instructor lint format bench faults exactness replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -42,6 +42,16 @@ test-pydantic:
 		echo "== Pydantic $$v"; \
 		.venv-pydantic-$$v/bin/python -m pytest -q tests/test_codecs.py tests/test_exact.py \
 			tests/test_returns.py tests/test_keys.py tests/test_source.py || exit 1; done
+
+# The recipes for other clients, with the newest release of each package. litellm lives by itself:
+# it holds openai back to a release that the newest of the others do not go with.
+test-clients:
+	@$(MAKE) --no-print-directory .venv-clients/.clients VENV=.venv-clients
+	@$(MAKE) --no-print-directory .venv-litellm/.litellm VENV=.venv-litellm
+	INSTRUCTOR_CACHE_TEST_CLIENTS="anthropic langchain_openai openai pydantic_ai" \
+		.venv-clients/bin/python -m pytest -q tests/test_other_clients.py
+	INSTRUCTOR_CACHE_TEST_CLIENTS="litellm openai" \
+		.venv-litellm/bin/python -m pytest -q tests/test_other_clients.py
 
 lint: $(VENV)/.lint
 	$(RUN) -m ruff format --check .
@@ -87,4 +97,8 @@ $(VENV)/.made:
 
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@))]"
+	@touch $@
+
+$(VENV)/.clients $(VENV)/.litellm: $(VENV)/.made pyproject.toml
+	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@))]" "pytest>=8.2"
 	@touch $@

@@ -1,4 +1,9 @@
-"""Pydantic AI: an `Agent` with an ``output_type``, sync and async."""
+"""Pydantic AI: an `Agent` with an ``output_type``, sync and async.
+
+Its `AgentRunResult` holds the state of a run, which is refused with a warning; return the
+``output``, and with it what you count later. An agent that is passed in has no key, since no other
+process could recognise it: leave it out, and pass what tells it from others.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import asyncio
 
 from _provider import local_provider
 from pydantic import BaseModel
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunUsage
 
 from instructor_cache import MemoryCache, instructor_cache
 
@@ -23,24 +28,41 @@ agent = Agent("openai:gpt-4o-mini", output_type=UserDetail)
 
 
 @instructor_cache(memory)
-def extract(data: str) -> UserDetail:
-    return agent.run_sync(data).output
+async def extract(data: str) -> tuple[UserDetail, RunUsage]:
+    result = await agent.run(data)
+    return result.output, result.usage
 
 
 @instructor_cache(memory)
-async def extract_async(data: str) -> UserDetail:
-    return (await agent.run(data)).output
+def extract_sync(data: str) -> UserDetail:
+    return agent.run_sync(data).output
 
 
-def main() -> None:
-    jason = "Jason is 25 years old"
-    answers = [extract(jason), extract(jason)]
-    print(f"{answers[1]!r}, {provider.calls} paid of 2 calls")
-    answers += [asyncio.run(extract_async(jason)), asyncio.run(extract_async(jason))]
-    print(f"{answers[3]!r}, {provider.calls} paid of 4 calls")
-    assert answers == [UserDetail(name="Jason", age=25)] * 4
+@instructor_cache(memory, ignore=("agent",))
+def extract_with(agent: Agent[None, UserDetail], data: str, model: str) -> UserDetail:
+    return agent.run_sync(data, model=model).output
+
+
+async def show_async() -> None:
+    first, second = await extract("Sarah is 30 years old"), await extract("Sarah is 30 years old")
+    user, usage = second
+    print(f"{user!r} for {usage.total_tokens} tokens, {provider.calls} paid of 2 calls")
+    assert first == second
+    assert provider.calls == 1
+
+
+def show_sync() -> None:
+    first, second = extract_sync("Jason is 25 years old"), extract_sync("Jason is 25 years old")
+    print(f"{second!r}, {provider.calls} paid of 4 calls")
+    assert first == second == UserDetail(name="Jason", age=25)
     assert provider.calls == 2
+
+    first, second = (extract_with(agent, "Miguel is 41", "openai-chat:gpt-4o") for _ in range(2))
+    print(f"{second!r}, {provider.calls} paid of 6 calls")
+    assert first == second == UserDetail(name="Miguel", age=41)
+    assert provider.calls == 3
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(show_async())
+    show_sync()  # last: run_sync leaves an event loop behind, which asyncio.run would lose
