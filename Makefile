@@ -43,6 +43,18 @@ test-pydantic:
 		.venv-pydantic-$$v/bin/python -m pytest -q tests/test_codecs.py tests/test_exact.py \
 			tests/test_returns.py tests/test_keys.py tests/test_source.py || exit 1; done
 
+# What the oldest instructor answers, with the openai of its time, is kept and given back as well.
+INSTRUCTORS ?= 1.9
+WITH_INSTRUCTOR := $(wildcard $(addprefix tests/test_, codecs_instructor.py client.py \
+	for_instructor.py examples.py))
+test-instructor:
+	@for v in $(INSTRUCTORS); do \
+		$(MAKE) --no-print-directory .venv-instructor-$$v/.instructor \
+			VENV=.venv-instructor-$$v INSTRUCTOR=$$v || exit 1; \
+		echo "== instructor $$v"; \
+		.venv-instructor-$$v/bin/python -m pytest -q -m "not slow" $(WITH_INSTRUCTOR) \
+			|| exit 1; done
+
 # The recipes for other clients, with the newest release of each package. litellm lives by itself:
 # it holds openai back to a release that the newest of the others do not go with.
 test-clients:
@@ -100,5 +112,9 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.clients $(VENV)/.litellm: $(VENV)/.made pyproject.toml
-	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@))]" "pytest>=8.2"
+	$(PIP) --no-compile -e ".[$(patsubst .%,%,$(notdir $@))]" "pytest>=8.2"
+	@touch $@
+
+$(VENV)/.instructor: $(VENV)/.made pyproject.toml
+	$(PIP) -e ".[programs]" "instructor==$(INSTRUCTOR).*"
 	@touch $@
