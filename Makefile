@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic test-clients test-instructor lint format bench faults exactness replicas coherence clean
+.PHONY: demo test test-slow test-all test-pydantic test-instructor test-clients \
+	test-newest-clients test-litellm lint format bench faults exactness replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -58,10 +59,15 @@ test-instructor:
 # The recipes for other clients, with the newest release of each package. litellm lives by itself:
 # it holds openai back to a release that the newest of the others do not go with.
 test-clients:
+	@$(MAKE) --no-print-directory -j2 test-newest-clients test-litellm
+
+test-newest-clients:
 	@$(MAKE) --no-print-directory .venv-clients/.clients VENV=.venv-clients
-	@$(MAKE) --no-print-directory .venv-litellm/.litellm VENV=.venv-litellm
 	INSTRUCTOR_CACHE_TEST_CLIENTS="anthropic langchain_openai openai pydantic_ai" \
 		.venv-clients/bin/python -m pytest -q tests/test_other_clients.py
+
+test-litellm:
+	@$(MAKE) --no-print-directory .venv-litellm/.litellm VENV=.venv-litellm
 	INSTRUCTOR_CACHE_TEST_CLIENTS="litellm openai" \
 		.venv-litellm/bin/python -m pytest -q tests/test_other_clients.py
 
