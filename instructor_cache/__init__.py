@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._keeper import MISS
+from ._modes import bypass, mode, offline, refresh
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, CacheInfo, Explanation
+from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
+from .conditions import min_seconds, not_refused, not_truncated
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
@@ -16,10 +18,12 @@ from .errors import (
     BackendClosed,
     BackendError,
     BackendWarning,
+    CacheMiss,
     CorruptEntry,
     InstructorCacheError,
     InstructorCacheWarning,
     NodeDown,
+    StreamInterrupted,
     TransferInterrupted,
     UnkeyableArgument,
     UnkeyableArgumentWarning,
@@ -51,6 +55,7 @@ __all__ = [
     "MISS",
     "AsyncBackend",
     "AsyncCached",
+    "AsyncCachedStream",
     "AsyncInstructorCache",
     "Backend",
     "BackendBusy",
@@ -58,6 +63,7 @@ __all__ = [
     "BackendError",
     "BackendWarning",
     "CacheInfo",
+    "CacheMiss",
     "CacheMetrics",
     "Cached",
     "CorruptEntry",
@@ -73,6 +79,7 @@ __all__ = [
     "RawCompletion",
     "RedisCache",
     "SafeDisk",
+    "StreamInterrupted",
     "Tier",
     "TieredCache",
     "TransferInterrupted",
@@ -82,10 +89,17 @@ __all__ = [
     "Unstorable",
     "UnstorableResultWarning",
     "atransfer",
+    "bypass",
     "calculate_cost_savings",
     "instructor_cache",
     "instructor_cache_redis",
     "lru",
+    "min_seconds",
+    "mode",
+    "not_refused",
+    "not_truncated",
+    "offline",
+    "refresh",
     "smart_cache_key",
     "source_version",
     "transfer",

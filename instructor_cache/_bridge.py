@@ -17,7 +17,7 @@ from concurrent.futures import TimeoutError as TimedOut
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,15 +34,22 @@ class _Stopped(Exception):
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends, right here, and give its result."""
+    has_ended, result = drive_on(coroutine)
+    if not has_ended:
+        coroutine.close()
+        raise RuntimeError("a sync call must not suspend: one of its leaves is not inline")
+    return cast("T", result)
+
+
+def drive_on(coroutine: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
+    """Run a coroutine to where it suspends, or to its end; tell which, and give its result."""
     try:
         coroutine.send(None)
     except StopIteration as done:
-        result: T = done.value
-        return result
+        return True, done.value
     except _Stopped as stopped:
         raise stopped.args[0] from None
-    coroutine.close()
-    raise RuntimeError("a sync call must not suspend: one of its leaves is not inline")
+    return False, None
 
 
 def inline(func: Callable[P, T]) -> Callable[P, Awaitable[T]]:

@@ -9,7 +9,13 @@ from functools import partial
 from typing import Any
 
 from ._engine import Engine
+from ._keeper import MISS
+from ._maker import Produce
 from ._memo import Args, Kwargs, Memo
+from ._modes import mode as present_mode
+from ._offline import Offline
+from ._sketch import sketch
+from ._streams import Streams
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
@@ -43,6 +49,7 @@ class Calls:
     returns: ReturnType
     tags: Tags | None
     engine: Engine
+    streams: Streams
     memo: Memo
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
@@ -54,7 +61,20 @@ class Calls:
         tags = None if self.tags is None else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
 
+    def sketch(self, args: Args, kwargs: Kwargs) -> str:
+        """Give the arguments of a call as they are kept; empty if they are not or can't be."""
+        if not self.engine.policy.keep_arguments:
+            return ""
+        try:
+            return sketch(self.keys.bound(args, kwargs))
+        except Exception:  # it is only for show
+            return ""
+
     async def call(self, /, *args: Any, **kwargs: Any) -> Any:
+        if (mode := present_mode()) == "bypass":
+            return await self.produce(*args, **kwargs)
+        if mode == "offline":
+            return await self._recorded(args, kwargs)
         try:
             key = self._key(args, kwargs)
         except UnkeyableArgument as error:
@@ -64,13 +84,33 @@ class Calls:
             answer = await self.produce(*args, **kwargs)
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
-        return await self.engine.recall(key, partial(self.produce, *args, **kwargs))
+        ask = self.streams.renew if mode == "refresh" else self.streams.recall
+        return await ask(key, self._produce(args, kwargs))
+
+    def _produce(self, args: Args, kwargs: Kwargs) -> Produce:
+        return Produce(partial(self.produce, *args, **kwargs), partial(self.sketch, args, kwargs))
+
+    async def _recorded(self, args: Args, kwargs: Kwargs) -> Any:
+        """The answer that is stored here or beneath; raises CacheMiss if there is none."""
+        offline = Offline(self.engine, self.keys)
+        try:
+            key = self._key(args, kwargs)
+        except TypeError as error:  # UnkeyableArgument is one
+            raise offline.unkeyable(error) from error
+        answer, failure = await offline.look(key)
+        if answer is MISS and self.beneath is not None:
+            return await self.produce(*args, **kwargs)
+        if answer is MISS:
+            raise await offline.miss(key, self.sketch(args, kwargs)) from failure
+        return answer
 
     async def get(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self.engine.look(self._key(args, kwargs))
 
     async def set(self, value: Any, /, *args: Any, **kwargs: Any) -> None:
-        await self.engine.put(self._key(args, kwargs), value)
+        if hasattr(value, "__aiter__"):
+            value = [item async for item in value]
+        await self.engine.put(self._key(args, kwargs), value, self.sketch(args, kwargs))
 
     async def contains(self, /, *args: Any, **kwargs: Any) -> bool:
         return await self.engine.stack.get(self._key(args, kwargs), fill=False) is not None
@@ -80,9 +120,14 @@ class Calls:
         await self.engine.invalidate(self._key(args, kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        if (mode := present_mode()) == "bypass":
+            return await self.produce(*args, **kwargs)
         key = self._key(args, kwargs)
+        if mode == "offline":
+            raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        return await self.engine.refresh(key, partial(self.produce, *args, **kwargs))
+        whole = self.streams.whole(self._produce(args, kwargs))
+        return self.streams.given(await self.engine.refresh(key, whole))
 
     async def clear(self) -> None:
         if self.beneath is not None:

@@ -40,17 +40,27 @@ class Engine:
     announce: Announcer
     policy: Policy
 
-    async def recall(self, key: str, produce: Produce) -> Any:
-        """Give the cached answer for *key*, or call *produce* and keep what it answers."""
+    async def recall(self, key: str, produce: Produce, behind: Produce) -> Any:
+        """Give the cached answer for *key*, or call *produce* and keep what it answers.
+
+        What is made anew in the background is made by *behind*.
+        """
         landed = self.flights.landed
-        if (answer := await self._hit(key, produce)) is not MISS:
+        if (answer := await self.hit(key, behind)) is not MISS:
             return answer
+        return await self.fetch(key, produce, landed=landed)
+
+    async def fetch(self, key: str, produce: Produce, *, landed: int, is_told: bool = False) -> Any:
+        """Do the same after a look in vain, before which *landed* flights had ended.
+
+        A miss that was told before is not told again.
+        """
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
             # Another flight may have landed between our look and our take-off.
             if landed != self.flights.landed and (outcome := await self._found(key)) is not None:
                 return outcome
-            return await self._answer(key, produce, flight)
+            return await self._answer(key, produce, flight, is_told=is_told)
 
         async def alone() -> Outcome:
             self.announce("miss", key)
@@ -72,6 +82,17 @@ class Engine:
         found = await self._find(key)
         return MISS if found is None else await self.keeper.decode(key, found)
 
+    async def recorded(self, key: str) -> Any:
+        """Give the answer that is stored, be it expired, or `MISS`; for who is not to call."""
+        answer, entry = await self._hit(key)
+        if entry is not None:
+            return answer
+        if (found := await self.stack.get_kept(key)) is None:
+            return MISS
+        if (answer := await self.keeper.decode(key, found)) is not MISS:
+            self.announce("stale", key, found.tier, seconds=found.entry.seconds)
+        return answer
+
     async def refresh(self, key: str, produce: Produce) -> Any:
         """Call *produce* whatever is cached, and keep what it answers."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
@@ -88,7 +109,7 @@ class Engine:
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, *made[:3], made.epochs)
+            entry = await self.keeper.put(key, self.keeper.entry(key, *made[:5]))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
@@ -98,12 +119,13 @@ class Engine:
         if entry is not None:
             await self.stack.take_back(key, entry)
 
-    async def put(self, key: str, result: Any) -> None:
+    async def put(self, key: str, result: Any, call: str = "") -> None:
         """Store *result* as the answer for *key*; raise Unstorable if its type can't keep it."""
         payload = self.codec().encode(self.codec().settle(result))
         epochs = await self.stack.epochs(key)
         with self._forgetting(key):
-            await self.keeper.put(key, result, payload, 0.0, epochs)
+            entry = self.keeper.entry(key, result, payload, 0.0, epochs, call)
+            await self.keeper.put(key, entry)
 
     async def invalidate(self, key: str) -> None:
         """Forget the answer for *key*, and any that is being produced."""
@@ -130,15 +152,20 @@ class Engine:
 
     # -- answers that are there ----------------------------------------------------------
 
-    async def _hit(self, key: str, produce: Produce | None = None) -> Any:
-        if (found := await self._find(key)) is None:
-            return MISS
-        answer = await self.keeper.decode(key, found)
-        if answer is not MISS:
-            self._announce_hit(key, found)
-            if produce is not None and self.policy.refresh_ahead is not None:
-                self._refresh_if_due(key, produce, found.entry)
+    async def hit(self, key: str, behind: Produce) -> Any:
+        """Give the cached answer, or `MISS`; an ageing one is made anew by *behind*."""
+        answer, entry = await self._hit(key)
+        if entry is not None and self.policy.refresh_ahead is not None:
+            self._refresh_if_due(key, behind, entry)
         return answer
+
+    async def _hit(self, key: str) -> tuple[Any, Entry | None]:
+        if (found := await self._find(key)) is None:
+            return MISS, None
+        if (answer := await self.keeper.decode(key, found)) is MISS:
+            return MISS, None
+        self._announce_hit(key, found)
+        return answer, found.entry
 
     def _announce_hit(self, key: str, found: Found) -> None:
         entry = found.entry
@@ -149,8 +176,8 @@ class Engine:
 
     async def _found(self, key: str) -> Outcome | None:
         """The answer that another one has brought home in the meantime."""
-        answer = await self._hit(key)
-        return None if answer is MISS else Outcome(answer, self.keeper.encode(key, answer))
+        answer, entry = await self._hit(key)
+        return None if entry is None else Outcome(answer, entry.payload)
 
     async def _find(self, key: str) -> Found | None:
         since = self.stack.forgotten.count
@@ -162,17 +189,24 @@ class Engine:
 
     # -- answers that are made -----------------------------------------------------------
 
-    async def _answer(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Outcome:
+    async def _answer(
+        self, key: str, produce: Produce, flight: Flight[Outcome], *, is_told: bool
+    ) -> Outcome:
         if self.behind.rests(key) and (outcome := await self.maker.fall_back(key)) is not None:
             return outcome
         if self.lock is None:
-            self.announce("miss", key)
-            return await self.maker.make(key, produce, flight)
+            return await self._miss(key, produce, flight, is_told=is_told)
         async with self.lock.hold(key):
             if (outcome := await self._found(key)) is not None:  # by another process
                 return outcome
+            return await self._miss(key, produce, flight, is_told=is_told)
+
+    async def _miss(
+        self, key: str, produce: Produce, flight: Flight[Outcome], *, is_told: bool
+    ) -> Outcome:
+        if not is_told:
             self.announce("miss", key)
-            return await self.maker.make(key, produce, flight)
+        return await self.maker.make(key, produce, flight)
 
     # -- answers that are made ahead of time ---------------------------------------------
 

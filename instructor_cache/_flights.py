@@ -17,8 +17,17 @@ from ._waits import Flight, waits
 T = TypeVar("T")
 
 
-# The flights that the current call leads, itself or through its callers.
 _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
+
+
+def led_by() -> tuple[Flight[Any], ...]:
+    """Give the flights that the current call leads, itself or through its callers."""
+    return _led.get()
+
+
+def leads(flight: Flight[Any]) -> None:
+    """Take note that what runs in this context from now on leads *flight*."""
+    _led.set((*_led.get(), flight))
 
 
 class LeaderGone(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ._stack import Found, Stack
+from .codecs import Passed
 from .entry import Entry
 from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
@@ -33,6 +34,16 @@ class Miss:
 MISS = Miss()
 
 
+class Elsewhere(NamedTuple):
+    """In place of an answer: it turned out to be a stream, which all who ask listen to."""
+
+    live: Any
+    leads: bool
+
+    def __deepcopy__(self, memo: Any) -> Elsewhere:
+        return Elsewhere(self.live, leads=False)  # a follower's
+
+
 class Outcome(NamedTuple):
     """What one flight brings home: the leader's result, and its payload for the followers."""
 
@@ -54,26 +65,33 @@ class Keeper:
         """Give *answer* as a hit will give it."""
         return self._survive(key, lambda: self.codec().settle(answer), answer)
 
-    def payload(self, key: str, result: Any) -> bytes | None:
+    def payload(self, key: str, result: Any, seconds: float) -> bytes | None:
         """Give the form in which *result* is stored, or None if it is not to be."""
-        cache_if = self.policy.cache_if
-        if cache_if is not None and not self._survive(key, lambda: bool(cache_if(result)), False):
+        if isinstance(result, Elsewhere):
+            return None
+        if not self._survive(key, lambda: self.policy.admits(result, seconds), False):
             return None
         return self.encode(key, result)
 
     def encode(self, key: str, result: Any) -> bytes | None:
         """Give the stored form of *result*, or None if there is none that would restore it."""
         try:
-            return self.codec().encode(result)
+            return result.encode() if isinstance(result, Passed) else self.codec().encode(result)
         except Exception as error:
             self.announce("unstorable", key, error=error)
             self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
             return None
 
-    def _entry(
-        self, key: str, result: Any, payload: bytes | None, seconds: float, epochs: bytes
+    def entry(
+        self,
+        key: str,
+        result: Any,
+        payload: bytes | None,
+        seconds: float,
+        epochs: bytes,
+        call: str,
     ) -> Entry | None:
-        """The entry to store, or None if there is no payload, or its ttl is 0."""
+        """Give the entry to store, or None if there is no payload, or its ttl is 0."""
         if payload is None:
             return None
         now = self.policy.clock()
@@ -81,34 +99,22 @@ class Keeper:
         if life is None:
             return None
         fresh_until, kept_until = life
-        return Entry(payload, now, fresh_until, kept_until, seconds, epochs=epochs)
+        return Entry(payload, now, fresh_until, kept_until, seconds, epochs=epochs, call=call)
 
     async def keep(
-        self,
-        key: str,
-        result: Any,
-        payload: bytes | None,
-        seconds: float,
-        epochs: bytes,
-        instead_of: Entry | None,
+        self, key: str, entry: Entry | None, instead_of: Entry | None = None
     ) -> Entry | None:
         """Store an answer unless another came first; give its entry if it is the one kept."""
-        if (entry := self._entry(key, result, payload, seconds, epochs)) is None:
+        if entry is None or await self.stack.keep(key, entry, instead_of) is not entry:
             return None
-        if await self.stack.keep(key, entry, instead_of) is not entry:
-            return None
-        self.announce("stored", key, seconds=seconds)
+        self.announce("stored", key, seconds=entry.seconds)
         return entry
 
-    async def put(
-        self, key: str, result: Any, payload: bytes | None, seconds: float, epochs: bytes
-    ) -> Entry | None:
+    async def put(self, key: str, entry: Entry | None) -> Entry | None:
         """Store an answer in place of any other; give its entry if a tier took it."""
-        if (entry := self._entry(key, result, payload, seconds, epochs)) is None:
+        if entry is None or not await self.stack.set(key, entry):
             return None
-        if not await self.stack.set(key, entry):
-            return None
-        self.announce("stored", key, seconds=seconds)
+        self.announce("stored", key, seconds=entry.seconds)
         return entry
 
     async def decode(self, key: str, found: Found) -> Any:

@@ -2,8 +2,9 @@
 
 For most calls nothing else happens, so here the engine's steps for a hit are taken in one go, and
 the clock, the key and the coroutines cost as little as can be. Everything else is the engine's: a
-miss, an entry that is stale, tagged or from the future, a tier that fails or has failed. The engine
-then looks for itself, as calls may have ended meanwhile; next to a call that costs nothing.
+miss, an entry that is stale, tagged or from the future, a tier that fails or has failed, any mode.
+The engine then looks for itself, as calls may have ended meanwhile; next to a call that costs
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from ._engine import Engine
 from ._keeper import MISS
 from ._memo import Args, Kwargs, Memo
+from ._modes import opened as in_a_mode
 from .entry import fresh_payload
 
 _LATE = 0.05  # seconds after which a failure is not tried again
@@ -41,7 +43,7 @@ class Lane:
 
     def answer(self, args: Args, kwargs: Kwargs) -> Any:
         """Give the cached answer to a call, or `MISS` if there is none on this way."""
-        if self._look is None or not self._is_well():
+        if self._look is None or in_a_mode() or not self._is_well():
             return MISS
         try:
             key, now = self._keys.key(args, kwargs), self._clock()
@@ -55,7 +57,7 @@ class Lane:
 
     async def fetch(self, args: Args, kwargs: Kwargs) -> Any:
         """Do the same in a tier that has to be waited for."""
-        if self._fetch is None or not self._is_well():
+        if self._fetch is None or in_a_mode() or not self._is_well():
             return MISS
         try:
             key, now = self._keys.key(args, kwargs), self._clock()

@@ -62,10 +62,13 @@ class Listing:
         return is_anew
 
 
-def list_keys(backend: Any, prefix: str, timeout: float, *, for_async: bool) -> Pages:
+def list_keys(
+    backend: Any, prefix: str, timeout: float, *, for_async: bool, is_urgent: bool = False
+) -> Pages:
     """Give what gives the next *n* keys that begin with *prefix*, fewer or none at the end.
 
-    One operation of *backend* takes *timeout* seconds at most.
+    One operation of *backend* takes *timeout* seconds at most. Where it sees to that itself, a page
+    may take many, unless the caller *is_urgent*.
     Raises TypeError for a backend that can't list its keys.
     """
     limit = _PAGE * (timeout or TIMEOUT)
@@ -77,7 +80,7 @@ def list_keys(backend: Any, prefix: str, timeout: float, *, for_async: bool) -> 
             f"scan(prefix), or ascan(prefix) for coroutines: add one of them"
         )
     pages = _pages(backend, prefix)
-    if is_bounded(backend) and not for_async:
+    if is_bounded(backend) and not for_async and not is_urgent:
         return inline(pages)
     return in_workers(pages, limit, Workers(type(backend).__name__), for_async=for_async)
 

@@ -16,20 +16,40 @@ from .entry import Entry
 from .events import Announcer
 from .policy import Policy
 
-Produce = Callable[[], Awaitable[Any]]
+
+@dataclass(frozen=True, slots=True)
+class Produce:
+    """One call of the function, which has not been made yet.
+
+    Attributes:
+        make: Makes it.
+        sketch: Gives its arguments as they are kept with the answer; empty for not.
+    """
+
+    make: Callable[[], Awaitable[Any]]
+    sketch: Callable[[], str]
+
+    def __call__(self) -> Awaitable[Any]:
+        return self.make()
+
+    def by(self, make: Callable[[], Awaitable[Any]]) -> Produce:
+        """Give the same call, made in another way."""
+        return Produce(make, self.sketch)
 
 
 class Made(NamedTuple):
     """What a call gave, and when it began, as `Forgotten` and `Marks` count and its tags tell.
 
-    The payload is the form to store it in, if it is to be stored.
+    The payload is the form to store it in, if it is to be stored; the call is what its arguments
+    looked like.
     """
 
     result: Any
     payload: bytes | None
     seconds: float
-    began: tuple[int, int]
     epochs: bytes
+    call: str
+    began: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +78,24 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        result, payload, seconds, _, epochs = made
         if flight.obsolete:
-            return Outcome(result, payload)
-        entry = await self.keeper.keep(key, result, payload, seconds, epochs, instead_of)
+            return Outcome(made.result, made.payload)
+        entry = await self.keeper.keep(key, self.keeper.entry(key, *made[:5]), instead_of)
         if entry is not None and await self._is_void(key, made, flight, entry):
             await self.stack.take_back(key, entry)
-        return Outcome(result, payload, entry is not None)
+        return Outcome(made.result, made.payload, entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
         began = self.stack.forgotten.count, await self.marks.latest()
         epochs = await self.stack.epochs(key)
+        call = produce.sketch()  # now, for the function may change its arguments
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
         result = self.keeper.settled(key, answer)
-        payload = None if flight.obsolete else self.keeper.payload(key, result)
-        return Made(result, payload, seconds, began, epochs)
+        payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
+        return Made(result, payload, seconds, epochs, call, began)
 
     async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
         """Tell whether the answer was invalidated, here or elsewhere, since the call began."""

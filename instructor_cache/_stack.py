@@ -38,6 +38,7 @@ class Stack:
     """What the engine talks to: every tier, nearest first; a failing one counts as empty.
 
     Attributes:
+        tiers, colour: What it was opened with.
         forgotten: What was lately forgotten here, by any function over the farthest tier.
         coherences: What drops from nearer tiers what others change in farther ones.
         epoch_life: Seconds that the epoch of a tag is kept; None for ever.
@@ -48,6 +49,8 @@ class Stack:
     coherences: tuple[Coherence, ...]
     clock: Callable[[], float]
     epoch_life: float | None
+    tiers: tuple[Tier, ...]
+    colour: Colour
 
     @classmethod
     def open(
@@ -66,7 +69,8 @@ class Stack:
         shelves = tuple(map(shelf, tiers))
         forgotten = shelves[-1].guard.health.forgotten
         coherences = tuple({each: None for tier in tiers for each in tier.coherences})
-        return cls(shelves, forgotten, coherences, policy.clock, _epoch_life(policy))
+        life = _epoch_life(policy)
+        return cls(shelves, forgotten, coherences, policy.clock, life, tiers, colour)
 
     def shared(self) -> Guard | None:
         """Give the farthest tier that other processes see and in which locks can be kept."""

@@ -11,14 +11,17 @@ from ._behind import Behind
 from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
 from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
 from ._engine import Engine
+from ._faces import face_of, whole
 from ._flights import Flights
-from ._keeper import MISS, Keeper, Outcome
+from ._keeper import Keeper, Outcome
 from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
 from ._memo import Memo
+from ._modes import from_environment
 from ._stack import Stack
+from ._streams import Streams
 from .cached import CacheInfo
 from .events import Announcer
 from .keys import Keys
@@ -42,19 +45,22 @@ def wire(
     tags: Tags | None,
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
-    is_async = inspect.iscoroutinefunction(func)
+    is_async = returned.is_async
     engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
-    colour: Callable[..., Any] = _as_it_is if is_async else inline
+    streams = Streams(engine, returned, ASYNC if is_async else SYNC)
+    produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
-    calls = Calls(colour(func), _beneath(func, is_async), keys, returned, tags, engine, memo)
-    lane = Lane(engine, memo, is_open=tags is None and policy.refresh_ahead is None)
-    wrapper = (_async_wrapper if is_async else _sync_wrapper)(func, calls, lane)
+    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, engine, streams, memo)
+    is_plain = tags is None and policy.refresh_ahead is None
+    lane = Lane(engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
+    wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
         setattr(wrapper, f"cache_{name}", face(getattr(calls, name)))
     wrapper.__cached__ = wrapper  # a wrapper around it gets a copy: only here it is itself
     wrapper.cache_key = calls.key
-    wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, wrapper)
+    mapped = whole(wrapper, returned) if returned.is_stream else wrapper
+    wrapper.cache_map = partial(map_in_tasks if is_async else map_in_threads, mapped)
     wrapper.cache_info = lambda: CacheInfo(announce.hits, announce.misses, *_size(tiers[0]))
     wrapper.cache_parameters = lambda: _parameters(keys, tiers, policy, tags)
     return wrapper
@@ -92,34 +98,13 @@ def _engine(
     )
 
 
-def _sync_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
-    @wraps(func)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if (answer := lane.answer(args, kwargs)) is not MISS:
-            return answer
-        return drive(calls.call(*args, **kwargs))
-
-    return wrapper
-
-
-def _async_wrapper(func: Callable[..., Any], calls: Calls, lane: Lane) -> Any:
-    @wraps(func)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        answer = await lane.fetch(args, kwargs) if lane.waits else lane.answer(args, kwargs)
-        if answer is not MISS:
-            return answer
-        return await calls.call(*args, **kwargs)
-
-    return wrapper
-
-
 def _beneath(func: Any, is_async: bool) -> Beneath | None:
     """The nearest cached function inside *func*, its methods in the colour of the outer one."""
     inner: Any = inspect.unwrap(func, stop=lambda f: getattr(f, "__cached__", None) is f)
     if not hasattr(inner, "__cached__") or inner.__cached__ is not inner:
         return None
     invalidate, clear = inner.cache_invalidate, inner.cache_clear
-    if inspect.iscoroutinefunction(inner):
+    if inspect.iscoroutinefunction(invalidate):
         return Beneath(invalidate, clear) if is_async else None
     face: Callable[..., Any] = threaded if is_async else inline
     return Beneath(face(invalidate), face(clear))
@@ -156,6 +141,7 @@ def _parameters(
         "version": keys.version,
         "ignore": keys.ignore,
         "tags": () if tags is None else tags.given,
+        "keep_arguments": policy.keep_arguments,
         "fail_open": policy.fail_open,
         "timeout": policy.timeout,
         "lock": policy.lock,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
@@ -15,6 +15,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 R_any = TypeVar("R_any")
+S = TypeVar("S", bound=AsyncIterable[Any])
+S_any = TypeVar("S_any", bound=AsyncIterable[Any])
 
 
 class CacheInfo(NamedTuple):
@@ -86,11 +88,17 @@ class Cached(Protocol[P, R]):
         ...
 
     def cache_get(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
-        """Give the cached answer, or `MISS`; never calls the function."""
+        """Give the cached answer, or `MISS`; never calls the function.
+
+        A stream comes as what can be iterated over; so it does from the methods below.
+        """
         ...
 
     def cache_set(self, value: R, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Store *value* as the answer to a call; raise Unstorable if it can't be kept exactly."""
+        """Store *value* as the answer to a call; raise Unstorable if it can't be kept exactly.
+
+        For a stream, *value* is whatever gives the items.
+        """
         ...
 
     def cache_contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -159,6 +167,39 @@ class AsyncCached(Protocol[P, R]):
     ) -> Callable[Q, Coroutine[Any, Any, R_any]]: ...
 
 
+class AsyncCachedStream(Protocol[P, S]):
+    """The same for a function that gives an async iterator: what does I/O is a coroutine."""
+
+    @property
+    def __wrapped__(self) -> Callable[P, S]: ...
+    @property
+    def __name__(self) -> str: ...
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S: ...
+    def cache_info(self) -> CacheInfo: ...
+    async def cache_clear(self) -> None: ...
+    def cache_parameters(self) -> dict[str, Any]: ...
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str: ...
+    async def cache_get(self, *args: P.args, **kwargs: P.kwargs) -> S | Miss: ...
+    async def cache_set(
+        self, value: Iterable[Any] | AsyncIterable[Any], *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
+    async def cache_contains(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+    async def cache_invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    async def cache_refresh(self, *args: P.args, **kwargs: P.kwargs) -> S: ...
+    async def cache_map(
+        self, calls: Iterable[Any], *, concurrency: int = 8, return_exceptions: bool = False
+    ) -> list[S]: ...
+    async def cache_explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncCachedStream[Concatenate[Any, Q], S_any], instance: object, owner: type, /
+    ) -> Callable[Q, S_any]: ...
+
+
 class Decorator(Protocol):
     """What ``instructor_cache(...)`` gives: takes a function, gives the cached one."""
 
@@ -166,5 +207,9 @@ class Decorator(Protocol):
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         self, func: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncCached[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, func: Callable[P, S], /
+    ) -> AsyncCachedStream[P, S]: ...
     @overload
     def __call__(self, func: Callable[P, R], /) -> Cached[P, R]: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -13,7 +13,8 @@ from ._wiring import wire
 from .annotations import callers_names
 from .backends import DEFAULT_URL
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, Cached, Decorator
+from .cached import AsyncCached, AsyncCachedStream, Cached, Decorator
+from .conditions import Condition
 from .events import Announcer, Observer
 from .keys import Keys, Version
 from .policy import TTL, Lifetime, Policy
@@ -23,6 +24,7 @@ from .tiers import BackendLike, Tier, tiers_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S", bound=AsyncIterable[Any])
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -30,6 +32,10 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def instructor_cache(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     func: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncCached[P, R]: ...
+@overload
+def instructor_cache(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, S], /
+) -> AsyncCachedStream[P, S]: ...
 @overload
 def instructor_cache(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload
@@ -48,8 +54,9 @@ def instructor_cache(
     tags: Tag | Iterable[Tag] = (),
     version: Version = "",
     returns: Any = None,
-    cache_if: Callable[[Any], bool] | None = None,
+    cache_if: Condition | Sequence[Condition] | None = None,
     raw_response: bool = True,
+    keep_arguments: bool = True,
     fail_open: bool = True,
     timeout: float | None = None,
     flight_timeout: float = 60.0,
@@ -75,8 +82,9 @@ def instructor_cache(
     tags: Tag | Iterable[Tag] = (),
     version: Version = "",
     returns: Any = None,
-    cache_if: Callable[[Any], bool] | None = None,
+    cache_if: Condition | Sequence[Condition] | None = None,
     raw_response: bool = True,
+    keep_arguments: bool = True,
     fail_open: bool = True,
     timeout: float | None = None,
     flight_timeout: float = 60.0,
@@ -87,7 +95,8 @@ def instructor_cache(
 ) -> Any:
     """Remember what a function that returns Pydantic models answered.
 
-    Works bare, called, and on methods, for sync and async functions.
+    Works bare, called, and on methods, for sync and async functions. What yields or returns an
+    iterator of models is a stream: its items pass as they come, and it is stored when it has ended.
 
     Args:
         backend: Where answers are kept: a backend, its URL, a ready Redis or diskcache client, or
@@ -111,8 +120,11 @@ def instructor_cache(
             changes it with the function's own code.
         returns: The type of the answers, instead of the return annotation; any type that
             Pydantic knows.
-        cache_if: Tells whether a result may be stored.
+        cache_if: Tells whether a result may be stored; several have to agree. Ready ones are
+            `not_truncated`, `not_refused` and ``min_seconds(0.05)``.
         raw_response: Keep the provider's own answer, which instructor attaches to a result.
+        keep_arguments: Keep a shortened form of the arguments with the answer, from which offline
+            mode tells what differs. Secrets are masked in it.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
         timeout: Seconds that one operation of a backend may take. None leaves it to the tier, and
@@ -139,6 +151,7 @@ def instructor_cache(
         refresh_ahead=refresh_ahead,
         jitter=jitter,
         cache_if=cache_if,
+        keep_arguments=keep_arguments,
         fail_open=fail_open,
         timeout=timeout,
         flight_timeout=flight_timeout,
@@ -173,6 +186,10 @@ def instructor_cache(
 def lru(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     func: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncCached[P, R]: ...
+@overload
+def lru(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    func: Callable[P, S], /
+) -> AsyncCachedStream[P, S]: ...
 @overload
 def lru(func: Callable[P, R], /) -> Cached[P, R]: ...
 @overload

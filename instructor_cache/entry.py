@@ -10,13 +10,14 @@ from zlib import crc32
 from ._tagged import EPOCH
 from .errors import CorruptEntry
 
-FORMAT = 3
+FORMAT = 4
 
 _HEAD = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and the rest
-_TIMES = struct.Struct(">ddddf")  # created at, fresh until, kept until, seen at, seconds
-_ALL = struct.Struct(">BBIddddf")
+_TIMES = struct.Struct(">ddddfH")  # created at, fresh until, kept until, seen at, seconds, length
+_ALL = struct.Struct(">BBIddddfH")  # of the call's text, which lies before the payload
 _unpack, _SIZE = _ALL.unpack_from, _ALL.size
 _STALE, _TAGGED = 1, 2  # other flags are there for entries that are compressed or encrypted
+_LONGEST = 0xFFFF  # bytes of the call's text
 
 
 class Entry(NamedTuple):
@@ -32,6 +33,8 @@ class Entry(NamedTuple):
         seen_at: When a clock that was behind `created_at` first saw it; 0 for "never".
         is_stale: Whether it was fresh once, and answers again because the function failed.
         epochs: Those that its tags had before the call, one after the other.
+        call: The arguments of the call in a readable, shortened form, as `_sketch` writes them;
+            empty if they are not kept.
     """
 
     payload: bytes
@@ -42,6 +45,7 @@ class Entry(NamedTuple):
     seen_at: float = 0.0
     is_stale: bool = False
     epochs: bytes = b""
+    call: str = ""
 
     def age(self, now: float) -> float:
         """Seconds since it was made; for an entry from the future, since it was first seen."""
@@ -85,18 +89,21 @@ class Entry(NamedTuple):
     def pack(self, key: str) -> bytes:
         """Give the bytes to store under *key*, and under no other."""
         times = (self.created_at, self.fresh_until, self.kept_until, self.seen_at, self.seconds)
+        call = self.call.encode("utf-8", "backslashreplace")
+        call = call if len(call) <= _LONGEST else b""
         flags, epochs = _STALE if self.is_stale else 0, b""
         if self.epochs:
             flags |= _TAGGED
             epochs = bytes([len(self.epochs) // EPOCH]) + self.epochs
-        body = _TIMES.pack(*times) + epochs + self.payload
+        body = _TIMES.pack(*times, len(call)) + epochs + call + self.payload
         return _HEAD.pack(FORMAT, flags, _checksum(flags, key, body)) + body
 
     @classmethod
     def unpack(cls, key: str, raw: bytes) -> Entry:
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
         try:
-            version, flags, checksum, created, fresh, kept, seen, seconds = _ALL.unpack_from(raw)
+            version, flags, checksum, *times, length = _ALL.unpack_from(raw)
+            created, fresh, kept, seen, seconds = times
         except (struct.error, TypeError) as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
@@ -109,8 +116,9 @@ class Entry(NamedTuple):
         if flags & _TAGGED:
             start += 1 + raw[start] * EPOCH
             epochs = raw[_ALL.size + 1 : start]
-        times = created, fresh, kept, seconds, seen
-        return cls(raw[start:], *times, bool(flags & _STALE), epochs)
+        call, payload = raw[start : start + length], raw[start + length :]
+        stale, text = bool(flags & _STALE), call.decode("utf-8", "replace")
+        return cls(payload, created, fresh, kept, seconds, seen, stale, epochs, text)
 
 
 def fresh_payload(key: str, raw: bytes, now: float, *, is_exposed: bool) -> tuple[bytes, float]:
@@ -119,12 +127,12 @@ def fresh_payload(key: str, raw: bytes, now: float, *, is_exposed: bool) -> tupl
     Raises CorruptEntry for anything else, which `Entry.unpack` has to judge. Bytes that were not
     *is_exposed* to anybody else are what they were.
     """
-    version, flags, checksum, created, fresh, _, _, seconds = _unpack(raw)
+    version, flags, checksum, created, fresh, _, _, seconds, length = _unpack(raw)
     if version != FORMAT or flags or not created <= now < fresh:
         raise CorruptEntry("found no plainly fresh entry")
     if is_exposed and checksum != crc32(raw[_HEAD.size :], crc32(key.encode())):
         raise CorruptEntry("found bytes that are damaged or were stored under another key")
-    return raw[_SIZE:], seconds
+    return raw[_SIZE + length :], seconds
 
 
 def _checksum(flags: int, key: str, body: bytes) -> int:

@@ -5,9 +5,11 @@ InstructorCacheError
 ├── BackendBusy              all connections of this process are in use
 ├── BackendClosed            a backend was used after its close()
 ├── NodeDown                 one node of a cluster fails, others answer
+├── CacheMiss                (LookupError) offline mode has no answer to a call
 ├── UnkeyableArgument        (TypeError) an argument from which no stable key can be made
 ├── Unstorable               (ValueError) a result that its stored form would not restore exactly
 ├── CorruptEntry             (ValueError) stored bytes that are no entry, or another key's
+├── StreamInterrupted        a shared stream was cut off, and another call gives other items
 └── TransferInterrupted      a backend failed while entries were copied to or from it
 
 InstructorCacheWarning       (UserWarning)
@@ -47,6 +49,25 @@ class NodeDown(InstructorCacheError):
     """One node of a cluster fails, which says nothing about the keys of the others."""
 
 
+class CacheMiss(InstructorCacheError, LookupError):
+    """A cached function that is not to be called has no answer stored; the message tells it all.
+
+    Attributes:
+        function: Module and qualified name of the function.
+        key: The key of the call; None if it has none.
+        nearest: The key of the stored call of the function that is most like it, if any.
+    """
+
+    def __init__(
+        self, message: str, function: str = "", key: str | None = None, nearest: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.function, self.key, self.nearest = function, key, nearest
+
+    def __reduce__(self) -> tuple[type[CacheMiss], tuple[str, str, str | None, str | None]]:
+        return type(self), (str(self), self.function, self.key, self.nearest)
+
+
 class UnkeyableArgument(InstructorCacheError, TypeError):
     """An argument has no stable key; the message names it and the remedies."""
 
@@ -61,6 +82,10 @@ class Unstorable(InstructorCacheError, ValueError):
 
 class CorruptEntry(InstructorCacheError, ValueError):
     """Stored bytes are not an entry of this key in a version that we read."""
+
+
+class StreamInterrupted(InstructorCacheError):
+    """The call whose items a listener shared was cut off, and another call gives other items."""
 
 
 class TransferInterrupted(InstructorCacheError):

@@ -37,9 +37,11 @@ class Event:
     """One thing that happened on the way to an answer. Never holds arguments or results.
 
     Attributes:
-        kind: *hit*: answered from a tier. *miss*: the function was called. *shared*: answered by
-            another caller's call in flight. *stale*: answered by an expired entry, because the
-            function failed just now (with its error) or a short time ago (without). *stored*: an
+        kind: *hit*: answered from a tier. *miss*: the function was called; or, with a `CacheMiss`
+            as its error, was not, because of offline mode. *shared*: answered by another caller's
+            call in flight. *stale*: answered by an expired entry, because the
+            function failed just now (with its error) or a short time ago (without), or is not to
+            be called. *stored*: an
             answer was written. *refreshed*: it was made anew in the background. *failure*: an
             error of a backend (or of ``cache_if``, ``ttl``, or of a function in the background)
             was survived. *corrupt*: stored bytes were discarded. *unstorable*: the answer could

@@ -50,11 +50,14 @@ class Keys:
         self.namespace = f"{self.prefix_namespace}{_escape(self.function)}:"
         self._key = key
         self._names, self._bind = binder(func, self.ignore)
+        parameters = inspect.signature(func).parameters.values()
         self._has_constant_defaults = all(
             p.default is p.empty or _is_constant(p.default)
-            for p in inspect.signature(func).parameters.values()
+            for p in parameters
             if p.name not in self.ignore
         )
+        options = (p.name for p in parameters if p.kind is p.VAR_KEYWORD)
+        self._options = next((name for name in options if name in self._names), None)
         self._forms = [canonical(name) for name in self._names]
 
     def make(self, schema: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -66,6 +69,15 @@ class Keys:
         body = self._body(values) if self._key is None else self._chosen(args, kwargs)
         digest = hashlib.sha256(body).hexdigest()[:32]
         return f"{self.namespace}{self._edition}{schema}:{digest}"
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Give the arguments of a call by name, without those that are ignored.
+
+        Each that the function takes by ``**`` has its own place. Raises as `make` does.
+        """
+        values = dict(zip(self._names, self._bind(*args, **kwargs), strict=True))
+        taken: dict[str, Any] = {} if self._options is None else values.pop(self._options)
+        return values | {f"**{n}" if n in values else n: v for n, v in taken.items()}
 
     @property
     def are_pure(self) -> bool:

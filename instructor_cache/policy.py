@@ -6,13 +6,15 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from inspect import iscoroutinefunction
 from typing import Any, Literal
+
+from .conditions import Condition, check_condition, holds
 
 Lifetime = float | int | timedelta | str | None
 TTL = Lifetime | Callable[[Any], Lifetime]
@@ -33,7 +35,8 @@ class Policy:
         stale_ttl: How much longer it is kept for the case that the function fails; None for not.
         refresh_ahead: The part of its life after which a hit has it made anew; None for never.
         jitter: The part of its life by which, at random, an answer expires early.
-        cache_if: Tells whether a result may be stored; None stores every result.
+        cache_if: Tells whether a result may be stored; several all have to, None stores all.
+        keep_arguments: Keep a shortened form of the arguments with an answer.
         fail_open: Treat a failing backend as an empty one instead of raising.
         timeout: Seconds that one operation of a backend may take; None leaves it to the backend.
         flight_timeout: Seconds that a call waits for an equal one that is under way.
@@ -46,7 +49,8 @@ class Policy:
     stale_ttl: Lifetime = None
     refresh_ahead: float | None = None
     jitter: float = 0.0
-    cache_if: Callable[[Any], bool] | None = None
+    cache_if: Condition | Sequence[Condition] | None = None
+    keep_arguments: bool = True
     fail_open: bool = True
     timeout: float | None = None
     flight_timeout: float = 60.0
@@ -68,6 +72,15 @@ class Policy:
             patience("timeout", self.timeout)
         if self.lock not in (None, "backend"):
             raise ValueError(f'lock is {self.lock!r}; it must be "backend" or None')
+
+    def admits(self, result: Any, seconds: float) -> bool:
+        """Tell whether the *result* of a call that took so many *seconds* may be stored."""
+        return all(holds(each, result, seconds) for each in self._conditions)
+
+    @property
+    def _conditions(self) -> Any:
+        given: Any = () if self.cache_if is None else self.cache_if
+        return given if isinstance(given, (list, tuple)) else (given,)
 
     def life(self, result: Any, now: float) -> tuple[float, float] | None:
         """Give until when *result* is fresh and until when it is kept; None for "do not store"."""
@@ -102,11 +115,11 @@ class Policy:
         return math.inf if grace is None else grace
 
     def _check_callables(self) -> None:
-        if self.cache_if is not None and not callable(self.cache_if):
-            raise TypeError(f"cache_if is {self.cache_if!r}; it must be a callable of the result")
+        for condition in self._conditions:
+            check_condition(condition)
         if not callable(self.clock):
             raise TypeError(f"clock is {self.clock!r}; it must be a callable that gives seconds")
-        for name in ("ttl", "cache_if", "clock"):
+        for name in ("ttl", "clock"):
             if iscoroutinefunction(getattr(self, name)):
                 raise TypeError(f"{name} is a coroutine function; it must be a plain one")
 

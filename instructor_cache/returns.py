@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import collections.abc as abc
+import inspect
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from inspect import isasyncgenfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .annotations import MISSING, name_of, return_annotation, without_metadata
-from .codecs import codec_for, lint
+from .codecs import (
+    FINAL,
+    STREAM,
+    AsyncReplay,
+    ExactCodec,
+    Item,
+    Passed,
+    Replay,
+    StreamCodec,
+    codec_for,
+    is_partial,
+    lint,
+    own_class,
+)
 from .entry import FORMAT
 from .events import logger
 from .identity import identity
@@ -23,11 +38,10 @@ from .schema import fingerprint, holds_model
 T = TypeVar("T")
 
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
-# An Iterable may be a list: only a generator function makes it a stream.
-_STREAMS = {
-    *(abc.Iterator, abc.Generator),
-    *(abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable),
-}
+_STREAMS = (abc.Iterator, abc.Generator)
+_ASYNC_STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable)
+# The same where the annotation is a text of which not all names are defined yet.
+_NAMES_OF_STREAMS = re.compile(r"(?:\w+\.)*(Async)?(?:Iterator|Generator|(?<=Async)Iterable)\b")
 
 
 class ReturnType:
@@ -35,6 +49,10 @@ class ReturnType:
 
     Read at decoration; where the annotation names something that is defined later, at the first
     call. Raises ValueError for an annotation without a Pydantic model.
+
+    Attributes:
+        is_async: Whether who calls the function has to wait: for its answer, or for its items.
+        is_stream: Whether the answer is a stream by its annotation. One that is not may be.
     """
 
     def __init__(
@@ -47,6 +65,7 @@ class ReturnType:
     ) -> None:
         self._func, self._returns, self._local_names = func, returns, local_names
         self._raw_response = raw_response
+        self.is_stream, self.is_async = self._kind()
         try:
             _ = self.codec, self.fingerprint
         except UndefinedName:
@@ -66,13 +85,63 @@ class ReturnType:
     @cached_property
     def codec(self) -> Codec:
         """Turns answers into bytes and back."""
-        self._refuse_streams()
-        schema = self._adapter.core_schema
+        if self.is_stream:
+            return self._stream_codec
+        return self._codec_for(self.annotation, streamed=self._read_stream)
+
+    @cached_property
+    def items(self) -> Codec:
+        """Does the same for one item of an answer that turns out to be a stream."""
+        if not self.keeps_all:
+            return self.codec
+        item, *others = typing.get_args(self._bare) or (None,)
+        if item is None or any(other not in (None, type(None), Any) for other in others):
+            raise self._refusal(f"{name_of(self.annotation)}, whose items alone can be stored")
+        return self._codec_for(item)
+
+    def _codec_for(self, annotation: Any, **options: Any) -> Codec:
+        if isinstance(annotation, type) and is_partial(annotation):
+            annotation = own_class(annotation)  # whose snapshots instructor gives
+        schema = self._adapter(annotation).core_schema
         if self._returns is None and not holds_model(schema):
             raise self._refusal(name_of(self.annotation))
-        for trouble in lint(self.annotation):
+        for trouble in lint(annotation):
             logger.info("%s: %s", identity(self._func), trouble)
-        return codec_for(self.annotation, raw_response=self._raw_response)
+        return codec_for(annotation, raw_response=self._raw_response, **options)
+
+    @property
+    def name(self) -> str:
+        """The type as its author would write it."""
+        return name_of(self.annotation)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether all items of a stream are kept; else the last one, for none was promised."""
+        return self._mark == STREAM
+
+    def fits(self, answer: Any) -> bool:
+        """Whether *answer* is of the type, its models taken at their class."""
+        return isinstance(self.codec, ExactCodec) and self.codec.fits(answer)
+
+    def passed(self, items: list[Item]) -> Passed:
+        """Give what is kept of a stream that gave *items*."""
+        return Passed(items, self._mark)
+
+    def replay(self, items: Iterable[Any]) -> Replay | AsyncReplay:
+        """Give *items* to a caller to iterate over."""
+        return AsyncReplay(items) if self.is_async else Replay(items)
+
+    @property
+    def _mark(self) -> bytes:
+        may_be = typing.get_origin(self._bare) is abc.Iterable  # it may be a list as well
+        return STREAM if self.is_stream or may_be else FINAL
+
+    @cached_property
+    def _stream_codec(self) -> StreamCodec:
+        return StreamCodec(self.items, self.replay)
+
+    def _read_stream(self, payload: bytes) -> Any:
+        return self._stream_codec.decode(payload)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,16 +149,19 @@ class ReturnType:
 
         Versions of this library that can't read each other's entries don't find them either.
         """
-        _ = self._adapter  # complete, forward references included
+        _ = self.codec  # complete, forward references included
         return f"{fingerprint(self.annotation)}{FORMAT:x}"
 
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        return self._defined(self._adapt)
+    @property
+    def _bare(self) -> Any:
+        return without_metadata(self.annotation)
 
-    def _adapt(self) -> TypeAdapter[Any]:
+    def _adapter(self, annotation: Any) -> TypeAdapter[Any]:
+        return self._defined(lambda: self._adapt(annotation))
+
+    def _adapt(self, annotation: Any) -> TypeAdapter[Any]:
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(self.annotation)
+            adapter: TypeAdapter[Any] = TypeAdapter(annotation)
             if not adapter.pydantic_complete:  # a class with forward references
                 adapter.rebuild()
         except PydanticSchemaGenerationError as error:
@@ -109,19 +181,30 @@ class ReturnType:
                 f"the type as returns="
             ) from error
 
-    def _refuse_streams(self) -> None:
-        inner = without_metadata(self.annotation)
+    def _kind(self) -> tuple[bool, bool]:
+        """Whether the answer is a stream by its annotation, and whether it has to be waited for."""
+        is_async = iscoroutinefunction(self._func) or isasyncgenfunction(self._func)
+        try:
+            origin = typing.get_origin(self._bare) or self._bare
+        except ValueError:  # something in it is not defined yet
+            named = _NAMES_OF_STREAMS.match(self._written())
+            return named is not None, is_async or bool(named and named[1])
+        is_async = is_async or origin in _ASYNC_STREAMS
         generates = isgeneratorfunction(self._func) or isasyncgenfunction(self._func)
-        if generates or (typing.get_origin(inner) or inner) in _STREAMS:
-            raise ValueError(
-                f"{identity(self._func)} answers with a stream, {name_of(inner)}; streams can't "
-                f"be cached yet: collect the items and return a list of them"
-            )
+        is_stream = origin in (*_STREAMS, *_ASYNC_STREAMS)
+        return is_stream or (generates and origin is abc.Iterable), is_async
+
+    def _written(self) -> str:
+        """The return annotation as text; nothing if it was not written as one."""
+        annotations = getattr(inspect.unwrap(self._func), "__annotations__", {})
+        written = annotations.get("return")
+        return str(written).strip("'\"")  # quoted by hand, and again by the future import
 
     def _refusal(self, found: str) -> ValueError:
         return ValueError(
             f"{identity(self._func)} must return a Pydantic model, found {found}; annotate it, "
-            f"for example `-> UserDetail` or `-> list[UserDetail]`, or name the type with returns="
+            f"for example `-> UserDetail`, `-> list[UserDetail]` or, for a stream, "
+            f"`-> Iterator[UserDetail]`, or name the type with returns="
         )
 
 

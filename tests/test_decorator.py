@@ -673,6 +673,7 @@ def test_parameters_are_told():
         "version": "3",
         "ignore": (),
         "tags": (),
+        "keep_arguments": True,
         "fail_open": True,
         "timeout": None,
         "lock": None,

@@ -49,9 +49,9 @@ def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     keys: list[str] = []
     recall = Engine.recall
 
-    async def noting(self: Engine, key: str, produce: Any) -> Any:
+    async def noting(self: Engine, key: str, *rest: Any) -> Any:
         keys.append(key)
-        return await recall(self, key, produce)
+        return await recall(self, key, *rest)
 
     monkeypatch.setattr(Engine, "recall", noting)
     return keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar, Union
@@ -138,20 +138,6 @@ def test_no_annotation_is_refused():
     for decorate in (instructor_cache, instructor_cache(MemoryCache())):
         with pytest.raises(ValueError, match="found no return annotation"):
             decorate(extract)
-
-
-@pytest.mark.parametrize(
-    "annotation", [Iterator[User], AsyncIterator[User], "Iterator[User]", Iterable[User], User]
-)
-def test_a_stream_is_refused(annotation: Any):
-    """A stream, which can't be cached yet, is told at decoration."""
-
-    def extract(text: str):
-        yield User(name=text)
-
-    extract.__annotations__["return"] = annotation
-    with pytest.raises(ValueError, match="streams can't be cached yet"):
-        instructor_cache(MemoryCache())(extract)
 
 
 def test_returns_names_any_type():

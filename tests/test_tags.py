@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour
+from conftest import Colour, engine_of
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -24,8 +24,9 @@ from instructor_cache import (
     UnkeyableArgumentWarning,
     instructor_cache,
 )
+from instructor_cache._bridge import drive
 from instructor_cache._health import health_of
-from instructor_cache._tagged import tag_key
+from instructor_cache._tagged import TaggedKey, tag_key
 from instructor_cache.testing import FaultyBackend
 
 
@@ -293,6 +294,32 @@ async def test_later_callers_do_not_join_a_call_from_before(source: Source):
     go_on.set()
     first.join()
     assert ask(1).serial == 2
+
+
+def test_a_copy_that_comes_late_brings_nothing_back(source: Source):
+    """What was read before an invalidation is not believed, though no near epoch contradicts it."""
+    near, cache = MemoryCache(), TieredCache(MemoryCache())
+    cache = TieredCache(near, *cache.tiers)
+    ask = tagged(Colour("sync"), source, cache)
+    ask(1)
+    key = TaggedKey(ask.cache_key(1), (tag_key("users"), tag_key("user:1")))
+    stack = engine_of(ask).stack
+    late = drive(stack.get(key)).entry
+    cache.invalidate_tags("users")
+    near.clear("tag:")  # evicted, or taken back by somebody who was late as well
+    assert not drive(stack.shelves[0].take_over(key, late, lambda: stack.is_valid(key, late)))
+    assert ask(1).serial == 2
+
+
+def test_what_is_taken_back_leaves_an_epoch_that_fits_nothing(source: Source):
+    """Who takes a late copy back leaves a new epoch, or others as late could put theirs there."""
+    near = MemoryCache()
+    ask = tagged(Colour("sync"), source, TieredCache(near, MemoryCache()))
+    ask(1)
+    key = TaggedKey(ask.cache_key(1), (tag_key("users"), tag_key("user:1")))
+    stack = engine_of(ask).stack
+    drive(stack.take_back(key, drive(stack.get(key)).entry))
+    assert all(near.get(tag) is not None for tag in key.tags)
 
 
 class Hammer:

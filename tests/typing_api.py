@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -141,3 +141,48 @@ transfer(Mine(), 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentT
 instructor_cache(MemoryCache(), tll=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 instructor_cache(MemoryCache(), ttl=[1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 instructor_cache(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+# -- streams ---------------------------------------------------------------------------------
+
+
+@instructor_cache
+def stream(text: str) -> Iterator[User]:
+    yield User(name=text)
+
+
+@instructor_cache(MemoryCache(), ttl="1h")
+async def stream_later(text: str) -> AsyncIterator[User]:
+    yield User(name=text)
+
+
+@lru
+async def stream_bare(text: str) -> AsyncIterator[User]:
+    yield User(name=text)
+
+
+@instructor_cache
+async def stream_coroutine(text: str) -> AsyncIterator[User]:
+    return stream_bare(text)
+
+
+class Streaming:
+    @instructor_cache(MemoryCache())
+    async def stream(self, text: str) -> AsyncIterator[User]:
+        yield User(name=text)
+
+
+assert_type(stream("a"), Iterator[User])
+assert_type(stream.cache_get("a"), Iterator[User] | Miss)
+assert_type(stream_later("a"), AsyncIterator[User])
+assert_type(stream_bare("a"), AsyncIterator[User])
+assert_type(Streaming().stream("a"), AsyncIterator[User])
+
+
+async def streams() -> None:
+    assert_type(await stream_later.cache_get("a"), AsyncIterator[User] | Miss)
+    assert_type(await stream_later.cache_refresh("a"), AsyncIterator[User])
+    await stream_later.cache_set([User(name="a")], "a")
+    assert_type(await stream_coroutine("a"), AsyncIterator[User])
+    async for user in stream_later("a"):
+        assert_type(user, User)

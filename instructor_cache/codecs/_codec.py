@@ -2,7 +2,8 @@
 
 A payload is lines of JSON, most often one. The first is the result: plain JSON by field name, or,
 after a `!` that no JSON begins with, tagged JSON, or, after a `?`, what a type with a schema of its
-own makes of itself. The others hold the raw answers attached to it.
+own makes of itself. The others hold the raw answers attached to it. What a stream gave has marks of
+its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ._public import Public
 from ._reach import Reach, named_classes, own_classes_in
 from ._shape import shape_check
 from ._state import SECRETS
+from ._stream import MARKS
 from ._tagged import Tagged
 
 __all__ = ["ExactCodec"]
@@ -34,10 +36,17 @@ _NEXT = b"\n"
 class ExactCodec:
     """Stores the results of one annotation so that they come back exactly, or not at all."""
 
-    def __init__(self, annotation: Any, *, raw_response: bool, secrets: bool) -> None:
+    def __init__(
+        self,
+        annotation: Any,
+        *,
+        raw_response: bool,
+        secrets: bool,
+        streamed: Callable[[bytes], Any] | None = None,
+    ) -> None:
         schema = core_schema_of(annotation)
         self._reach = Reach([*named_classes(annotation), *own_classes_in(schema)])
-        self._raw_response = raw_response
+        self._raw_response, self._streamed = raw_response, streamed
         self._where = _title(annotation)
         self._is_shaped = shape_check(schema)
         has_secrets = any(issubclass(cls, SECRETS) for cls in self._reach)
@@ -64,6 +73,10 @@ class ExactCodec:
             return settle(result, self._reach)
         except RecursionError:
             return result
+
+    def fits(self, result: Any, /) -> bool:
+        """Whether the result is of the type, its models taken at their class."""
+        return self._is_shaped(result)
 
     def _encode_slowly(self, result: Any) -> bytes:
         attached = Attached(raw_response=self._raw_response)
@@ -121,6 +134,8 @@ class ExactCodec:
 
         RecursionError says nothing of the payload: from a shallower stack it may be readable.
         """
+        if self._streamed is not None and payload[:1] in MARKS:
+            return self._streamed(payload)
         try:
             value = self._decode(payload)
             if self._is_shaped(value):

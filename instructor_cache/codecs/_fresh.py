@@ -1,7 +1,8 @@
 """instructor answers with an instance of a class made for that one call; here it gets its own.
 
 `create()` derives `class UserDetail(UserDetail, ResponseSchema)` each time, so that two equal
-answers never have one class, and neither can be pickled.
+answers never have one class, and neither can be pickled; `create_partial()` did the same up to
+instructor 1.10 or so, and still gives snapshots that violate their model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ._kinds import (
     items_of,
     rebuilt,
 )
-from ._reach import Reach, is_fresh
+from ._reach import Reach, is_fresh, own_class
 from ._state import attributes, build_model, model_state
 
 __all__ = ["settle"]
@@ -84,7 +85,6 @@ class _Settling:
         for part in (held, extra, private):
             self._settle_items(part, _DICT.__setitem__, (part or {}).items())
         cls = class_of(model)
-        if cls in self._reach or not is_fresh(cls) or not self._reach.leads_to(cls.__bases__[0]):
+        if cls in self._reach or not is_fresh(cls) or not self._reach.leads_to(own_class(cls)):
             return model
-        settled: BaseModel = build_model(cls.__bases__[0], model_state(model))
-        return settled
+        return cast("BaseModel", build_model(own_class(cls), model_state(model)))

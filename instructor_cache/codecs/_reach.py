@@ -14,7 +14,15 @@ from typing_extensions import get_type_hints
 from ..identity import module_name
 from ..schema import classes_in
 
-__all__ = ["Reach", "is_fresh", "name_of", "named_classes", "own_classes_in"]
+__all__ = [
+    "Reach",
+    "is_fresh",
+    "is_partial",
+    "name_of",
+    "named_classes",
+    "own_class",
+    "own_classes_in",
+]
 
 # Their instances have tags of their own, or none at all.
 _NATIVE_MODULES = frozenset({"abc", "builtins", "collections", "collections.abc", "typing"})
@@ -90,10 +98,28 @@ def _subclasses(classes: Iterable[type]) -> set[type]:
 
 
 def is_fresh(cls: type) -> bool:
-    """Whether instructor made the class for one call: a namesake of its base with nothing new.
+    """Whether instructor made the class: for one call, or for the snapshots of a stream.
 
     A class that someone wrote is none, even if it has the same bases.
     """
+    return is_partial(cls) or _is_namesake(cls)
+
+
+def own_class(cls: type) -> type:
+    """The class that someone wrote behind one that instructor may have made of it."""
+    while is_fresh(cls):
+        cls = cls.__bases__[0]
+    return cls
+
+
+def is_partial(cls: type) -> bool:
+    """Whether it is `Partial[UserDetail]`, in which every field may be missing."""
+    is_ours = any(base.__name__ == "PartialBase" and _is_instructors(base) for base in cls.__mro__)
+    return is_ours and cls.__name__.startswith("Partial") and not _is_at_home(cls)
+
+
+def _is_namesake(cls: type) -> bool:
+    """Whether it is called as its base, and has nothing new."""
     own, *others = cls.__bases__
     if not others or cls.__name__ != own.__name__ or not all(map(_is_schema_mixin, others)):
         return False
@@ -102,8 +128,11 @@ def is_fresh(cls: type) -> bool:
 
 
 def _is_schema_mixin(cls: type) -> bool:
-    in_instructor = cls.__module__.partition(".")[0] == "instructor"
-    return in_instructor and cls.__name__ in ("ResponseSchema", "OpenAISchema")
+    return _is_instructors(cls) and cls.__name__ in ("ResponseSchema", "OpenAISchema")
+
+
+def _is_instructors(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "instructor"
 
 
 def _adds_nothing(cls: Any, own: Any) -> bool:

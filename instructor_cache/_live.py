@@ -1,0 +1,248 @@
+"""A stream under way: what it gave so far, for all who listen, each at his own pace.
+
+The policy runs as the coroutine it always is, and stands still whenever there is an item that
+nobody has asked further than. Who abandons a stream disturbs nobody; when the last listener leaves,
+it is closed where it stands, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context, copy_context
+from math import inf
+from threading import TIMEOUT_MAX, Lock
+from typing import Any
+
+from typing_extensions import override
+
+from ._bridge import Wait, drive_on
+from ._flights import leads, led_by
+from ._waits import Flight, waits
+from .codecs import Item, Passed
+
+END: Any = object()
+
+
+class Gone(Exception):
+    """The stream ended without an end of its own: its leader was killed, or it gave no item."""
+
+
+class Alone(Exception):
+    """This listener would wait for himself, or has waited for too long."""
+
+
+class Live(ABC):
+    """One stream, shared.
+
+    Attributes:
+        items: What it gave so far.
+        since: What had been forgotten when it began, as `Forgotten` counts.
+        listeners: How many are interested in what comes; one from the beginning.
+        has_ended: Whether nothing will come any more.
+        answer: What the policy gave where nothing passed: a stored answer, to be iterated over.
+        failure: What the function raised, even where the policy has a stale answer for that.
+
+    Args:
+        run: The policy, which calls `give` for every item.
+        timeout: Seconds that a listener waits for another one, or for one item.
+    """
+
+    def __init__(
+        self, run: Callable[[Live], Coroutine[Any, Any, Any]], since: int, timeout: float
+    ) -> None:
+        self.items: list[Item] = []
+        self.since, self.listeners, self.has_ended = since, 1, False
+        self.answer: Any = None
+        self.failure: Exception | None = None
+        self._error: BaseException | None = None
+        self._is_gone = False
+        self._flight = Flight[Any]()  # stands for the stream where it is asked who waits for whom
+        self._run, self._timeout = run, timeout
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._context: Context = copy_context()
+        self._context.run(leads, self._flight)
+
+    async def reach(self, n: int, *, leads: bool) -> bool:
+        """Tell whether there is an item *n*, when that is known.
+
+        Who had the stream begun gets what the function raised, whatever it is, and waits for as
+        long as it takes. Raises Gone and Alone.
+        """
+        while n >= len(self.items) and not self.has_ended:
+            await self._advance(n, inf if leads else self._timeout)
+        if n < len(self.items):
+            return True
+        if self._is_gone or not (leads or self._is_shared):
+            raise Gone
+        if self._error is not None:
+            raise self._error.with_traceback(self._flight.failed_at)
+        return False
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether its end is everybody's: its own end, or an error of the function."""
+        is_killed = self._error is not None and not isinstance(self._error, Exception)
+        return not is_killed and self.answer is None
+
+    @abstractmethod
+    async def give(self, item: Item) -> None:
+        """Hand *item* to the listeners, and wait until one of them asks for more."""
+
+    @abstractmethod
+    async def _advance(self, n: int, timeout: float) -> None:
+        """Wait for item *n*, or the end."""
+
+    async def close(self) -> None:
+        """Give the stream up where it stands."""
+        self._is_gone = self.has_ended = True
+        await self._close()
+
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+    def _end(self, answer: Any = None, error: BaseException | None = None) -> None:
+        if not isinstance(answer, Passed):
+            self.answer = answer
+            error = error or (self.failure if self.items else None)  # too late for another answer
+        if error is not None:
+            self._error, self._flight.failed_at = error, error.__traceback__
+        self.has_ended = True
+
+
+class _Handover:
+    """Suspends the coroutine that awaits it."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class SyncLive(Live):
+    """Runs on the stacks of its listeners: whoever needs the next item takes the turn."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._turn = Lock()
+
+    @override
+    async def give(self, item: Item) -> None:
+        self.items.append(item)
+        await _Handover()
+
+    @override
+    async def _advance(self, n: int, timeout: float) -> None:
+        self._take_turn(timeout)
+        try:
+            if n >= len(self.items) and not self.has_ended:
+                self._step()
+        finally:
+            self._turn.release()
+
+    def _take_turn(self, timeout: float) -> None:
+        if self._turn.acquire(blocking=False):
+            return
+        led = led_by()
+        if not waits.begin(led, self._flight):
+            raise Alone
+        try:
+            if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
+                raise Alone
+        finally:
+            waits.end(led, self._flight)
+
+    def _step(self) -> None:
+        """Run to the next item, or to the end."""
+        try:
+            self._coroutine = self._coroutine or self._run(self)
+            has_ended, answer = self._context.run(drive_on, self._coroutine)
+        except BaseException as error:
+            self._end(error=error)
+        else:
+            if has_ended:
+                self._end(answer)
+
+    @override
+    async def _close(self) -> None:
+        with self._turn:
+            if self._coroutine is not None:
+                self._context.run(self._coroutine.close)
+
+
+class AsyncLive(Live):
+    """Runs in a task of its own, so that no listener who is cancelled takes it along."""
+
+    def __init__(self, wait: Wait, *args: Any) -> None:
+        super().__init__(*args)
+        self._wait, self._lock = wait, Lock()
+        self._wanted = 0  # items that somebody has asked for
+        self._asked: Future[None] = Future()
+        self._changed: Future[None] = Future()
+        self._task: Any = None
+
+    @override
+    async def give(self, item: Item) -> None:
+        self.items.append(item)
+        while (asked := self._told()) is not None:
+            await self._wait(asked, inf)
+
+    def _told(self) -> Future[None] | None:
+        """Wake who waits for an item; give what tells that another one is wanted, if none is."""
+        with self._lock:
+            changed, self._changed = self._changed, Future[None]()
+            changed.set_result(None)
+            if self._wanted > len(self.items):
+                return None
+            self._asked = Future[None]()
+            return self._asked
+
+    @override
+    async def _advance(self, n: int, timeout: float) -> None:
+        with self._lock:
+            if n < len(self.items) or self.has_ended:
+                return
+            self._wanted, changed = max(self._wanted, n + 1), self._changed
+            if not self._asked.done():
+                self._asked.set_result(None)
+            self._begin()
+        led = led_by()
+        if not waits.begin(led, self._flight):
+            raise Alone
+        try:
+            in_time = await self._wait(changed, timeout)
+        finally:
+            waits.end(led, self._flight)
+        if not in_time:
+            raise Alone
+
+    def _begin(self) -> None:
+        import asyncio
+
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = self._context.run(loop.create_task, self._pump())
+
+    async def _pump(self) -> None:
+        answer = error = None
+        try:
+            answer = await self._run(self)
+        except BaseException as raised:
+            error = raised
+        with self._lock:
+            self._end(answer, error)
+            self._changed.set_result(None)
+
+    @override
+    async def _close(self) -> None:
+        import asyncio
+
+        task = self._task
+        if task is None or task.done():
+            return
+        if task.get_loop() is asyncio.get_running_loop():
+            task.cancel()
+            await asyncio.wait({task})
+        else:
+            with suppress(RuntimeError):  # that loop is closed, and the task with it
+                task.get_loop().call_soon_threadsafe(task.cancel)

@@ -1,0 +1,67 @@
+"""What is secret in a text or by its name, and the text without it."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+_LONG, _HEAD, _TAIL = 6_000, 1_000, 4_000  # of a longer text only both ends are ever shown
+_WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pin", "otp"}
+_PARTS = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey")
+_KEYS = {
+    *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
+    *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
+}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+_TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
+_PATTERNS = tuple(
+    (re.compile(pattern), shown)
+    for pattern, shown in (
+        (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", MASK),
+        (r"(?s)\A.*-----END [A-Z ]*PRIVATE KEY-----", MASK),
+        (
+            r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:\w+\s+)?)[^\s\"',;]+",
+            r"\1" + MASK,
+        ),
+        (r"\b[spr]k[-_][\w-]{4,}", MASK),
+        (
+            r"\b(?:gh[opusr]|github_pat|glpat|xox[a-z]|hf|gsk|npm|pypi|r8|tvly|xai|pplx)[-_][\w-]{8,}",
+            MASK,
+        ),
+        (r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+", MASK),
+        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK),
+        (r"(://[^\s/:@]*:)[^\s/@]+@", r"\1" + MASK + "@"),
+        (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK),
+    )
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter, field or header of that *name* holds what nobody else should read."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    joined = "".join(words)
+    if any(part in joined for part in _PARTS):
+        return True
+    if "key" in words[1:] and words[words.index("key") - 1] in _KEYS:
+        return True
+    return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
+
+
+def masked(text: str) -> str:
+    """Give *text* without what looks like a key, a token or a password."""
+    for pattern, shown in _PATTERNS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+def ends_masked(text: str) -> tuple[str, bool]:
+    """Give *text* masked, or of a long one both ends, and whether anything was masked in it."""
+    if len(text) <= _LONG:
+        told = masked(text)
+        return told, told != text
+    ends = f"{text[:_HEAD]} … {text[-_TAIL:]}"
+    if f"{masked(text[:_HEAD])} … {masked(text[-_TAIL:])}" == ends:
+        return ends, False
+    return masked(text), True  # a secret may reach from one end into what lies between

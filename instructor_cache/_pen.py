@@ -1,0 +1,274 @@
+"""Writes any value so that somebody can read it: without secrets, addresses, or the user's code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import re
+import types
+import typing
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from decimal import Decimal
+from enum import Enum, Flag
+from fractions import Fraction
+from hashlib import sha256
+from itertools import chain, islice
+from pathlib import PurePath
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel
+
+from ._masks import MASK, ends_masked, is_secret
+
+CUT = "…"
+LONGEST = 200  # characters of a text
+_DEEPEST, _NODES = 6, 1_000
+_FIRST, _LAST = 40, 10  # items of a container that are looked at
+_FEW = 60  # bytes that are shown
+
+
+def shortened(text: str, longest: int) -> str:
+    """Give *text*, or its beginning and its end."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 4
+    return f"{text[: longest - tail - 3]} {CUT} {text[len(text) - tail :]}"
+
+
+def clean(text: str) -> str:
+    """Give *text* without what can't be written."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Pen:
+    """Writes one argument.
+
+    Attributes:
+        is_masked: Whether anything secret was left out.
+        full: A digest of what was written, before it was shortened.
+    """
+
+    def __init__(self) -> None:
+        self.is_masked = False
+        self.full = sha256()
+        self._left = _NODES
+
+    def named(self, name: str, value: Any, depth: int) -> str:
+        """Give the text of a value that has a name, by which it may be secret."""
+        is_nothing = value is None or type(value) is bool or (type(value) is str and not value)
+        if not is_nothing and is_secret(name):
+            return self._mask()
+        return self.text(value, depth)
+
+    def text(self, value: Any, depth: int) -> str:
+        """Give the text of any value."""
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            return CUT
+        try:
+            return self._text(value, depth)
+        except Exception:  # it is not what its class promises
+            return _opaque(value)
+
+    def _text(self, value: Any, depth: int) -> str:
+        kind = class_of(value)
+        if hasattr(kind, "get_secret_value"):
+            return f"{kind.__name__}({self._mask()})"
+        for base, write in _KINDS:
+            if issubclass(kind, base):
+                text = write(self, value, depth)
+                is_own = kind is base or base not in _BUILTIN
+                return self._note(text if is_own else f"{kind.__name__}({text})")
+        fields = _fields(value)
+        if fields is not None:
+            return self._object(kind.__name__, fields, depth)
+        if typing.get_origin(value) is not None:  # list[User]
+            return self._note(str(value))
+        modules = {cls.__module__ for cls in kind.__mro__}
+        if not modules.isdisjoint(("ipaddress", "pydantic.networks")):
+            return self._note(f"{kind.__name__}({self.quoted(str(value))})")
+        return self._note(_opaque(value))
+
+    def _mask(self) -> str:
+        self.is_masked = True
+        return self._note(MASK)
+
+    def _note(self, text: str) -> str:
+        self.full.update(text.encode("utf-8", "backslashreplace") + b"\0")
+        return text
+
+    def quoted(self, text: str) -> str:
+        """Give *text* in quotes, without secrets."""
+        told, has_secret = ends_masked(text)
+        self.is_masked |= has_secret
+        if len(told) > LONGEST:
+            self.full.update((told if has_secret else text).encode("utf-8", "backslashreplace"))
+            told = shortened(told, LONGEST)
+        return repr(told)
+
+    # -- containers ------------------------------------------------------------------------
+
+    def items(self, values: Any, depth: int) -> str:
+        """Give the texts of the items of a sequence."""
+        if len(values) == 2 and type(values[0]) is str and is_secret(values[0]):
+            return f"{self.quoted(values[0])}, {self._mask()}"  # a header
+        return ", ".join(self.text(v, depth + 1) if v is not _GAP else CUT for v in _some(values))
+
+    def unordered(self, values: Collection[Any], depth: int) -> str:
+        """Give the texts of the items of a set, in an order that does not change."""
+        if len(values) > _NODES:
+            return f"{len(values):,} items"
+        texts = [self._aside(value, depth + 1) for value in values]
+        return ", ".join(self._note(v) if v is not _GAP else CUT for v in _some(sorted(texts)))
+
+    def _aside(self, value: Any, depth: int) -> str:
+        """The text of a value that is noted later, when the order is known."""
+        pen = Pen()
+        self._left -= 1
+        pen._left = self._left // 2
+        text = pen.text(value, depth)
+        self.is_masked |= pen.is_masked
+        return text
+
+    def pairs(self, pairs: Any, depth: int) -> str:
+        """Give the texts of the items of a dict."""
+        written: list[str] = []
+        for pair in _some(pairs):
+            if pair is _GAP:
+                written.append(CUT)
+                continue
+            name, value = pair
+            key = self.text(name, depth + 1)
+            hidden = name if isinstance(name, str) else ""
+            written.append(f"{key}: {self.named(hidden, value, depth + 1)}")
+        return ", ".join(written)
+
+    def _object(self, name: str, fields: Iterable[tuple[str, Any, bool]], depth: int) -> str:
+        self._note(name)
+        written = [
+            f"{field}={self.named(field, value, depth + 1) if shown else self._mask()}"
+            for field, value, shown in fields
+        ]
+        return f"{name}({', '.join(written)})"
+
+
+Write = Callable[[Pen, Any, int], str]
+
+
+class _Gap:
+    """Stands for the items that are not looked at."""
+
+
+_GAP: Any = _Gap()
+
+
+def _some(values: Any) -> Iterator[Any]:
+    """The first and the last of *values*, or all if they are not many."""
+    if len(values) <= _FIRST + _LAST + 1:
+        return iter(values)
+    first, last = islice(values, _FIRST), islice(reversed(values), _LAST)
+    return chain(first, (_GAP,), reversed(list(last)))
+
+
+def class_of(value: Any) -> Any:
+    """Give the class of *value*, whatever it says of itself."""
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
+
+
+def _opaque(value: Any) -> str:
+    return f"<{clean(str(getattr(class_of(value), '__name__', 'object')))}>"
+
+
+def _fields(value: Any) -> Iterable[tuple[str, Any, bool]] | None:
+    """The fields of an object with their values, and whether they may be shown; None if opaque."""
+    kind = class_of(value)
+    held: Any = getattr(value, "__dict__", {})
+    if issubclass(kind, BaseModel):
+        own = kind.model_fields
+        shown = [(n, held[n], bool(field.repr)) for n, field in own.items() if n in held]
+        extra: dict[str, Any] = value.__pydantic_extra__ or {}
+        return shown + [(n, v, True) for n, v in extra.items()]
+    if hasattr(kind, "__dataclass_fields__"):
+        names = {n: bool(field.repr) for n, field in kind.__dataclass_fields__.items()}
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = {a.name: bool(a.repr) for a in kind.__attrs_attrs__}
+    else:
+        return None
+    return [(n, getattr(value, n), shown) for n, shown in names.items() if hasattr(value, n)]
+
+
+def _int(_: Pen, value: int, __: int) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # too many digits
+        return f"<a number of {value.bit_length()} bits>"
+
+
+def _bytes(pen: Pen, value: bytes | bytearray, _: int) -> str:
+    if len(value) > _FEW:
+        pen.full.update(value)
+        return f"<{len(value):,} bytes>"
+    return f"b{pen.quoted(bytes(value).decode('latin-1'))}"
+
+
+def _written(base: Any) -> Write:
+    return lambda pen, value, _: f"{type(value).__name__}({pen.quoted(base.__str__(value))})"
+
+
+def _enum(_: Pen, value: Enum, __: int) -> str:
+    name = value._value_ if isinstance(value, Flag) else value._name_
+    return f"{type(value).__name__}.{name}"
+
+
+def _tuple(pen: Pen, value: tuple[Any, ...], depth: int) -> str:
+    names = getattr(type(value), "_fields", None)
+    if names is None:
+        return f"({pen.items(value, depth)}{',' if len(value) == 1 else ''})"
+    named = zip(names, tuple(value), strict=False)
+    return ", ".join(f"{name}={pen.named(name, item, depth + 1)}" for name, item in named)
+
+
+def _partial(pen: Pen, value: functools.partial[Any], depth: int) -> str:
+    return (
+        f"partial({pen.items((value.func, *value.args), depth)}, {pen.text(value.keywords, depth)})"
+    )
+
+
+def _by_name(_: Pen, value: Any, __: int) -> str:
+    return str(value.__qualname__)
+
+
+_FUNCTIONS = types.FunctionType, types.BuiltinFunctionType, types.MethodType
+_TIMES = dt.datetime, dt.date, dt.time, dt.timedelta
+_BUILTIN: tuple[type, ...] = (
+    *(bool, int, float, complex, str, bytes, bytearray),
+    *(list, tuple, set, frozenset, deque, dict),
+)
+_KINDS: tuple[tuple[Any, Write], ...] = (
+    (type(None), lambda _, __, ___: "None"),
+    (type(...), lambda _, __, ___: "..."),
+    (Enum, _enum),
+    (bool, lambda _, value, __: repr(bool(value))),
+    (int, _int),
+    (float, lambda _, value, __: float.__repr__(value)),
+    (complex, lambda _, value, __: complex.__repr__(value)),
+    (str, lambda pen, value, _: pen.quoted(str.__str__(value))),
+    *((base, _bytes) for base in (bytes, bytearray)),
+    (list, lambda pen, value, depth: f"[{pen.items(value, depth)}]"),
+    (tuple, _tuple),
+    (dict, lambda pen, value, depth: f"{{{pen.pairs(value.items(), depth)}}}"),
+    *(
+        (base, lambda pen, value, depth: f"{{{pen.unordered(value, depth)}}}")
+        for base in (set, frozenset)
+    ),
+    (range, lambda _, value, __: repr(value)),
+    (deque, lambda pen, value, depth: f"[{pen.items(value, depth)}]"),
+    *((base, _written(base)) for base in (*_TIMES, Decimal, Fraction, uuid.UUID, PurePath)),
+    *((base, _written(base)) for base in (pydantic_core.Url, pydantic_core.MultiHostUrl)),
+    (re.Pattern, lambda pen, value, _: f"re.compile({pen.quoted(str(value.pattern))})"),
+    (functools.partial, _partial),
+    *((base, _by_name) for base in (type, *_FUNCTIONS)),
+)

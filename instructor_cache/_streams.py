@@ -1,0 +1,261 @@
+"""Answers that come item by item: shared live on a miss, given again at once on a hit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, suppress
+from functools import partial
+from threading import Lock
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ._bridge import ASYNC, Colour, drive
+from ._engine import Engine
+from ._fork import renew_after_fork
+from ._keeper import MISS, Elsewhere
+from ._live import Alone, AsyncLive, Gone, Live, SyncLive
+from ._maker import Produce
+from .codecs import Item, Passed
+from .errors import InstructorCacheWarning, StreamInterrupted
+from .returns import ReturnType
+
+Begin = Callable[[], Live]
+
+
+class Streams:
+    """The streams of one function, and its answers that may turn out to be streams."""
+
+    def __init__(self, engine: Engine, returned: ReturnType, colour: Colour) -> None:
+        self._engine, self._returned, self._colour = engine, returned, colour
+        self._open: WeakValueDictionary[str, Live] = WeakValueDictionary()
+        self._renew()
+        renew_after_fork(self, Streams._renew)
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+        self._open.clear()
+
+    async def recall(self, key: str, produce: Produce) -> Any:
+        """Give the answer for *key*: the function's value, or what to iterate over."""
+        whole, landed = self.whole(produce), self._engine.flights.landed
+        begin, first = partial(self._new, key, produce, landed=landed), None
+        if self._returned.is_stream:
+            if (answer := await self._engine.hit(key, whole)) is not MISS:
+                return answer
+        elif self._joinable(key) is None:
+            watched = produce.by(partial(self._watch, key, produce))
+            answer = await self._engine.recall(key, watched, whole)
+            if not isinstance(answer, Elsewhere):
+                return answer
+            first = answer
+        return self._face(self._follow(key, produce, begin, first))
+
+    async def renew(self, key: str, produce: Produce) -> Any:
+        """Call, whatever is stored, and have what comes stored in place of that."""
+        if not self._returned.is_stream:
+            return self.given(await self._engine.refresh(key, self.whole(produce)))
+        begin = partial(self._anew, key, produce)
+        return self._face(self._follow(key, produce, begin, Elsewhere(begin(), leads=True)))
+
+    def whole(self, produce: Produce) -> Produce:
+        """Give what answers as *produce* does, a stream when all of it has passed."""
+
+        async def collect() -> Any:
+            answer = await produce()
+            if not self._is_stream(answer):
+                return answer
+            items = [Item(value, self._returned.items) async for value in _each(answer)]
+            return self._returned.passed(items)
+
+        return produce.by(collect)
+
+    def given(self, result: Any) -> Any:
+        """Give what `whole` answered in the form for a caller."""
+        return self._returned.replay(result) if isinstance(result, Passed) else result
+
+    # -- from a call to a stream -----------------------------------------------------------
+
+    def _new(self, key: str, produce: Produce, **options: Any) -> Live:
+        """A stream that has not begun."""
+
+        def run(live: Live) -> Any:
+            return self._engine.fetch(key, self._passing(live, produce), **options)
+
+        return self._live(run)
+
+    def _anew(self, key: str, produce: Produce) -> Live:
+        """A stream that has not begun, whatever is stored."""
+        return self._live(lambda live: self._engine.refresh(key, self._passing(live, produce)))
+
+    def _passing(self, live: Live, produce: Produce) -> Produce:
+        return produce.by(partial(self._pass_on, live, produce))
+
+    def _live(self, run: Callable[[Live], Any]) -> Live:
+        since, timeout = self._engine.stack.forgotten.count, self._engine.policy.flight_timeout
+        if self._colour is ASYNC:
+            return AsyncLive(self._colour.wait, run, since, timeout)
+        return SyncLive(run, since, timeout)
+
+    async def _watch(self, key: str, produce: Produce) -> Any:
+        """Call; an answer that is a stream, though none was promised, goes on elsewhere."""
+        if (live := self._joinable(key)) is not None:
+            return Elsewhere(live, leads=False)
+        answer = await produce()
+        if not self._is_stream(answer):
+            return answer
+        self._tell_remedy()
+
+        async def begun() -> Any:
+            return answer
+
+        live = self._new(key, produce.by(begun), landed=self._engine.flights.landed, is_told=True)
+        with self._lock:
+            self._open[key] = live
+        return Elsewhere(live, leads=True)
+
+    def _is_stream(self, answer: Any) -> bool:
+        kind: Any = answer.__class__
+        if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+            return True
+        # instructor may have read a stream to its end: a list that knows its raw response
+        is_buffered = issubclass(kind, list) and hasattr(answer, "_raw_response")
+        return self._returned.is_stream or (is_buffered and not self._returned.fits(answer))
+
+    def _tell_remedy(self) -> None:
+        if self._returned.keeps_all:
+            return
+        name = self._returned.name
+        stream = f"{'Async' * self._returned.is_async}Iterator[{name}]"
+        self._engine.announce.warn_once(
+            "stream",
+            InstructorCacheWarning,
+            f"{self._engine.announce.function} is annotated `-> {name}` and gave a stream; a hit "
+            f"gives its last item only: annotate it `-> {stream}` to be given all of them again",
+        )
+
+    async def _pass_on(self, live: Live, produce: Produce) -> Passed:
+        """Call, and have all items pass."""
+        source = await produce()
+        try:
+            async for value in _each(source):
+                await live.give(Item(value, self._returned.items))
+        except Exception as error:
+            live.failure = error
+            raise
+        finally:
+            await _close(source)
+        return self._returned.passed(live.items)
+
+    # -- from a stream to its listeners ----------------------------------------------------
+
+    async def _follow(
+        self, key: str, produce: Produce, begin: Begin, first: Elsewhere | None
+    ) -> AsyncGenerator[Any]:
+        """Give all items; where a call was cut off, go on with those of another one."""
+        given: list[Item] = []
+        while True:
+            live, leads = self._join(key, begin, first)
+            n, first = 0, None
+            try:
+                while await live.reach(n, leads=leads):
+                    n += 1
+                    if n > len(given):
+                        yield live.items[n - 1].first()
+                    else:
+                        _check_same(given[n - 1], live.items[n - 1])
+                async for value in _each(live.answer or ()):
+                    yield value
+                return
+            except (Gone, Alone) as cut:
+                given = live.items[: max(n, len(given))]
+                if isinstance(cut, Alone):
+                    break
+            finally:
+                await self._leave(key, live)
+        async with aclosing(self._alone(key, produce, given)) as rest:
+            async for item in rest:
+                yield item.first()
+
+    async def _alone(self, key: str, produce: Produce, given: list[Item]) -> AsyncGenerator[Item]:
+        """Call for this listener only, who was given the first items already."""
+        self._engine.announce("miss", key)
+        source, n = await produce(), 0
+        try:
+            async for value in _each(source):
+                item, n = Item(value, self._returned.items), n + 1
+                if n > len(given):
+                    yield item
+                else:
+                    _check_same(given[n - 1], item)
+        finally:
+            await _close(source)
+
+    def _joinable(self, key: str) -> Live | None:
+        live = self._open.get(key)
+        if live is None or live.has_ended:
+            return None
+        return None if self._engine.stack.forgotten.has_hit(key, live.since) else live
+
+    def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
+        """The stream to listen to, and whether this listener had it begun."""
+        with self._lock:
+            if first is not None:
+                live, leads = first
+            elif (joinable := self._joinable(key)) is not None:
+                live, leads = joinable, False
+            else:
+                live, leads = begin(), True
+                self._open[key] = live
+            live.listeners += not leads  # who had it begun is counted from the beginning
+        if not (leads or first):
+            self._engine.announce("shared", key)
+        return live, leads
+
+    async def _leave(self, key: str, live: Live) -> None:
+        with self._lock:
+            live.listeners -= 1
+            is_given_up = live.listeners == 0 and not live.has_ended
+            if (is_given_up or live.has_ended) and self._open.get(key) is live:
+                del self._open[key]
+        if is_given_up:
+            await live.close()
+
+    def _face(self, items: AsyncGenerator[Any]) -> Any:
+        return items if self._colour is ASYNC else _driven(items)
+
+
+def _check_same(before: Item, now: Item) -> None:
+    if before.payload is None or before.payload != now.payload:
+        raise StreamInterrupted(
+            "the call that gave the first items was cut off, and another one gives others; "
+            "call once more for a whole answer"
+        )
+
+
+async def _each(source: Any) -> AsyncGenerator[Any]:
+    if hasattr(source, "__aiter__"):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item
+
+
+async def _close(source: Any) -> None:
+    with suppress(Exception):  # what it gave is all that counts
+        if hasattr(source, "aclose"):
+            await source.aclose()
+        elif hasattr(source, "close"):
+            source.close()
+
+
+def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:
+    try:
+        while True:
+            try:
+                item = drive(items.__anext__())
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        drive(items.aclose())
