@@ -1,8 +1,8 @@
 """litellm: ``completion(..., response_format=UserDetail)``, sync and async.
 
 Each model has a name that begins with its provider's, and is an argument like any other, so that
-two models never share an answer. Needs the same Python as litellm, and openai 2: a virtual
-environment that has openai 3 must do without it.
+two models never share an answer. Its releases want openai 2: it can't be installed beside openai 3,
+and has an extra of its own, ``pip install "instructor-cache[litellm]"``.
 """
 
 from __future__ import annotations

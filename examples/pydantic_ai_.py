@@ -3,6 +3,8 @@
 Its `AgentRunResult` holds the state of a run, which is refused with a warning; return the
 ``output``, and with it what you count later. An agent that is passed in has no key, since no other
 process could recognise it: leave it out, and pass what tells it from others.
+
+On Python 3.10 pip installs the last release that supports it, 2.54, with which this runs as well.
 """
 
 from __future__ import annotations

@@ -37,6 +37,13 @@ SAYS: dict[str, list[str]] = {
     "redis_cache": ["1 paid of 2 calls", "under examples:redis_cache.extract:"],
     "robust": ["survived broken: OSError", "survived redis: ConnectionError", "no tier works"],
     "smart_invalidation": ["age=25); 1 paid so far", "city='Lisbon'); 2 paid so far"],
+    "streaming": [
+        "4 snapshots, then [UserDetail(name='Jason', age=25)], 1 paid of 2 calls",
+        "annotate it `-> Iterator[UserDetail]`",
+        "4 snapshots, then 4, 1 paid of 2 calls",
+        "who asks now: ['Jason', 'Sarah']",
+        "and later: ['Jason', 'Sarah'], 1 paid of 3 calls",
+    ],
     "ttl_table": ["user_profiles: hit, 3,600 seconds", "never_stored: miss"],
     "warming": ["warmed 2 of 3 queries with 2 paid calls", "0 paid when asked"],
 }
