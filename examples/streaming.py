@@ -63,14 +63,14 @@ def main() -> None:
     assert paid_calls() == len(told) == 1
 
     first, second = list(extract(jason)), list(extract(jason))
-    print(f"Iterator: {len(first)} snapshots, then {len(second)}, {paid_calls() - 1} paid of 2 calls")
+    print(f"Iterator: {len(first)} snapshots, then {len(second)}, {paid_calls()} paid so far")
     assert first == second
     assert paid_calls() == 2
 
     both = f"{jason}. Sarah is 30 years old."
     running, late = everybody(both), everybody(both)
     print(f"{next(running).name} is here; who asks now: {[user.name for user in late]}")
-    print(f"and later: {[user.name for user in everybody(both)]}, {paid_calls() - 2} paid of 3 calls")
+    print(f"and later: {[user.name for user in everybody(both)]}, {paid_calls()} paid so far")
     assert paid_calls() == 3
 
 

@@ -40,9 +40,9 @@ SAYS: dict[str, list[str]] = {
     "streaming": [
         "4 snapshots, then [UserDetail(name='Jason', age=25)], 1 paid of 2 calls",
         "annotate it `-> Iterator[UserDetail]`",
-        "4 snapshots, then 4, 1 paid of 2 calls",
+        "4 snapshots, then 4, 2 paid so far",
         "who asks now: ['Jason', 'Sarah']",
-        "and later: ['Jason', 'Sarah'], 1 paid of 3 calls",
+        "and later: ['Jason', 'Sarah'], 3 paid so far",
     ],
     "ttl_table": ["user_profiles: hit, 3,600 seconds", "never_stored: miss"],
     "warming": ["warmed 2 of 3 queries with 2 paid calls", "0 paid when asked"],
