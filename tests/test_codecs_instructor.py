@@ -15,7 +15,8 @@ import instructor
 import openai
 import pytest
 from instructor import openai_schema
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from openai.types.responses import ParsedResponse, Response
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 from sameness import same
 
@@ -258,6 +259,56 @@ def test_parallel_answers_are_left_unread() -> None:
     with pytest.raises(Unstorable, match="read only once"):
         codec_for(annotation).encode(answer)
     assert len(list(answer)) == 1
+
+
+PARSED: dict[str, Any] = {
+    "ParsedChatCompletion[UserDetail]": ParsedChatCompletion[UserDetail],
+    "tuple[UserDetail, ChatCompletion]": tuple[UserDetail, ChatCompletion],
+    "ParsedResponse[UserDetail]": ParsedResponse[UserDetail],
+    "tuple[UserDetail, Response]": tuple[UserDetail, Response],
+}
+
+
+@pytest.fixture(scope="module")
+def parsed() -> dict[str, Any]:
+    """What the SDK's own `parse` gives, by what it is asked for."""
+    with LocalLLM(delay=0) as server, openai.OpenAI(base_url=server.url, api_key="x") as sdk:
+        completion = sdk.chat.completions.parse(
+            model="gpt-4o", messages=ASK, response_format=UserDetail
+        )
+        response = sdk.responses.parse(
+            model="gpt-4o", input="Ada is 36 years old", text_format=UserDetail
+        )
+    pairs = (completion.choices[0].message.parsed, completion), (response.output_parsed, response)
+    return dict(zip(PARSED, (completion, pairs[0], response, pairs[1]), strict=True))
+
+
+@pytest.mark.parametrize(("name", "annotation"), PARSED.items(), ids=PARSED)
+def test_parsed_answers_of_the_sdk(parsed: dict[str, Any], name: str, annotation: Any) -> None:
+    """A parsed answer comes back whole, also in a process where the SDK has parsed nothing yet."""
+    codec = codec_for(annotation)
+    miss = codec.settle(parsed[name])
+    payload = codec.encode(miss)
+    assert same(codec.decode(payload), miss) and miss == parsed[name]
+    code = f"""
+from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from openai.types.responses import ParsedResponse, Response
+from pydantic import BaseModel
+from instructor_cache.codecs import codec_for
+
+class UserDetail(BaseModel):
+    name: str
+    age: int
+
+UserDetail.__module__ = {UserDetail.__module__!r}
+hit = codec_for({name}).decode({payload!r})
+print(hit[0] if isinstance(hit, tuple) else hit.model_dump_json())
+"""
+    root = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, env={"PYTHONPATH": root}, stdout=subprocess.PIPE)
+    whole = str(miss[0]) if isinstance(miss, tuple) else miss.model_dump_json()
+    assert done.stdout.decode().strip() == whole
 
 
 class Holder(NamedTuple):
