@@ -28,8 +28,8 @@ def module_name(thing: Any) -> str:
 
 def generic_parts(cls: Any) -> tuple[type | None, tuple[Any, ...]]:
     """For the model ``Box[int]``, give ``Box`` and ``(int,)``; for all else, None and nothing."""
-    metadata = getattr(cls, "__pydantic_generic_metadata__", None)
-    return (metadata["origin"], metadata["args"]) if isinstance(metadata, dict) else (None, ())
+    metadata: Any = getattr(cls, "__pydantic_generic_metadata__", None)
+    return (metadata["origin"], metadata["args"]) if metadata else (None, ())
 
 
 def _main_name(module: str) -> str:

@@ -152,15 +152,19 @@ def _encode(value: Any, function: str, name: str) -> bytes:
         return canonical(value)
     except Exception as error:
         raise UnkeyableArgument(
-            f"{function}: the argument {name!r} has no stable key: {_reason(error)}; "
+            f"{function}: the argument {name!r} has no stable key: {_reason(error, value)}; "
             + _REMEDIES.format(name=(name,)),
             name,
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, value: Any) -> str:
     if isinstance(error, NoForm):
-        return str(error)
+        kind = type(value)
+        is_told = f"{kind.__module__}.{kind.__qualname__}" in str(error)
+        if is_told or hasattr(value, "__qualname__"):  # it is the one that has no form
+            return str(error)
+        return f"{error} (inside a value of type {kind.__qualname__})"
     if isinstance(error, RecursionError):
         return "found a container that contains itself, or is nested too deeply"
     return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data

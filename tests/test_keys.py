@@ -658,3 +658,21 @@ def test_a_generic_model_has_one_key_whoever_names_it_first(tmp_path: Path) -> N
         for code in (program, f"import other\n{program}")
     ]
     assert keys[0] == keys[1] and "f:" in keys[0]
+
+
+def test_an_argument_is_named_by_its_own_type_too():
+    """Where a part of an argument has no form, the error tells the part and the whole."""
+
+    @dataclasses.dataclass
+    class Agent:
+        lock: Any
+
+    @instructor_cache(MemoryCache())
+    def f(agent: Any) -> User: ...
+
+    with pytest.raises(UnkeyableArgument, match=r"type .*lock \(inside a value of type .*Agent\)"):
+        f.cache_key(Agent(threading.Lock()))
+    for whole in (threading.Lock(), lambda: None):
+        with pytest.raises(UnkeyableArgument) as told:
+            f.cache_key(whole)
+        assert "inside" not in str(told.value)
