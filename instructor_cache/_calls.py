@@ -96,6 +96,8 @@ class Calls:
         try:
             key = self._key(args, kwargs)
         except TypeError as error:  # UnkeyableArgument is one
+            if self.beneath is not None:  # where it may have one
+                return await self.produce(*args, **kwargs)
             raise offline.unkeyable(error) from error
         answer, failure = await offline.look(key)
         if answer is MISS and self.beneath is not None:

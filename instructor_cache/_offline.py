@@ -78,7 +78,8 @@ class Offline:
         found = f"found no answer to this call of {function}, which is not called in offline mode"
         plain_key = None if key is None else str(key)
         error = CacheMiss(f"{found}\n{text}", function, plain_key, nearest)
-        self.engine.announce("miss", error.key or "", error=error)
+        discreet = CacheMiss(found, function, plain_key, nearest)  # events hold no arguments
+        self.engine.announce("miss", plain_key or "", error=discreet)
         return error
 
 

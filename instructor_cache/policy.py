@@ -80,7 +80,7 @@ class Policy:
     @property
     def _conditions(self) -> Any:
         given: Any = () if self.cache_if is None else self.cache_if
-        return given if isinstance(given, (list, tuple)) else (given,)
+        return given if given.__class__ in (list, tuple) else (given,)
 
     def life(self, result: Any, now: float) -> tuple[float, float] | None:
         """Give until when *result* is fresh and until when it is kept; None for "do not store"."""
