@@ -46,8 +46,7 @@ test-pydantic:
 
 # What the oldest instructor answers, with the openai of its time, is kept and given back as well.
 INSTRUCTORS ?= 1.9
-WITH_INSTRUCTOR := $(wildcard $(addprefix tests/test_, codecs_instructor.py client.py \
-	for_instructor.py examples.py))
+WITH_INSTRUCTOR = $(shell grep -lE '^(from|import) instructor([. ]|$$)' tests/test_*.py)
 test-instructor:
 	@for v in $(INSTRUCTORS); do \
 		$(MAKE) --no-print-directory .venv-instructor-$$v/.instructor \

@@ -160,11 +160,9 @@ def _encode(value: Any, function: str, name: str) -> bytes:
 
 def _reason(error: Exception, value: Any) -> str:
     if isinstance(error, NoForm):
-        kind = type(value)
-        is_told = f"{kind.__module__}.{kind.__qualname__}" in str(error)
-        if is_told or hasattr(value, "__qualname__"):  # it is the one that has no form
-            return str(error)
-        return f"{error} (inside a value of type {kind.__qualname__})"
+        is_part = error.kind is not None and error.kind is not type(value)
+        whole = f" (inside a value of type {type(value).__qualname__})" if is_part else ""
+        return f"{error}{whole}"
     if isinstance(error, RecursionError):
         return "found a container that contains itself, or is nested too deeply"
     return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data
