@@ -9,7 +9,8 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-slow test-all test-pydantic test-instructor test-clients \
-	test-newest-clients test-litellm lint format bench faults exactness replicas coherence clean
+	test-newest-clients test-litellm lint format bench \
+	faults exactness methods replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -102,6 +103,10 @@ coherence: $(VENV)/.test
 # How many awkward results come back as they were: ours, the guide's recipe, instructor's cache.
 exactness: $(VENV)/.test
 	$(RUN) benchmarks/exactness.py
+
+# Which calls of an instructor client are answered from a cache: ours, instructor's own.
+methods: $(VENV)/.test
+	@$(RUN) benchmarks/methods.py
 
 clean:
 	rm -rf .venv .venv-* .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .backends.disk import DiskCache
     from .backends.diskcache import SafeDisk
     from .backends.redis import RedisCache
+    from .integrations.instructor import cache_client
     from .presets import (
         AsyncInstructorCache,
         calculate_cost_savings,
@@ -90,6 +91,7 @@ __all__ = [
     "UnstorableResultWarning",
     "atransfer",
     "bypass",
+    "cache_client",
     "calculate_cost_savings",
     "instructor_cache",
     "instructor_cache_redis",
@@ -112,6 +114,7 @@ _LATE = {
     "SafeDisk": "backends.diskcache",
     "RedisCache": "backends.redis",
     "AsyncInstructorCache": "presets",
+    "cache_client": "integrations.instructor",
     "calculate_cost_savings": "presets",
     "instructor_cache_redis": "presets",
     "smart_cache_key": "presets",

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from functools import partial
 from operator import contains
-from typing import Any, Literal
+from typing import Any
 
-Mode = Literal["bypass", "refresh", "offline"]
+from ._stand_in import Mode, stand_in
 
 VARIABLE = "INSTRUCTOR_CACHE_MODE"
 _MODES: dict[str, Mode] = {"bypass": "bypass", "refresh": "refresh", "offline": "offline"}
@@ -47,12 +47,17 @@ def offline() -> AbstractContextManager[None]:
 def mode() -> Mode | None:
     """Give the mode of the innermost block, else the one in ``INSTRUCTOR_CACHE_MODE``, else None.
 
-    Raises ValueError if that is none.
+    What stands in for all backends has a word in it. Raises ValueError if it is none.
     """
+    one, wanted = stand_in(), _opened() or from_environment()
+    return wanted if one is None else one.mode(wanted)
+
+
+def _opened() -> Mode | None:
     for block in reversed(opened()):
         if not block.is_lost:
             return block.mode
-    return from_environment()
+    return None
 
 
 def from_environment() -> Mode | None:

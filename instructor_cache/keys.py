@@ -99,7 +99,8 @@ class Keys:
             return b"".join([form + canonical(value) for form, value in pairs])
         except Exception:  # once more, slowly, to say which
             for name, value in zip(self._names, values, strict=True):
-                _encode(value, self.function, name)
+                for each, item in value.items() if name == self._options else [(name, value)]:
+                    _encode(item, self.function, each)
             raise
 
     def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -150,6 +151,8 @@ def _is_constant(value: Any) -> bool:
 def _encode(value: Any, function: str, name: str) -> bytes:
     try:
         return canonical(value)
+    except UnkeyableArgument:  # in the words of a class of its own
+        raise
     except Exception as error:
         raise UnkeyableArgument(
             f"{function}: the argument {name!r} has no stable key: {_reason(error, value)}; "

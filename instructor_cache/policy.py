@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -91,6 +91,16 @@ class Policy:
             return math.inf, math.inf
         fresh_until = now + ttl * (1 - self.jitter * random.random())
         return fresh_until, fresh_until + self._grace()
+
+    def timeless(self) -> Policy:
+        """Give the same options, but what is stored stays as it is for ever, in this process."""
+        given = self.ttl
+
+        def ttl(result: Any) -> Lifetime:
+            return 0 if seconds(given(result) if callable(given) else given) == 0 else None
+
+        later = replace(self, stale_ttl=None, refresh_ahead=None, timeout=None, lock=None)
+        return replace(later, ttl=ttl, jitter=0.0)
 
     @property
     def longest(self) -> float | None:

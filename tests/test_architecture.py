@@ -17,19 +17,10 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {
-        "errors",
-        "_modes",
-        "conditions",
-        "_memo",
-        "protocols",
-        "identity",
-        "_frames",
-        "_bridge",
-        "_fork",
-    },
+    {"errors", "conditions", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
-    {"_forgotten", "_pen"},
+    {"_forgotten", "_pen", "_stand_in"},
+    {"_modes"},
     {"_breaker"},
     {"_health"},
     {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
@@ -88,8 +79,19 @@ LEVELS = [
     {"_faces"},
     {"_wiring"},
     {"decorator", "testing._faults"},
-    {"testing.contract", "testing.faulty"},
+    {"testing.contract", "testing.faulty", "testing._texts", "testing._leaks"},
+    {"testing._blocks", "testing._sketches"},
+    {"testing._page"},
+    {"testing._tape"},
+    {"testing.cassette"},
     {"presets", "testing"},
+    {"integrations._account", "integrations._answers", "integrations._begun"},
+    {"integrations._hooks"},
+    {"integrations._request", "integrations._native"},
+    {"integrations._functions"},
+    {"integrations._client"},
+    {"integrations.instructor"},
+    {"integrations"},
     {""},
 ]
 
@@ -140,6 +142,7 @@ LATE = {
     ("canonical", "schema"),
     ("tiers", "_control"),
     ("backends._taggable", "_control"),
+    ("backends._taggable", "integrations.instructor"),
 }
 
 

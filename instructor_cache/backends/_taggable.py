@@ -1,16 +1,51 @@
-"""Invalidating tags in a backend of ours, or in several that are tiers."""
+"""What a backend of ours, or several that are tiers, can do as a whole."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import time
+from typing import TYPE_CHECKING, Any, cast
 
 from .._bridge import ASYNC, SYNC, drive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..events import Observer
+    from ..policy import Lifetime
     from ..protocols import AnyBackend
 
 
-class Taggable:
+class ForInstructor:
+    """What all backends of ours, and `TieredCache`, have for instructor itself."""
+
+    def for_instructor(
+        self,
+        *,
+        namespace: str | None = None,
+        ttl: Lifetime = None,
+        prefix: str = "instructor",
+        timeout: float | None = None,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> dict[str, Any]:
+        """Give what makes this instructor's own cache: ``from_provider(model, **these)``.
+
+        See `instructor_cache.integrations.instructor.for_instructor`, also for its limits.
+        """
+        from ..integrations.instructor import for_instructor
+
+        return for_instructor(
+            cast("AnyBackend", self),
+            namespace=namespace,
+            ttl=ttl,
+            prefix=prefix,
+            timeout=timeout,
+            observer=observer,
+            clock=clock,
+        )
+
+
+class Taggable(ForInstructor):
     """What our backends and `TieredCache` have in common."""
 
     def invalidate_tags(self, *tags: str) -> None:

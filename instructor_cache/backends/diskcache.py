@@ -17,6 +17,7 @@ from diskcache.core import DBNAME, MODE_RAW  # type: ignore[import-untyped]
 from .._frames import callers_frame
 from ..errors import BackendWarning
 from ._pool import Pool
+from ._taggable import ForInstructor
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]
         """Remove nothing: no row of ours names a file."""
 
 
-class DiskcacheBackend:
+class DiskcacheBackend(ForInstructor):
     """Keeps entries in a ready `diskcache.Cache` or `diskcache.FanoutCache`, as raw bytes.
 
     Uses connections of its own, since those of the ready object wait a minute for the locks of

@@ -1,0 +1,84 @@
+"""What instructor answers for a response model: its type, and whether it comes item by item."""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Kind", "kind_of", "without_stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the answers to calls with one response model come.
+
+    Attributes:
+        form: *whole*: at once. *items*: one by one. *list*: one by one to instructor, which
+            gives the list of them.
+        type: Of the answer, or of an item.
+        response_model: What to give instructor for it.
+    """
+
+    form: Literal["whole", "items", "list"]
+    type: Any
+    response_model: Any
+
+    def returns(self, *, is_async: bool) -> Any:
+        """Give the annotation of a function that answers so."""
+        if self.form == "items":
+            return (abc.AsyncIterator if is_async else abc.Iterator)[self.type]
+        return list[self.type] if self.form == "list" else self.type  # type: ignore[name-defined]
+
+
+def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: bool) -> Kind | None:
+    """Give how instructor answers; None for what can't be kept, such as a raw stream."""
+    inner = _items_of(response_model)
+    if stream:
+        if inner is not None:
+            return Kind("items", inner, response_model)
+        return _partial(response_model, is_async) if is_partial(response_model) else None
+    if is_parallel:
+        is_kept = inner is not None and not is_async  # async clients give a plain generator
+        return Kind("items", inner, response_model) if is_kept else None
+    if inner is not None:
+        return Kind("whole", list[inner], response_model)  # type: ignore[valid-type]
+    if is_partial(response_model):
+        return Kind("whole", original_of(response_model), response_model)
+    return Kind("whole", Any if response_model is None else response_model, response_model)
+
+
+def _items_of(response_model: Any) -> Any:
+    """The M of ``Iterable[M]``."""
+    is_iterable = typing.get_origin(response_model) is abc.Iterable
+    return typing.get_args(response_model)[0] if is_iterable else None
+
+
+def is_partial(response_model: Any) -> bool:
+    """Whether it is instructor's ``Partial[M]``, a class of its own each time it is written."""
+    bases = getattr(response_model, "__mro__", ())
+    return any(b.__name__ == "PartialBase" and _is_instructors(b) for b in bases)
+
+
+def original_of(partial: Any) -> Any:
+    """Give the M of ``Partial[M]``."""
+    return partial.__bases__[0]
+
+
+def _partial(response_model: Any, is_async: bool) -> Kind:
+    """Its snapshots, kept as instances of M; newer versions gather them for sync callers."""
+    is_gathered = hasattr(response_model, "_original_model") and not is_async
+    return Kind("list" if is_gathered else "items", original_of(response_model), response_model)
+
+
+def _is_instructors(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "instructor"
+
+
+def without_stream(answer: Any) -> Any:
+    """Give a gathered list without the stream it was gathered from, which is used up."""
+    held: dict[str, Any] = getattr(answer, "__dict__", {})
+    if hasattr(held.get("_raw_response"), "close"):
+        held["_raw_response"] = None
+    return answer

@@ -1,0 +1,91 @@
+"""One instructor client's calls: from arguments to an answer, from the cache if it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..cached import CacheInfo
+from ._begun import begun, begun_later
+from ._functions import Functions
+from ._hooks import tell
+from ._request import Reader, Request
+
+__all__ = ["ClientCache"]
+
+
+@dataclass(slots=True)
+class Question:
+    """One call on its way.
+
+    Attributes:
+        function: The cached function that answers it.
+        is_stream: Whether the answer comes item by item.
+        is_asked: Whether the provider was asked.
+    """
+
+    request: Request
+    function: Any
+    is_stream: bool
+    is_asked: bool = False
+
+    def put(self) -> Any:
+        """Call the cached function; instructor's hooks hear of a hit."""
+        answer = self.function(self, **self.request.counted)
+        return begun(answer, self._tell) if self.is_stream else self._tell(answer)
+
+    async def put_later(self) -> Any:
+        """Do the same for a coroutine function."""
+        answer = await self.function(self, **self.request.counted)
+        return begun_later(answer, self._tell) if self.is_stream else self._tell(answer)
+
+    def _tell(self, answer: Any) -> Any:
+        if not self.is_asked:
+            tell(self.request.hooks, self.request.sent, answer)
+        return answer
+
+
+class ClientCache:
+    """What is cached of a client: ``client.cache`` on what `cache_client` gives.
+
+    On an async client `cache_clear` is a coroutine.
+    """
+
+    def __init__(self, reader: Reader, functions: Functions) -> None:
+        self._reader, self._functions = reader, functions
+
+    def cache_info(self) -> CacheInfo:
+        """Count this client's hits and misses since the start or the last `cache_clear`."""
+        infos: list[CacheInfo] = [function.cache_info() for function in self._functions.all()]
+        hits, misses = self._functions.counted
+        hits += sum(info.hits for info in infos)
+        misses += sum(info.misses for info in infos)
+        return infos[0]._replace(hits=hits, misses=misses)
+
+    def cache_clear(self) -> Any:
+        """Forget all answers of this namespace and prefix, those of other clients included."""
+        self._functions.counted = (0, 0)
+        return self._clear_later() if self._reader.is_async else self._clear()
+
+    def _clear(self) -> None:
+        for function in self._functions.all():
+            function.cache_clear()
+
+    async def _clear_later(self) -> None:
+        for function in self._functions.all():
+            await function.cache_clear()
+
+    def question(self, kwargs: dict[str, Any]) -> Question | None:
+        """Give the call with these arguments; None for one whose answer can't be kept."""
+        response_model = kwargs.get("response_model")
+        try:
+            known = self._functions.find(response_model, stream=bool(kwargs.get("stream")))
+            if known is None:
+                return None
+            kind, function = known
+            if response_model is not None:
+                kwargs = {**kwargs, "response_model": kind.response_model}
+            return Question(self._reader.read(kwargs), function, kind.form == "items")
+        except Exception as error:  # a type that has no hash, a client that can't be read
+            self._functions.tell(response_model, error)
+            return None

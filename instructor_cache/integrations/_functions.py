@@ -1,0 +1,133 @@
+"""The cached functions of one client: one for each response model, as many as there is room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from .._fork import renew_after_fork
+from ..errors import UnstorableResultWarning
+from ..events import Announcer
+from ._answers import Kind, is_partial, kind_of, original_of, without_stream
+from ._request import Reader
+
+__all__ = ["Functions"]
+
+_MOST = 256
+_RAW = (None, False, False)  # calls without a response model
+
+Function = Callable[..., Any]
+Known = tuple[Kind, Any]
+
+
+class Functions:
+    """Gives the function that answers all calls with one response model.
+
+    Args:
+        reader: Knows the client.
+        decorate: Caches a function whose type of answer it is given.
+
+    Attributes:
+        counted: Hits and misses of functions that there was no room for.
+    """
+
+    def __init__(
+        self, reader: Reader, decorate: Callable[[Any], Callable[[Function], Any]]
+    ) -> None:
+        self._reader, self._decorate = reader, decorate
+        self._announce = Announcer(reader.name)
+        self._known: OrderedDict[Any, Known | None] = OrderedDict()
+        self.counted = (0, 0)
+        self._renew()
+        renew_after_fork(self, Functions._renew)
+        self._known[_RAW] = self._made(None, stream=False)  # which checks every option
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+
+    def all(self) -> list[Any]:
+        """Give those that are known, first the one for calls without a response model."""
+        with self._lock:
+            there = dict(self._known)
+        raw = there.pop(_RAW)
+        return [known[1] for known in (raw, *there.values()) if known is not None]
+
+    def find(self, response_model: Any, *, stream: bool) -> Known | None:
+        """Give how a response model is answered, and by which function; None if by none."""
+        partial = is_partial(response_model)
+        name = original_of(response_model) if partial else response_model, partial, stream
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._made_if_possible(response_model, stream=stream)
+                self._make_room()
+            self._known.move_to_end(name)
+            return self._known[name]
+
+    def _make_room(self) -> None:
+        if len(self._known) <= _MOST:
+            return
+        oldest = next(name for name in self._known if name != _RAW)
+        if (known := self._known.pop(oldest)) is not None:
+            hits, misses = known[1].cache_info()[:2]
+            self.counted = self.counted[0] + hits, self.counted[1] + misses
+
+    def _made_if_possible(self, response_model: Any, *, stream: bool) -> Known | None:
+        try:
+            return self._made(response_model, stream=stream)
+        except Exception as error:  # the type's: options were checked at the beginning
+            self.tell(response_model, error)
+            return None
+
+    def tell(self, response_model: Any, error: Exception) -> None:
+        """Warn, once, that calls with this response model are not cached."""
+        text = f"{self._announce.function}: calls with {response_model!r} are not cached: {error}"
+        self._announce.warn_once(repr(response_model), UnstorableResultWarning, text)
+
+    def _made(self, response_model: Any, *, stream: bool) -> Known | None:
+        reader = self._reader
+        way = {"is_parallel": reader.is_parallel, "is_async": reader.is_async}
+        kind = kind_of(response_model, stream=stream, **way)
+        if kind is None:
+            return None
+        decorate = self._decorate(kind.returns(is_async=reader.is_async))
+        return kind, decorate(self._function())
+
+    def _function(self) -> Function:
+        """What is cached; its parameters are what the keys are made of."""
+        create = self._reader.create
+
+        def ask(
+            question: Any,
+            /,
+            *,
+            _client: Any,
+            messages: Any = None,
+            model: Any = None,
+            response_model: Any = None,
+            context: Any = None,
+            strict: Any = True,
+            **settings: Any,
+        ) -> Any:
+            question.is_asked = True
+            return without_stream(create(**question.request.kwargs))
+
+        async def ask_async(
+            question: Any,
+            /,
+            *,
+            _client: Any,
+            messages: Any = None,
+            model: Any = None,
+            response_model: Any = None,
+            context: Any = None,
+            strict: Any = True,
+            **settings: Any,
+        ) -> Any:
+            question.is_asked = True
+            return without_stream(await create(**question.request.kwargs))
+
+        function = ask_async if self._reader.is_async else ask
+        function.__module__, _, function.__qualname__ = self._reader.name.partition(".")
+        return function

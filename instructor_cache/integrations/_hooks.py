@@ -1,0 +1,68 @@
+"""What instructor's hooks are told of a hit: the call, and its completion at no cost."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from ..codecs import RawCompletion
+from ..events import logger
+
+__all__ = ["completion_of", "tell", "without_usage"]
+
+_USAGES = ("usage", "usage_metadata")
+
+
+def tell(hooks: Any, sent: dict[str, Any], answer: Any) -> None:
+    """Emit ``completion:kwargs`` and, if the answer has kept it, ``completion:response``.
+
+    The completion is a copy whose usage is zero, so that a hook that adds up tokens or money
+    counts the call once; ``completion:usage`` is not emitted at all.
+    """
+    try:
+        if _listens(hooks, "completion:kwargs"):
+            hooks.emit_completion_arguments(**sent)
+        completion = completion_of(answer) if _listens(hooks, "completion:response") else None
+        if completion is not None:
+            hooks.emit_completion_response(without_usage(completion))
+    except Exception:  # a handler's, where warnings are errors: the answer is here
+        logger.exception("a hook of instructor's raised on a hit")
+
+
+def _listens(hooks: Any, name: str) -> bool:
+    handlers: dict[Any, Any] = getattr(hooks, "_handlers", {})
+    return any(there and hook.value == name for hook, there in handlers.items())
+
+
+def completion_of(answer: Any) -> Any:
+    """Give the provider's completion that an answer carries, or is."""
+    attached = getattr(answer, "_raw_response", None)
+    if attached is not None:
+        return attached
+    is_raw = isinstance(answer, RawCompletion) or hasattr(answer, "usage")
+    return answer if is_raw else None
+
+
+def without_usage(completion: Any) -> Any:
+    """Give a copy in which every number of tokens is zero."""
+    if isinstance(completion, RawCompletion):
+        content = completion.model_dump()
+        return RawCompletion(content | {n: _zero(content[n]) for n in _USAGES if n in content})
+    free = copy.deepcopy(completion)
+    for name in _USAGES:
+        if getattr(free, name, None) is not None:
+            object.__setattr__(free, name, _zero(getattr(free, name)))
+    return free
+
+
+def _zero(usage: Any) -> Any:
+    if isinstance(usage, BaseModel):
+        held = usage.__dict__ | (usage.__pydantic_extra__ or {})
+        return usage.model_copy(update={name: _zero(held[name]) for name in held})
+    if isinstance(usage, dict):
+        counts = cast("dict[str, Any]", usage)
+        return {name: _zero(count) for name, count in counts.items()}
+    is_count = isinstance(usage, (int, float)) and not isinstance(usage, bool)
+    return type(usage)(0) if is_count else usage

@@ -1,0 +1,200 @@
+"""instructor's clients as a whole: every call cached, or our backends as its own cache."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from .._stand_in import refuse_uncached
+from ..decorator import instructor_cache
+from ..events import Observer
+from ..policy import TTL, Lifetime
+from ..tiers import BackendLike
+from ._client import ClientCache
+from ._functions import Functions
+from ._native import native_cache
+from ._request import Reader
+
+__all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
+
+C = TypeVar("C")
+
+_UNCACHED = "answers of that response_model can't be cached"
+_KEY = "the call, its endpoint and its account are the key; leave some out with ignore="
+# Options of the decorator that are the client's own affair here, and why.
+_TAKEN = {
+    "key": _KEY,
+    "cache_key_fn": _KEY,
+    "returns": "each call's response_model says it",
+    "raw_response": "create_with_completion needs it",
+}
+
+
+def cache_client(
+    client: C,
+    backend: BackendLike | None = None,
+    *,
+    ttl: TTL = None,
+    namespace: str | None = None,
+    **options: Any,
+) -> C:
+    """Give an instructor client like *client*, which asks the same question only once.
+
+    All its methods are cached, by `instructor_cache` itself, whose *options* it takes. *client*
+    stays as it is. On the new one, ``client.cache`` has `cache_info` and `cache_clear`.
+
+    What may change an answer is part of its key: messages, context, model, response model, strict,
+    mode, provider, endpoint, and every other argument, such as ``temperature``, ``store`` or
+    ``metadata``; ``ignore=("metadata",)`` leaves some out. What can't is not: ``max_retries``,
+    ``token_budget``, ``timeout``, ``hooks``, ``user``, ``safety_identifier``, the hints for the
+    provider's prompt cache, and headers for tracing. Where there is nothing to keep, a call goes
+    through: a raw stream, which has no response model, and several tools at once on async clients.
+
+    On a hit instructor's hooks hear ``completion:kwargs``, with the arguments as they were given,
+    and ``completion:response``, a copy of the completion whose usage is zero, where the answer has
+    kept one (streams and simple types have not); not ``completion:usage``. So what adds up tokens
+    counts each once, while the answer's own ``_raw_response`` tells the true usage.
+
+    Args:
+        client: What ``instructor.from_provider``, ``from_openai`` and their like give.
+        backend: As for `instructor_cache`.
+        ttl: As for `instructor_cache`.
+        namespace: Names those who may share answers, whatever credentials they have. None keeps
+            answers to the credentials of the client, by a digest that can't be turned back into
+            them. Clients whose credentials can't be read are then not cached.
+        options: The other options of `instructor_cache`, except those that a client decides.
+
+    Raises:
+        TypeError: *client* is none of instructor's, or an option is not one of these.
+        ValueError: *client* is cached already, or an option is wrong.
+    """
+    _check(client, namespace, options)
+    given: Any = client
+    twin = _copy(given)
+    ignore = ("question", *options.pop("ignore", ()))
+
+    def decorate(returns: Any) -> Any:
+        return instructor_cache(backend, ttl=ttl, returns=returns, ignore=ignore, **options)
+
+    reader = Reader(twin, given.create_fn, namespace)
+    twin.cache = ClientCache(reader, Functions(reader, decorate))
+    twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
+    return twin  # type: ignore[no-any-return]
+
+
+def _create(create: Any, cache: ClientCache) -> Any:
+    @wraps(create)
+    def cached_create(*args: Any, **kwargs: Any) -> Any:
+        question = None if args else cache.question(kwargs)
+        if question is None:
+            refuse_uncached("instructor.create", _UNCACHED)
+        return create(*args, **kwargs) if question is None else question.put()
+
+    return cached_create
+
+
+def _async_create(create: Any, cache: ClientCache) -> Any:
+    @wraps(create)
+    async def cached_create(*args: Any, **kwargs: Any) -> Any:
+        question = None if args else cache.question(kwargs)
+        if question is None:
+            refuse_uncached("instructor.create", _UNCACHED)
+        return await (create(*args, **kwargs) if question is None else question.put_later())
+
+    return cached_create
+
+
+def _copy(client: Any) -> Any:
+    """A client of the same class, with hooks, arguments and ``responses`` of its own."""
+    twin, held = _shallow(client), cast("dict[str, Any]", vars(client))
+    twin.kwargs, twin.hooks = dict(client.kwargs), _shallow(client.hooks)
+    twin.hooks._handlers = type(client.hooks._handlers)(list)
+    for hook, handlers in client.hooks._handlers.items():
+        twin.hooks._handlers[hook].extend(handlers)
+    if "responses" in held:
+        twin.responses = _shallow(held["responses"])
+        twin.responses.client = twin
+    return twin
+
+
+def _shallow(thing: Any) -> Any:
+    """A copy as of `copy.copy`, which a client's own ``__getattr__`` would lead astray."""
+    twin: Any = object.__new__(thing.__class__)
+    twin.__dict__.update(thing.__dict__)
+    return twin
+
+
+def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
+    kind = getattr(sys.modules.get("instructor"), "Instructor", ())
+    if not isinstance(client, kind):
+        raise TypeError(
+            f"found a {type(client).__name__}; wanted a client of instructor's, such as "
+            f"instructor.from_openai(client) gives: wrap it so, then cache that"
+        )
+    if isinstance(client.__dict__.get("cache"), ClientCache):
+        raise ValueError("found a client that is cached already; give cache_client the plain one")
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):
+        raise TypeError(f"namespace is {namespace!r}; it must be text, or None for the account")
+    for name in _TAKEN.keys() & options.keys():
+        raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
+    if "_client" in options.get("ignore", ()):
+        raise ValueError("ignore names '_client'; say whose answers may be shared by namespace=")
+
+
+def for_instructor(
+    backend: BackendLike,
+    *,
+    namespace: str | None = None,
+    ttl: Lifetime = None,
+    prefix: str = "instructor",
+    timeout: float | None = None,
+    observer: Observer | None = None,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """Give what makes *backend* instructor's own cache: ``from_provider(model, **these)``.
+
+    That cache knows ``create`` and ``create_with_completion`` with a model for an answer, and
+    nothing else; `cache_client` caches all methods. Its keys tell accounts apart in some modes
+    only: give each tenant a *namespace* of its own.
+
+    Args:
+        backend: As for `instructor_cache`.
+        namespace: Names those who may share answers. None keeps them to one client object: then
+            nothing outlives it.
+        ttl: How long an answer is fresh, in any form that `instructor_cache` reads but a callable;
+            ``cache_ttl=`` in a call counts instead, in whole seconds.
+        prefix: First part of every key.
+        timeout: Seconds that one operation of the backend may take.
+        observer: Called with every `Event`.
+        clock: Seconds since the epoch; for tests.
+
+    Raises:
+        ImportError: This instructor is so old that it has no cache of its own.
+        ValueError, TypeError: An option is wrong, or the backend can't be used by sync callers.
+    """
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"namespace is {namespace!r}; it must be text, or None")
+    cache = native_cache(
+        backend,
+        namespace=namespace,
+        ttl=ttl,
+        prefix=prefix,
+        timeout=timeout,
+        observer=observer,
+        clock=clock,
+    )
+    return {"cache": cache} if namespace is None else {"cache": cache, "cache_namespace": namespace}
+
+
+def RedisCache(  # noqa: N802
+    redis_url: str = "redis://localhost:6379/0", ttl: Lifetime = None, **options: Any
+) -> Any:
+    """Give the ``RedisCache`` that instructor's guide imports, for ``from_provider(cache=...)``.
+
+    *options* are those of `for_instructor`. With nothing but ``cache=`` instructor keeps answers to
+    one client object; ``cache_namespace=`` beside it lets processes share them.
+    """
+    return for_instructor(redis_url, ttl=ttl, **options)["cache"]

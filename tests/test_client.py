@@ -1,0 +1,732 @@
+"""Whole clients of instructor's, cached: the real instructor and openai, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import instructor
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+from openai_server import OpenAIServer
+from pydantic import BaseModel, Field, create_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from methods import CALLS, MODES, User, asked, client_of, fits, outcome, thrice
+
+from instructor_cache import (
+    CacheMiss,
+    DiskCache,
+    Entry,
+    Event,
+    MemoryCache,
+    TieredCache,
+    cache_client,
+    offline,
+)
+from instructor_cache.codecs._compare import difference
+from instructor_cache.errors import UnkeyableArgumentWarning
+from instructor_cache.testing import FaultyBackend
+
+TOOLS = instructor.Mode.TOOLS
+# The other modes differ in what is sent, which the quick tests leave to the slow ones.
+THOROUGH = [
+    mode
+    if mode.name in ("TOOLS", "RESPONSES_TOOLS")
+    else pytest.param(mode, marks=pytest.mark.slow)
+    for mode in MODES
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: OpenAIServer) -> OpenAIServer:
+    running.reset()
+    return running
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def is_async(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def plain(server: OpenAIServer, mode: Any = TOOLS, **options: Any) -> Any:
+    """A client of instructor's that nothing caches."""
+    return client_of(server, mode, **{"is_async": False} | options)
+
+
+def ask(client: Any, **options: Any) -> Any:
+    """What a sync client answers, a user if nothing else is asked for."""
+    return client.create(**{"messages": asked(), "response_model": User, "model": "m"} | options)
+
+
+def sdk(server: OpenAIServer, **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(**{"base_url": server.url, "api_key": "k", "max_retries": 0} | options)
+
+
+# -- every method in every mode --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+async def test_every_call_is_made_once(server: OpenAIServer, mode: Any, is_async: bool):
+    """Three equal calls of every method make one request, and their answers are the same."""
+    found, wanted = {}, {}
+    uncached = plain(server, mode, is_async=is_async)
+    for name, call in CALLS.items():
+        client = cache_client(uncached, MemoryCache())
+        if fits(name, client):
+            calls, answers = await thrice(server, client, call)
+            found[name] = calls, [difference(answer, answers[0]) for answer in answers]
+            wanted[name] = 1, [None, None, None]
+    assert found == wanted and len(found) >= 16
+
+
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
+async def test_answers_are_those_of_the_plain_client(
+    server: OpenAIServer, mode: Any, is_async: bool
+):
+    """A cached client gives what a plain one gives, on a miss as on a hit."""
+    client = plain(server, mode, is_async=is_async)
+    cached = cache_client(client, MemoryCache())
+    for name, call in CALLS.items():
+        if fits(name, cached):
+            wanted = _types(await outcome(call(client)))
+            assert _types(await outcome(call(cached))) == wanted, name
+            assert _types(await outcome(call(cached))) == wanted, name
+
+
+def _types(answer: Any) -> Any:
+    """The names of the types of an answer and its items: instructor derives one for each call.
+
+    What it makes of a model for ``Partial`` comes from a cache as the model itself.
+    """
+    name = f"{type(answer).__module__}.{type(answer).__qualname__.removeprefix('Partial')}"
+    return (name, *map(_types, answer)) if isinstance(answer, (list, tuple)) else name
+
+
+FEW = ("`create`", "`create_partial`", "`create_iterable`")
+
+
+@pytest.mark.parametrize(
+    "names", [FEW, pytest.param(tuple(CALLS), marks=pytest.mark.slow)], ids=["few", "all"]
+)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+async def test_tenants(server: OpenAIServer, mode: Any, is_async: bool, names: tuple[str, ...]):
+    """Two API keys never share an answer of any method; those of one namespace share them all."""
+    tenants = [plain(server, mode, is_async=is_async, key=key) for key in ("one", "two")]
+    for options, wanted in [({}, {"one": 1, "two": 1}), ({"namespace": "team"}, {"one": 1})]:
+        for name in names:
+            memory = MemoryCache()
+            clients = [cache_client(tenant, memory, **options) for tenant in tenants]
+            if fits(name, clients[0]):
+                server.reset()
+                call = CALLS[name]
+                first, second, *again = [await outcome(call(each)) for each in clients * 2]
+                assert server.by_key == wanted, name
+                assert difference(again, [first, first if options else second]) is None, name
+
+
+def test_50_threads_make_one_call(server: OpenAIServer):
+    """Fifty threads that ask the same at once get copies of one answer."""
+    server.latency = 0.3
+    client = cache_client(plain(server), MemoryCache())
+    with ThreadPoolExecutor(50) as pool:
+        users = list(pool.map(lambda _: ask(client), range(50)))
+    assert server.calls == 1
+    assert len({user.age for user in users}) == 1 and len(set(map(id, users))) == 50
+
+
+async def test_50_tasks_make_one_call(server: OpenAIServer):
+    """Fifty tasks that ask the same at once get one answer."""
+    server.latency = 0.3
+    client = cache_client(plain(server, is_async=True), MemoryCache())
+    users = await asyncio.gather(*(ask(client) for _ in range(50)))
+    assert server.calls == 1 and len({user.age for user in users}) == 1
+
+
+# -- what counts -----------------------------------------------------------------------------
+
+
+class Other(BaseModel):
+    """Another question."""
+
+    name: str
+    age: int
+
+
+COUNTED: dict[str, dict[str, Any]] = {
+    "messages": {"messages": [{"role": "user", "content": "Who is Bob?"}]},
+    "role": {"messages": [{"role": "system", "content": "Who is Ada?"}]},
+    "model": {"model": "other"},
+    "response model": {"response_model": Other},
+    "description": {"response_model": create_model("User", __base__=User, age=(int, Field(gt=0)))},
+    "optional": {"response_model": Iterable[User]},
+    "strict": {"strict": False},
+    "context": {"context": {"who": "Bob"}},
+    "temperature": {"temperature": 0.5},
+    "seed": {"seed": 1},
+    "max_tokens": {"max_tokens": 100},
+    "store": {"store": True},
+    "metadata": {"metadata": {"team": "a"}},
+    "extra body": {"extra_body": {"top_k": 3}},
+    "extra query": {"extra_query": {"version": "2"}},
+    "header": {"extra_headers": {"X-Tenant": "a"}},
+    "authorization": {"extra_headers": {"Authorization": "Bearer other"}},
+}
+NOT_COUNTED: dict[str, dict[str, Any]] = {
+    "max_retries": {"max_retries": 7},
+    "timeout": {"timeout": 33.0},
+    "user": {"user": "u-17"},
+    "safety_identifier": {"safety_identifier": "u-17"},
+    "prompt cache": {"prompt_cache_key": "k"},
+    "traceparent": {"extra_headers": {"traceparent": "00-1-2-01"}},
+    "request id": {"extra_headers": {"X-Request-ID": "17", "X-B3-TraceId": "1"}},
+    "not given": {"temperature": openai.NOT_GIVEN},
+}
+
+
+@pytest.mark.parametrize("change", COUNTED, ids=str)
+def test_what_may_change_the_answer_counts(server: OpenAIServer, change: str):
+    """A call that differs in it asks anew; asked again, both are known."""
+    client = cache_client(plain(server), MemoryCache())
+    for options in ({}, COUNTED[change]) * 2:
+        ask(client, **options)
+    assert server.calls == 2
+
+
+@pytest.mark.parametrize("change", NOT_COUNTED, ids=str)
+def test_what_can_not_change_the_answer_does_not_count(server: OpenAIServer, change: str):
+    """A call that differs in it only is answered from the cache."""
+    client = cache_client(plain(server), MemoryCache())
+    ask(client)
+    ask(client, **NOT_COUNTED[change])
+    assert server.calls == 1
+
+
+def test_hooks_of_a_call_do_not_count(server: OpenAIServer):
+    """Handlers given with a call, or to the client, leave its key as it is."""
+    client = cache_client(plain(server), MemoryCache())
+    ask(client)
+    client.on("completion:kwargs", lambda **_: None)
+    ask(client)
+    assert server.calls == 1
+
+
+def test_ignored_arguments_do_not_count(server: OpenAIServer):
+    """``ignore=`` names arguments of the provider's that do not change the answer."""
+    client = cache_client(plain(server), MemoryCache(), ignore=("metadata",))
+    for team in "ab":
+        ask(client, metadata={"team": team})
+    assert server.calls == 1
+
+
+CLIENTS: dict[str, dict[str, Any]] = {
+    "organization": {"organization": "org-2"},
+    "project": {"project": "proj-2"},
+    "default query": {"default_query": {"api-version": "2"}},
+    "default headers": {"default_headers": {"X-Tenant": "b"}},
+    "authorization": {"default_headers": {"Authorization": "Bearer other"}},
+    "headers of the HTTP client": {
+        "http_client": openai.DefaultHttpxClient(headers={"X-Tenant": "c"})
+    },
+}
+
+
+@pytest.mark.parametrize("change", CLIENTS, ids=str)
+def test_other_endpoints_and_accounts_are_asked(server: OpenAIServer, change: str):
+    """Clients that differ in where they ask, or for whom, don't share; equal ones do."""
+    memory = MemoryCache()
+    for options in ({}, CLIENTS[change]) * 2:
+        ask(cache_client(instructor.from_openai(sdk(server, **options)), memory))
+    assert server.calls == 2
+
+
+def test_two_servers(server: OpenAIServer):
+    """The same question to another base URL is another call."""
+    memory = MemoryCache()
+    with OpenAIServer() as other:
+        users = [ask(cache_client(plain(each), memory)) for each in (server, other)]
+    assert (server.calls, other.calls) == (1, 1)
+    assert users[0].age != users[1].age
+
+
+def test_the_clients_model_counts(server: OpenAIServer):
+    """A model named to the client only, wherever it is kept, is part of the key as if called."""
+    memory = MemoryCache()
+    unnamed = {"messages": asked(), "response_model": User}
+    for name in ("a", "b"):
+        client = cache_client(plain(server, model=name), memory)
+        client.create(**unnamed)
+        client.create(**unnamed, model=name)
+    cache_client(plain(server), memory).create(**unnamed, model="a")
+    assert [request["model"] for request in server.requests] == ["a", "b"]
+
+
+def test_from_provider_names_a_model(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
+    """Two clients of from_provider differ in their models, though no argument says so."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    memory = MemoryCache()
+    for name in "abab":
+        client = cache_client(instructor.from_provider(f"openai/{name}"), memory)
+        client.create(messages=asked(), response_model=User)
+    assert [request["model"] for request in server.requests] == ["a", "b"]
+
+
+def test_what_changes_later_counts(server: OpenAIServer):
+    """A rotated API key and changed default arguments are seen at the next call."""
+    client = cache_client(plain(server), MemoryCache())
+    first = ask(client)
+    client.client.api_key = "rotated"
+    second = ask(client)
+    client.kwargs["temperature"] = 0.7
+    third = ask(client)
+    del client.kwargs["temperature"]
+    assert ask(client).age == second.age
+    client.client.api_key = "k"
+    assert ask(client).age == first.age
+    assert len({first.age, second.age, third.age}) == 3 == server.calls
+
+
+def test_credentials_are_nowhere_to_be_found(server: OpenAIServer):
+    """Neither a key nor a plain digest of it is in the store, or in its keys."""
+    memory, secret = MemoryCache(), "sk-secret-17"
+    ask(cache_client(plain(server, key=secret), memory))
+    held = b"".join(key.encode() + (memory.get(key) or b"") for key in memory.scan(""))
+    for algorithm in ("md5", "sha1", "sha256", "sha512", "blake2b"):
+        assert hashlib.new(algorithm, secret.encode()).hexdigest()[:12].encode() not in held
+    assert held and secret.encode() not in held
+
+
+def _token() -> str:
+    return "token"
+
+
+def test_credentials_that_can_not_be_read(server: OpenAIServer):
+    """A client whose token is made when needed is not cached, said once; a namespace helps."""
+    client = instructor.from_openai(
+        openai.AzureOpenAI(
+            azure_endpoint=server.url, api_version="1", azure_ad_token_provider=_token
+        )
+    )
+    cached = cache_client(client, MemoryCache())
+    with pytest.warns(
+        UnkeyableArgumentWarning, match=r"azure_ad_token_provider.*namespace"
+    ) as told:
+        ask(cached)
+        ask(cached)
+    assert server.calls == 2 and len(told) == 1
+    named = cache_client(client, MemoryCache(), namespace="team")
+    ask(named)
+    ask(named)
+    assert server.calls == 3
+
+
+def test_unknown_objects_in_a_call(server: OpenAIServer):
+    """A call with an object that has no key is not cached; a warning names the argument, once."""
+
+    class Tool(dict[str, Any]):
+        def __init__(self) -> None:
+            self.hidden = object()
+
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match="'extra_body'") as told:
+        for _ in range(2):
+            ask(client, extra_body=Tool())
+    assert server.calls == 2 and len(told) == 1
+
+
+@pytest.mark.parametrize("where", ["call", "offline"], ids=str)
+def test_no_credential_is_shown(server: OpenAIServer, where: str):
+    """Neither what is kept of a call to be read, nor what offline mode tells, shows a secret."""
+    secrets = ("sk-secret-17", "org-secret", "query-secret", "header-secret")
+    client = instructor.from_openai(
+        sdk(
+            server,
+            api_key=secrets[0],
+            organization=secrets[1],
+            default_query={"code": secrets[2]},
+            default_headers={"X-Own": secrets[3]},
+        )
+    )
+    memory = MemoryCache()
+    cached = cache_client(client, memory)
+    ask(cached)
+    if where == "call":
+        text = "".join(Entry.unpack(key, memory.get(key) or b"").call for key in memory.scan(""))
+        assert "Who is Ada?" in text
+    else:
+        with offline(), pytest.raises(CacheMiss) as raised:
+            ask(cached, temperature=0.5)
+        text = str(raised.value)
+        assert "temperature" in text
+    assert not [secret for secret in secrets if secret in text]
+
+
+def test_pictures_that_instructor_reads(server: OpenAIServer, tmp_path: Path):
+    """With autodetect_images a file's content counts, not only its path."""
+    picture = tmp_path / "picture.png"
+    client = cache_client(plain(server), MemoryCache())
+    for content in (b"one", b"two", b"two"):
+        picture.write_bytes(content)
+        messages = [{"role": "user", "content": [str(picture), "What is it?"]}]
+        ask(client, messages=messages, autodetect_images=True)
+    assert server.calls == 2
+
+
+def complete(messages: Any, **_: Any) -> ChatCompletion:
+    """A provider that is a function, as litellm's is."""
+    server: OpenAIServer = complete.server  # type: ignore[attr-defined]
+    return sdk(server).chat.completions.create(messages=messages, **_)
+
+
+def test_a_function_instead_of_a_client(server: OpenAIServer):
+    """What has no credentials to tell is cached under a namespace, or with its own ``api_key=``."""
+    complete.server = server  # type: ignore[attr-defined]
+    client = instructor.Instructor(client=None, create=instructor.patch(create=complete))
+    with pytest.warns(UnkeyableArgumentWarning, match="namespace="):
+        ask(cache_client(client, MemoryCache()))
+    named = cache_client(client, MemoryCache(), namespace="team")
+    assert ask(named).age == ask(named).age
+    assert server.calls == 2
+
+
+# -- what hooks see --------------------------------------------------------------------------
+
+
+class Heard:
+    """Everything that hooks of a client are told."""
+
+    def __init__(self, client: Any) -> None:
+        self.kwargs: list[dict[str, Any]] = []
+        self.responses: list[Any] = []
+        self.usages: list[Any] = []
+        client.on("completion:kwargs", lambda **kwargs: self.kwargs.append(kwargs))
+        client.on("completion:response", self.responses.append)
+        if hasattr(instructor.hooks.HookName, "COMPLETION_USAGE"):
+            client.on("completion:usage", lambda usage, **_: self.usages.append(usage))
+
+    @property
+    def tokens(self) -> int:
+        return sum(response.usage.total_tokens for response in self.responses)
+
+
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
+async def test_a_hit_is_heard_and_costs_nothing(server: OpenAIServer, mode: Any, is_async: bool):
+    """Hooks hear of every call; tokens are counted once; answers keep their true usage."""
+    client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+    heard = Heard(client)
+    users = [await outcome(ask(client, temperature=0.1)) for _ in range(3)]
+    assert len(heard.kwargs) == len(heard.responses) == 3
+    assert heard.tokens == 15 and len(heard.usages) in (0, 1)
+    assert {type(each) for each in heard.responses} == {type(heard.responses[0])}
+    assert heard.kwargs[2]["temperature"] == 0.1 and heard.kwargs[2]["model"] == "m"
+    assert heard.kwargs[2].keys() <= heard.kwargs[0].keys()
+    assert {user._raw_response.usage.total_tokens for user in users} == {15}
+
+
+def test_hooks_that_change_what_they_hear(server: OpenAIServer):
+    """A handler gets a completion of its own: the answer's is as it was."""
+    client = cache_client(plain(server), MemoryCache())
+    ask(client)
+    client.on("completion:response", lambda response: response.choices.clear())
+    assert len(ask(client)._raw_response.choices) == 1
+
+
+def test_hooks_that_raise(server: OpenAIServer):
+    """A handler that fails is a warning, as it is without a cache; the answer is given."""
+    client = cache_client(plain(server), MemoryCache())
+    first = ask(client)
+    client.on("completion:response", lambda _: 1 / 0)
+    with pytest.warns(UserWarning, match="ZeroDivisionError"):
+        assert ask(client).age == first.age
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ask(client).age == first.age
+
+
+def stream(client: Any, **options: Any) -> Any:
+    return client.create_iterable(messages=asked(), response_model=User, model="m", **options)
+
+
+async def test_streams_are_heard(server: OpenAIServer, is_async: bool):
+    """Hooks hear of each stream's call; of a hit there is no completion that could be told."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    heard = Heard(client)
+    for _ in range(3):
+        await outcome(stream(client))
+    assert len(heard.kwargs) == 3 and len(heard.responses) == 1 == server.calls
+
+
+async def test_a_stream_that_is_left(server: OpenAIServer, is_async: bool):
+    """Whoever leaves a stream in the middle has nothing stored; the next call asks."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    items = stream(client)
+    first = await items.__anext__() if is_async else next(items)
+    await outcome(items.aclose()) if is_async else items.close()
+    for _ in range(20):
+        await asyncio.sleep(0)  # the loop closes what instructor leaves open
+    users = await outcome(stream(client))
+    assert server.calls == 2 and first.age != users[0].age
+
+
+def test_sync_streams_fail_when_called(server: OpenAIServer):
+    """An API's error is raised by the call itself, as by the plain client, not by its iteration."""
+    for client in (plain(server), cache_client(plain(server), MemoryCache())):
+        server.faults = [500]
+        with pytest.raises(Exception, match="on purpose"):
+            stream(client, max_retries=0)
+
+
+def test_50_streams_at_once(server: OpenAIServer):
+    """Fifty threads that stream the same at once make one request, and get every item."""
+    server.latency = 0.3
+    client = cache_client(plain(server), MemoryCache())
+    with ThreadPoolExecutor(50) as pool:
+        lists = list(pool.map(lambda _: list(stream(client)), range(50)))
+    assert server.calls == 1
+    assert {tuple(user.age for user in users) for users in lists} == {(lists[0][0].age,) * 2}
+
+
+def test_followers_are_told_of_a_call_that_costs_nothing(server: OpenAIServer):
+    """Of ten threads with one call in flight, one pays; all are heard."""
+    server.latency = 0.2
+    client = cache_client(plain(server), MemoryCache())
+    heard = Heard(client)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda _: ask(client), range(10)))
+    assert len(heard.responses) == 10 and heard.tokens == 15
+
+
+def test_completions(server: OpenAIServer):
+    """create_with_completion gives the SDK's own class, with its usage, on hits as well."""
+    client = cache_client(plain(server), MemoryCache())
+    options: Any = {"messages": asked(), "response_model": User, "model": "m"}
+    for _ in range(2):
+        user, completion = client.create_with_completion(**options)
+        assert type(completion) is ChatCompletion and completion.usage.total_tokens == 15
+        assert user._raw_response is completion
+    assert server.calls == 1
+
+
+# -- what goes wrong -------------------------------------------------------------------------
+
+
+def test_errors_are_raised_and_not_stored(server: OpenAIServer):
+    """An API's error comes as from the plain client, each time; the next answer is stored."""
+    client = cache_client(plain(server), MemoryCache())
+    kinds = []
+    for one in (plain(server), client, client):
+        server.faults = [500]
+        with pytest.raises(Exception, match="on purpose") as raised:
+            ask(one, max_retries=0)
+        kinds.append((raised.type, type(raised.value.__cause__)))
+    assert len(set(kinds)) == 1
+    assert ask(client).age == ask(client).age and server.calls == 4
+
+
+def test_a_call_that_stays_invalid(server: OpenAIServer):
+    """When all attempts were invalid the exception tells them, and nothing is stored."""
+    server.invalid = 9
+    client = cache_client(plain(server), MemoryCache())
+    errors = instructor.core.exceptions if hasattr(instructor, "core") else instructor.exceptions
+    with pytest.raises(errors.InstructorRetryException) as raised:
+        ask(client, max_retries=2)
+    assert raised.value.n_attempts == server.calls >= 2
+    server.reset()
+    assert ask(client).age == ask(client).age and server.calls == 1
+
+
+@pytest.mark.parametrize("mode", THOROUGH, ids=lambda mode: mode.name)
+def test_reasking(server: OpenAIServer, mode: Any):
+    """After an invalid answer the model is asked again, and the good one is stored alone."""
+    server.invalid = 1
+    client = cache_client(plain(server, mode), MemoryCache())
+    messages = asked()
+    users = [ask(client, max_retries=2, messages=messages) for _ in range(3)]
+    assert server.calls == 2 and len({user.age for user in users}) == 1
+    assert messages == asked()
+
+
+@pytest.mark.parametrize("way", ["truncated", "refused"])
+def test_truncated_and_refused_answers(server: OpenAIServer, way: str):
+    """What instructor refuses is raised and not stored."""
+    setattr(server, way, 1)
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.raises(Exception):  # noqa: B017
+        ask(client, max_retries=0)
+    assert ask(client).age == ask(client).age and server.calls == 2
+
+
+def test_a_backend_that_fails(server: OpenAIServer):
+    """With its store down a client is like the plain one."""
+    backend = FaultyBackend(MemoryCache())
+    backend.failing()
+    client = cache_client(plain(server), backend)
+    assert ask(client).age != ask(client).age
+
+
+# -- the client itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [TOOLS, instructor.Mode.RESPONSES_TOOLS], ids=str)
+def test_the_given_client_stays_as_it_was(server: OpenAIServer, mode: Any):
+    """Only the copy is cached; its hooks and arguments are its own, and so are its responses."""
+    client = plain(server, mode)
+    cached = cache_client(client, MemoryCache())
+    heard = Heard(cached)
+    cached.kwargs["temperature"] = 0.1
+    assert type(cached) is type(client) and not hasattr(client, "cache")
+    assert ask(client).age != ask(client).age
+    assert not heard.kwargs and not client.kwargs
+    if mode is not TOOLS:
+        assert cached.responses.client is cached and client.responses.client is client
+
+
+@pytest.mark.parametrize("found", [None, "client", object(), openai.OpenAI(api_key="x")], ids=str)
+def test_no_client_of_instructors(found: Any):
+    """What instructor has not made is refused, with the remedy."""
+    with pytest.raises(TypeError, match="wanted a client of instructor's"):
+        cache_client(found)
+
+
+def test_cached_twice(server: OpenAIServer):
+    """A cached client is not cached again."""
+    with pytest.raises(ValueError, match="cached already"):
+        cache_client(cache_client(plain(server), MemoryCache()), MemoryCache())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"ttl": -1}, ValueError),
+        ({"ttl": "soon"}, ValueError),
+        ({"namespace": ""}, TypeError),
+        ({"namespace": 7}, TypeError),
+        ({"key": len}, TypeError),
+        ({"returns": int}, TypeError),
+        ({"raw_response": False}, TypeError),
+        ({"ignore": ("_client",)}, ValueError),
+        ({"unknown": 1}, TypeError),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_told_at_once(
+    server: OpenAIServer, options: dict[str, Any], error: type[Exception]
+):
+    """An option that makes no sense is an error when the client is made."""
+    with pytest.raises(error, match=next(iter(options))):
+        cache_client(plain(server), MemoryCache(), **options)
+
+
+async def test_info_and_clear(server: OpenAIServer, is_async: bool):
+    """``client.cache`` counts hits and misses of all methods, and forgets them all."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    for model in (User, User, int):
+        await outcome(ask(client, response_model=model))
+    assert client.cache.cache_info()[:2] == (1, 2)
+    await outcome(client.cache.cache_clear())
+    assert client.cache.cache_info()[:4] == (0, 0, 1024, 0)
+    await outcome(ask(client))
+    assert server.calls == 3
+
+
+def test_clearing_one_namespace(server: OpenAIServer):
+    """Answers of other namespaces stay."""
+    memory = MemoryCache()
+    a, b = (cache_client(plain(server), memory, namespace=name) for name in ("a", "ab"))
+    for client in (a, b):
+        ask(client)
+    a.cache.cache_clear()
+    ask(b)
+    assert server.calls == 2
+    ask(a)
+    assert server.calls == 3
+
+
+def test_many_response_models(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
+    """A client remembers how to answer a bounded number of models; what they answered counts on."""
+    monkeypatch.setattr("instructor_cache.integrations._functions._MOST", 5)
+    client = cache_client(plain(server), MemoryCache())
+    models: list[Any] = [create_model(f"Model{n}", age=(int, ...)) for n in range(8)]
+    answers = [ask(client, response_model=model) for model in models * 2]
+    assert [difference(*pair) for pair in zip(answers[:8], answers[8:], strict=True)] == [None] * 8
+    assert len(client.cache._functions.all()) == 5
+    assert client.cache.cache_info()[:2] == (8, 8)
+
+
+def test_the_decorators_options(server: OpenAIServer, tmp_path: Path):
+    """A ttl, tiers, tags, cache_if and an observer work as on any cached function."""
+    events: list[Event] = []
+    tiers = TieredCache(MemoryCache(), DiskCache(tmp_path))
+    client = cache_client(
+        plain(server),
+        tiers,
+        ttl=timedelta(hours=1),
+        tags=("people", lambda model: f"model:{model}"),
+        cache_if=lambda user: user.age != 1,
+        observer=events.append,
+        prefix="app",
+    )
+    assert ask(client).age == ask(client).age
+    tiers.invalidate_tags("model:other")
+    ask(client)
+    assert server.calls == 1
+    tiers.invalidate_tags("model:m")
+    ask(client)
+    assert server.calls == 2
+    assert [event.kind for event in events if event.kind != "stored"] == [
+        "miss",
+        "hit",
+        "hit",
+        "miss",
+    ]
+    assert all(event.key.startswith("app:instructor.create:") for event in events)
+
+
+def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):
+    """Another client over the same folder, with the same key, knows the answer."""
+    users = [ask(cache_client(plain(server), DiskCache(tmp_path))) for _ in range(2)]
+    assert server.calls == 1 and difference(*users) is None
+
+
+async def test_several_tools_at_once(server: OpenAIServer, is_async: bool):
+    """PARALLEL_TOOLS gives a generator of models: cached for sync callers only."""
+    mode = instructor.Mode.PARALLEL_TOOLS
+    client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+    call = lambda: ask(client, response_model=Iterable[User])  # noqa: E731
+    lists = [await outcome(call()) for _ in range(2)]
+    assert server.calls == (2 if is_async else 1)
+    assert all(type(user) is User for users in lists for user in users) and all(lists)
+
+
+def test_raw_streams_pass(server: OpenAIServer):
+    """A stream without a response model is the SDK's own, each time."""
+    client = cache_client(plain(server), MemoryCache())
+    for _ in range(2):
+        stream = ask(client, response_model=None, stream=True)
+        assert isinstance(stream, openai.Stream) and len(list(stream)) > 2
+    assert server.calls == 2
+
+
+def test_an_instructor_without_a_cache(monkeypatch: pytest.MonkeyPatch):
+    """`for_instructor` says what to do where instructor has no cache of its own."""
+    from instructor_cache.integrations import _native
+
+    _native._native_class.cache_clear()
+    monkeypatch.setitem(sys.modules, "instructor.cache", None)
+    with pytest.raises(ImportError, match="use cache_client"):
+        MemoryCache().for_instructor(namespace="team")
