@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from ..annotations import closure_of
@@ -147,7 +147,8 @@ def asked_by(client: Any, create: Any) -> Asked:
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
-    place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
+    kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
+    place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
     return Asked(
         Place(place), _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http)
     )
@@ -158,9 +159,11 @@ def _name(thing: Any) -> str:
 
 
 def _layers(func: Any) -> Iterator[Any]:
+    """A function and what it wraps, as a wrapper or as a partial, one in the other."""
     while func is not None:
         yield func
-        func = getattr(func, "__wrapped__", None)
+        inner = func.func if isinstance(func, partial) else None
+        func = getattr(func, "__wrapped__", inner)
 
 
 def _owner(func: Any) -> Any:
