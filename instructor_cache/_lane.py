@@ -2,9 +2,9 @@
 
 For most calls nothing else happens, so here the engine's steps for a hit are taken in one go, and
 the clock, the key and the coroutines cost as little as can be. Everything else is the engine's: a
-miss, an entry that is stale, tagged or from the future, a tier that fails or has failed, any mode.
-The engine then looks for itself, as calls may have ended meanwhile; next to a call that costs
-nothing.
+miss, an entry that is stale, tagged or from the future, a tier that fails or has failed, any mode,
+what stands in for the tier. The engine then looks for itself, as calls may have ended meanwhile;
+next to a call that costs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ._engine import Engine
 from ._keeper import MISS
 from ._memo import Args, Kwargs, Memo
 from ._modes import opened as in_a_mode
+from ._stand_in import STAND_INS
 from .entry import fresh_payload
 
 _LATE = 0.05  # seconds after which a failure is not tried again
@@ -74,7 +75,7 @@ class Lane:
         return answer
 
     def _is_well(self) -> bool:
-        return not (self._health.reads.failures or self._health.missed)
+        return not (self._health.reads.failures or self._health.missed or STAND_INS)
 
     def _fail(self, key: str, error: Exception, seconds: float) -> Any:
         if seconds > _LATE:

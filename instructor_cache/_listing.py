@@ -15,7 +15,7 @@ from ._workers import Workers
 from .errors import BackendClosed
 from .ports import TIMEOUT, is_bounded, is_native
 
-_PAGE = 20  # timeouts that a page may take, which is many operations
+PAGE = 20  # timeouts that a page may take, which is many operations
 
 _SHORTEST, _LONGEST = 0.05, 1.0  # seconds between two attempts
 
@@ -71,7 +71,7 @@ def list_keys(
     may take many, unless the caller *is_urgent*.
     Raises TypeError for a backend that can't list its keys.
     """
-    limit = _PAGE * (timeout or TIMEOUT)
+    limit = PAGE * (timeout or TIMEOUT)
     if for_async and is_native(backend) and hasattr(backend, "ascan"):
         return in_time(_async_pages(backend.ascan(prefix)), limit)
     if not hasattr(backend, "scan"):

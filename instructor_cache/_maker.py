@@ -17,8 +17,7 @@ from .events import Announcer
 from .policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Produce:
+class Produce(NamedTuple):
     """One call of the function, which has not been made yet.
 
     Attributes:

@@ -11,29 +11,44 @@ _WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "p
 _PARTS = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey")
 _KEYS = {
     *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
+    *("ssh", "session", "webhook", "shared", "storage", "hmac"),
     *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
+_HINTS = ("key", "passw", "passphrase", "secret", "token")
+_PREFIXES = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-", "xoxb-", "xoxp-"),
+    *("xoxr-", "xoxs-", "hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
+)
+
+# What a secret may look like, what it is replaced by, and small letters that it does not go
+# without: to look for them is much faster.
 _PATTERNS = tuple(
-    (re.compile(pattern), shown)
-    for pattern, shown in (
-        (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", MASK),
-        (r"(?s)\A.*-----END [A-Z ]*PRIVATE KEY-----", MASK),
+    (re.compile(pattern), shown, hints)
+    for pattern, shown, hints in (
+        (
+            r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+            MASK,
+            ("private key-----",),
+        ),
+        (r"(?s)\A.*-----END [A-Z ]*PRIVATE KEY-----", MASK, ("private key-----",)),
         (
             r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:\w+\s+)?)[^\s\"',;]+",
             r"\1" + MASK,
+            ("bearer", "authorization"),
         ),
-        (r"\b[spr]k[-_][\w-]{4,}", MASK),
+        (r"\b[spr]k[-_][\w-]{4,}", MASK, ("sk-", "pk-", "rk-", "sk_", "pk_", "rk_")),
+        (rf"\b(?:{'|'.join(_PREFIXES)})[\w-]{{8,}}", MASK, _PREFIXES),
         (
-            r"\b(?:gh[opusr]|github_pat|glpat|xox[a-z]|hf|gsk|npm|pypi|r8|tvly|xai|pplx)[-_][\w-]{8,}",
+            r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+",
             MASK,
+            ("akia", "asia", "aiza", "ya29."),
         ),
-        (r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+", MASK),
-        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK),
-        (r"(://[^\s/:@]*:)[^\s/@]+@", r"\1" + MASK + "@"),
-        (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK),
+        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
+        (r"(://[^\s/:@]*:)[^\s/@]+@", r"\1" + MASK + "@", ("://",)),
+        (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),
     )
 )
 
@@ -51,8 +66,10 @@ def is_secret(name: str) -> bool:
 
 def masked(text: str) -> str:
     """Give *text* without what looks like a key, a token or a password."""
-    for pattern, shown in _PATTERNS:
-        text = pattern.sub(shown, text)
+    lower = text.lower()
+    for pattern, shown, hints in _PATTERNS:
+        if any(hint in lower for hint in hints):
+            text = pattern.sub(shown, text)
     return text
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from typing import Literal
+from contextvars import ContextVar, Token
+from functools import partial
+from operator import contains
+from typing import Any
 
-Mode = Literal["bypass", "refresh", "offline"]
+from ._stand_in import Mode, stand_in
 
 VARIABLE = "INSTRUCTOR_CACHE_MODE"
 _MODES: dict[str, Mode] = {"bypass": "bypass", "refresh": "refresh", "offline": "offline"}
@@ -44,16 +47,23 @@ def offline() -> AbstractContextManager[None]:
 def mode() -> Mode | None:
     """Give the mode of the innermost block, else the one in ``INSTRUCTOR_CACHE_MODE``, else None.
 
-    Raises ValueError if that is none.
+    What stands in for all backends has a word in it. Raises ValueError if it is none.
     """
+    one, wanted = stand_in(), _opened() or from_environment()
+    return wanted if one is None else one.mode(wanted)
+
+
+def _opened() -> Mode | None:
     for block in reversed(opened()):
         if not block.is_lost:
             return block.mode
-    return from_environment()
+    return None
 
 
 def from_environment() -> Mode | None:
     """Give the mode that the environment names, if any; raise ValueError for what is none."""
+    if not _is_set():
+        return None
     found = os.environ.get(VARIABLE, "").strip().lower()
     if found and found not in _MODES:
         raise ValueError(
@@ -63,6 +73,22 @@ def from_environment() -> Mode | None:
     return _MODES.get(found)
 
 
+def _is_set_slowly() -> bool:
+    return VARIABLE in os.environ
+
+
+def _look() -> Callable[[], bool]:
+    """Give what tells whether the variable is set, which every call asks."""
+    try:  # os.environ itself takes twenty times as long over what is not there
+        environ: Any = os.environ
+        return partial(contains, environ._data, environ.encodekey(VARIABLE))
+    except AttributeError:
+        return _is_set_slowly
+
+
+_is_set = _look()
+
+
 class _Block(AbstractContextManager[None]):
     """An open block. It may be closed out of turn, or in another context, as in generators.
 
@@ -70,7 +96,8 @@ class _Block(AbstractContextManager[None]):
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("is_lost", "mode")
+    __slots__ = ("_token", "is_lost", "mode")
+    _token: Token[tuple[_Block, ...]]
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
@@ -79,10 +106,12 @@ class _Block(AbstractContextManager[None]):
     def __enter__(self) -> None:
         if self.is_lost or self in opened():
             raise RuntimeError(f"found a block that was used before; write `with {self.mode}():`")
-        _open.set((*opened(), self))
+        self._token = _open.set((*opened(), self))
 
     def __exit__(self, *_: object) -> None:
         blocks = opened()
-        self.is_lost = self not in blocks
-        if not self.is_lost:
-            _open.set(tuple(block for block in blocks if block is not self))
+        try:
+            _open.reset(self._token)
+        except ValueError:  # in another context
+            self.is_lost = True
+        _open.set(tuple(block for block in blocks if block is not self))  # others may end later

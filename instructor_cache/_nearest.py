@@ -9,14 +9,16 @@ from time import monotonic
 from typing import NamedTuple
 
 from ._discreet import told
-from ._listing import list_keys
+from ._listing import PAGE, list_keys
+from ._masks import masked
 from ._place import Place, entry_of
 from ._sketch import Part, read
 from .tiers import Tier
 
 _MOST = 1_000  # stored calls that are looked at
 _SECONDS = 2.0  # for which they are looked for, in all tiers together
-_PAGE, _LARGEST = 8, 200  # keys of the first page, and of any
+_FIRST, _LARGEST = 8, 200  # keys of the first page, and of any
+_LARGE = 4 * 2**20  # bytes of a page, about
 _CLOSER = 10  # that are compared at length
 
 
@@ -55,12 +57,13 @@ class Search:
             try:
                 await self._look_at(key, tier.name, place)
             except Exception as error:
-                self.troubles.append(f"the tier {tier.name!r} failed: {told(error)}")
+                self.troubles.append(f"the tier {tier.name!r} failed: {masked(told(error))}")
                 continue
             try:
                 await self._list(namespace, tier, place)
             except Exception as error:
-                self.troubles.append(f"the tier {tier.name!r} can't be searched: {told(error)}")
+                why = masked(told(error))
+                self.troubles.append(f"the tier {tier.name!r} can't be searched: {why}")
         self.found.pop(key, None)
 
     async def _look_at(self, key: str, name: str, place: Place) -> None:
@@ -79,15 +82,17 @@ class Search:
     async def _list(self, namespace: str, tier: Tier, place: Place) -> None:
         left = self._until - monotonic()
         how = {"for_async": self.for_async, "is_urgent": True}
-        pages = list_keys(tier.backend, namespace, max(left, 0.1) / 20, **how)
-        size = _PAGE
+        pages = list_keys(tier.backend, namespace, max(left, 0.1) / PAGE, **how)
+        size = _FIRST
         while len(self.found) < _MOST and monotonic() < self._until:
             if not (keys := await pages(min(size, _MOST - len(self.found)))):
                 return
-            for key, raw in zip(keys, await place.read(keys), strict=True):
+            values = await place.read(keys)
+            for key, raw in zip(keys, values, strict=True):
                 entry = None if raw is None else entry_of(key, raw)
                 self.found[key] = Stored(key, {} if entry is None else read(entry.call))
-            size = min(2 * size, _LARGEST)
+            is_large = sum(len(raw or b"") for raw in values) > _LARGE
+            size = max(1, size // 4) if is_large else min(2 * size, _LARGEST)
 
     def nearest(self, key: str, parts: dict[str, Part]) -> Stored | None:
         """Give the one that is most like the call with that key and those *parts*."""
@@ -105,8 +110,14 @@ def _affinity(one: str, other: str) -> float:
 
 def _common(one: str, other: str) -> int:
     """How many characters are the same from the start."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+    least, most = 0, min(len(one), len(other))
+    while least < most:  # halving is much faster than looking at each
+        middle = (least + most + 1) // 2
+        if one.startswith(other[:middle]):
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 def _ratio(one: str, other: str) -> float:

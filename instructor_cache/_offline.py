@@ -11,9 +11,11 @@ from ._engine import Engine
 from ._keeper import MISS
 from ._nearest import Search, Stored
 from ._sketch import Part, read
+from ._stand_in import stand_in
 from .errors import BackendError, CacheMiss
 from .keys import Keys
 
+_WHY = "in offline mode"
 _REMEDY = "to record it, call once without offline mode, or in a block `with refresh():`"
 
 
@@ -72,13 +74,15 @@ class Offline:
         return lines + [f"  {line}" for line in (*told, *reasons)]
 
     def _told(self, lines: list[str], key: str | None, nearest: str | None = None) -> CacheMiss:
-        function = self.keys.function
+        function, one = self.keys.function, stand_in()
+        why, remedy = (one.why, one.remedy) if one and one.is_final else (_WHY, _REMEDY)
         shown = [] if key is None else [f"key: {key}"]
-        text = "\n".join(f"  {line}" for line in (*shown, *lines, _REMEDY))
-        found = f"found no answer to this call of {function}, which is not called in offline mode"
+        text = "\n".join(f"  {line}" for line in (*shown, *lines, remedy))
+        found = f"found no answer to this call of {function}, which is not called {why}"
         plain_key = None if key is None else str(key)
         error = CacheMiss(f"{found}\n{text}", function, plain_key, nearest)
-        self.engine.announce("miss", error.key or "", error=error)
+        discreet = CacheMiss(found, function, plain_key, nearest)  # events hold no arguments
+        self.engine.announce("miss", plain_key or "", error=discreet)
         return error
 
 

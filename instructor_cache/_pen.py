@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
-from hashlib import sha256
 from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any
@@ -48,12 +47,12 @@ class Pen:
 
     Attributes:
         is_masked: Whether anything secret was left out.
-        full: A digest of what was written, before it was shortened.
+        full: What was written, before it was shortened.
     """
 
     def __init__(self) -> None:
         self.is_masked = False
-        self.full = sha256()
+        self.full: list[bytes] = []
         self._left = _NODES
 
     def named(self, name: str, value: Any, depth: int) -> str:
@@ -75,6 +74,8 @@ class Pen:
 
     def _text(self, value: Any, depth: int) -> str:
         kind = class_of(value)
+        if (plain := _PLAIN.get(kind)) is not None:
+            return self._note(plain(self, value, depth))
         if hasattr(kind, "get_secret_value"):
             return f"{kind.__name__}({self._mask()})"
         for base, write in _KINDS:
@@ -97,7 +98,7 @@ class Pen:
         return self._note(MASK)
 
     def _note(self, text: str) -> str:
-        self.full.update(text.encode("utf-8", "backslashreplace") + b"\0")
+        self.full.append(text.encode("utf-8", "backslashreplace"))
         return text
 
     def quoted(self, text: str) -> str:
@@ -105,7 +106,7 @@ class Pen:
         told, has_secret = ends_masked(text)
         self.is_masked |= has_secret
         if len(told) > LONGEST:
-            self.full.update((told if has_secret else text).encode("utf-8", "backslashreplace"))
+            self._note(told if has_secret else text)
             told = shortened(told, LONGEST)
         return repr(told)
 
@@ -209,7 +210,7 @@ def _int(_: Pen, value: int, __: int) -> str:
 
 def _bytes(pen: Pen, value: bytes | bytearray, _: int) -> str:
     if len(value) > _FEW:
-        pen.full.update(value)
+        pen.full.append(bytes(value))
         return f"<{len(value):,} bytes>"
     return f"b{pen.quoted(bytes(value).decode('latin-1'))}"
 
@@ -272,3 +273,4 @@ _KINDS: tuple[tuple[Any, Write], ...] = (
     (functools.partial, _partial),
     *((base, _by_name) for base in (type, *_FUNCTIONS)),
 )
+_PLAIN = {base: write for base, write in _KINDS if base in _BUILTIN}

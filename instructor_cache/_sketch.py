@@ -24,13 +24,13 @@ Part = tuple[str, str]  # text and digest
 def sketch(bound: Mapping[str, Any]) -> str:
     """Give the sketch of a call with those arguments, 2,000 bytes at most."""
     parts = {shortened(clean(name), _NAME): _part(name, value) for name, value in bound.items()}
-    for longest in (LONGEST, *_SHORTER):
+    for longest in _SHORTER:
+        if (text := _fitting(parts)) is not None:
+            return text
         parts = {name: (shortened(text, longest), mark) for name, (text, mark) in parts.items()}
-        if _fits(parts):
-            break
-    while not _fits(parts):
+    while (text := _fitting(parts)) is None:
         parts.popitem()
-    return _json(parts)
+    return text
 
 
 def read(text: str) -> dict[str, Part]:
@@ -42,12 +42,13 @@ def read(text: str) -> dict[str, Part]:
         return {}
 
 
-def _fits(parts: dict[str, Part]) -> bool:
-    return len(_json(parts).encode()) <= _ROOM
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def _json(parts: dict[str, Part]) -> str:
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+def _fitting(parts: dict[str, Part]) -> str | None:
+    """The parts as a sketch, if there is room for all."""
+    text = _json(parts)
+    return text if len(text.encode()) <= _ROOM else None
 
 
 def _part(name: str, value: Any) -> Part:
@@ -59,7 +60,7 @@ def _part(name: str, value: Any) -> Part:
 def _digest(value: Any, pen: Pen) -> str:
     """Eight characters that tell the value apart; of what is shown of it where that is masked."""
     try:
-        form = pen.full.digest() if pen.is_masked else canonical(value)
+        form = b"\0".join(pen.full) if pen.is_masked else canonical(value)
     except Exception:  # as where key= made the key
-        form = pen.full.digest()
+        form = b"\0".join(pen.full)
     return sha256(form).hexdigest()[:8]

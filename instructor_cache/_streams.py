@@ -31,6 +31,11 @@ class Streams:
         self._renew()
         renew_after_fork(self, Streams._renew)
 
+    @property
+    def engine(self) -> Engine:
+        """What keeps them."""
+        return self._engine
+
     def _renew(self) -> None:
         self._lock = Lock()
         self._open.clear()

@@ -26,7 +26,7 @@ from .cached import CacheInfo
 from .events import Announcer
 from .keys import Keys
 from .policy import Policy
-from .protocols import Codec
+from .protocols import Backend, Codec
 from .returns import ReturnType
 from .tags import Tags
 from .tiers import Tier
@@ -46,13 +46,14 @@ def wire(
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
     is_async = returned.is_async
-    engine = _engine(keys, returned, tiers, policy, announce, ASYNC if is_async else SYNC)
-    streams = Streams(engine, returned, ASYNC if is_async else SYNC)
+    colour = ASYNC if is_async else SYNC
+    build = partial(_streams, keys, returned, announce, colour)
+    own, over = build(tiers, policy), partial(_over, build, policy)
     produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
-    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, engine, streams, memo)
+    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo)
     is_plain = tags is None and policy.refresh_ahead is None
-    lane = Lane(engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
+    lane = Lane(own.engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
     wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven
     for name in _ASKED:
@@ -96,6 +97,21 @@ def _engine(
         announce=announce,
         policy=policy,
     )
+
+
+def _streams(
+    keys: Keys,
+    returned: ReturnType,
+    announce: Announcer,
+    colour: Colour,
+    tiers: tuple[Tier, ...],
+    policy: Policy,
+) -> Streams:
+    return Streams(_engine(keys, returned, tiers, policy, announce, colour), returned, colour)
+
+
+def _over(build: Callable[..., Streams], policy: Policy, backend: Backend) -> Streams:
+    return build((Tier(backend, name="cassette"),), policy.timeless())
 
 
 def _beneath(func: Any, is_async: bool) -> Beneath | None:

@@ -8,7 +8,7 @@ they hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction, signature
 from typing import Any, Protocol, Union
@@ -38,7 +38,7 @@ _REFUSED = {
 # What a result of theirs is, is the provider's answer; a user's own model may have a `status` too.
 _SDKS = {
     *("openai", "anthropic", "google", "vertexai", "groq", "cerebras", "mistralai", "cohere"),
-    *("litellm", "together", "writerai", "fireworks", "xai_sdk", "instructor_cache"),
+    *("litellm", "together", "writerai", "fireworks", "xai_sdk"),
 }
 
 
@@ -131,23 +131,28 @@ def _raws(result: Any, depth: int = 0) -> Iterator[Any]:
         yield attached
     if _is_raw(result):
         yield result
-    elif depth < _DEEPEST and isinstance(result, (list, tuple, dict)):
+    elif depth < _DEEPEST:
         for item in _items(result):
             yield from _raws(item, depth + 1)
 
 
 def _is_raw(result: Any) -> bool:
-    roots = {cls.__module__.partition(".")[0] for cls in _class_of(result).__mro__}
-    return not roots.isdisjoint(_SDKS)
+    kind = _class_of(result)
+    roots = {cls.__module__.partition(".")[0] for cls in kind.__mro__}
+    return not roots.isdisjoint(_SDKS) or kind.__name__ == "RawCompletion"
 
 
 def _class_of(value: Any) -> Any:
     return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
-def _items(container: Any) -> Iterable[Any]:
-    values: Iterable[Any] = container.values() if isinstance(container, dict) else container
-    return values
+def _items(thing: Any) -> Iterable[Any]:
+    """What a container holds; nothing for anything else."""
+    kind = _class_of(thing)
+    if issubclass(kind, dict):
+        values: Iterable[Any] = thing.values()
+        return values
+    return thing if issubclass(kind, Sequence) and not issubclass(kind, (str, bytes)) else ()
 
 
 def _get(thing: Any, name: str) -> Any:

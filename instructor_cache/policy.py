@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -80,7 +80,7 @@ class Policy:
     @property
     def _conditions(self) -> Any:
         given: Any = () if self.cache_if is None else self.cache_if
-        return given if isinstance(given, (list, tuple)) else (given,)
+        return given if given.__class__ in (list, tuple) else (given,)
 
     def life(self, result: Any, now: float) -> tuple[float, float] | None:
         """Give until when *result* is fresh and until when it is kept; None for "do not store"."""
@@ -91,6 +91,16 @@ class Policy:
             return math.inf, math.inf
         fresh_until = now + ttl * (1 - self.jitter * random.random())
         return fresh_until, fresh_until + self._grace()
+
+    def timeless(self) -> Policy:
+        """Give the same options, but what is stored stays as it is for ever, in this process."""
+        given = self.ttl
+
+        def ttl(result: Any) -> Lifetime:
+            return 0 if seconds(given(result) if callable(given) else given) == 0 else None
+
+        later = replace(self, stale_ttl=None, refresh_ahead=None, timeout=None, lock=None)
+        return replace(later, ttl=ttl, jitter=0.0)
 
     @property
     def longest(self) -> float | None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from redis_server import NONE_FOUND, Cluster, RedisServer, find_server
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
@@ -19,10 +19,16 @@ from instructor_cache import (
     TieredCache,
     Transferred,
     atransfer,
+    bypass,
     cache_client,
     instructor_cache,
     instructor_cache_redis,
     lru,
+    min_seconds,
+    mode,
+    not_truncated,
+    offline,
+    refresh,
     transfer,
     warm_cache,
 )
@@ -44,6 +50,16 @@ class Mine:
 
 
 def observe(event: Event) -> None: ...
+
+
+def in_modes() -> None:
+    with offline(), bypass(), refresh():
+        assert_type(mode(), Literal["bypass", "refresh", "offline"] | None)
+
+
+@instructor_cache(MemoryCache(), cache_if=(not_truncated, min_seconds(0.05), lambda _: True))
+def judged(text: str) -> User:
+    return User(name=text)
 
 
 @instructor_cache

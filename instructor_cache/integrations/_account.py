@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
+from .._stand_in import stand_in
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
@@ -27,6 +28,7 @@ _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
 )
+_BILLED = ("organization", "project")
 # What makes credentials when they are needed: nothing tells whose they will be.
 _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
@@ -56,6 +58,8 @@ class Account:
         self._secrets = secrets
 
     def __cache_key__(self) -> bytes:
+        if (one := stand_in()) is not None:
+            return one.alias(canonical(dict(self._secrets)))
         if not self._secrets:
             raise _unnamed("no credentials to tell tenants apart by")
         return _digest(canonical(dict(self._secrets)))
@@ -68,6 +72,8 @@ class Unnamed:
         self._found = found
 
     def __cache_key__(self) -> bytes:
+        if (one := stand_in()) is not None:
+            return one.alias(b"")
         raise _unnamed(self._found)
 
 
@@ -143,15 +149,16 @@ def asked_by(client: Any, create: Any) -> Asked:
     sdk: Any = owners[0] if owners else client
     if sdk is None:
         return Asked(Place({"function": _name(getattr(create, "__wrapped__", create))}), {})
-    held = {name: _plain(getattr(sdk, name, None)) for name in (*_PLACE, *_SECRETS)}
+    held = {name: _held(sdk, name) for name in (*_PLACE, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
-    return Asked(
-        Place(place), _there(held, _SECRETS) | sent_secrets | own_secrets, _hidden(sdk, http)
-    )
+    if stand_in() is not None:  # who is billed is nobody's business in a shared file
+        place = {name: each for name, each in place.items() if name not in _BILLED}
+    secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
+    return Asked(Place(place), secrets, _hidden(sdk, http))
 
 
 def _name(thing: Any) -> str:
@@ -162,8 +169,8 @@ def _layers(func: Any) -> Iterator[Any]:
     """A function and what it wraps, as a wrapper or as a partial, one in the other."""
     while func is not None:
         yield func
-        inner = func.func if isinstance(func, partial) else None
-        func = getattr(func, "__wrapped__", inner)
+        inner: Any = func.func if isinstance(func, partial) else None
+        func = func.__wrapped__ if hasattr(func, "__wrapped__") else inner
 
 
 def _owner(func: Any) -> Any:
@@ -175,17 +182,19 @@ def _owner(func: Any) -> Any:
 
 
 def _hidden(sdk: Any, http: Any) -> str:
-    sources = [name for name in _SOURCES if getattr(sdk, name, None) is not None]
+    sources = [name for name in _SOURCES if _held(sdk, name) is not None]
     if sources or getattr(http, "auth", None) is not None:
         name = next(iter(sources), "the HTTP client's auth")
         return f"credentials that are made when they are needed ({name})"
     return "" if hasattr(sdk, "base_url") else f"a {type(sdk).__name__}, whose account is hidden"
 
 
-def _plain(value: Any) -> Any:
-    """URLs as text: those of an SDK are objects of its HTTP library's."""
-    is_url = type(value).__name__ == "URL"
-    return str(value) if is_url else value
+def _held(sdk: Any, name: str) -> Any:
+    """A fact about a client: URLs as text, and nothing for a part of the API that has this name."""
+    value: Any = getattr(sdk, name, None)
+    if hasattr(value, "_client"):
+        return None
+    return str(value) if type(value).__name__ == "URL" else value
 
 
 def _there(held: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
 from ..events import Observer
 from ..policy import TTL, Lifetime
@@ -21,6 +22,7 @@ __all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
 
 C = TypeVar("C")
 
+_UNCACHED = "answers of that response_model can't be cached"
 _KEY = "the call, its endpoint and its account are the key; leave some out with ignore="
 # Options of the decorator that are the client's own affair here, and why.
 _TAKEN = {
@@ -87,6 +89,8 @@ def _create(create: Any, cache: ClientCache) -> Any:
     @wraps(create)
     def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
+        if question is None:
+            refuse_uncached("instructor.create", _UNCACHED)
         return create(*args, **kwargs) if question is None else question.put()
 
     return cached_create
@@ -96,6 +100,8 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
     @wraps(create)
     async def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
+        if question is None:
+            refuse_uncached("instructor.create", _UNCACHED)
         return await (create(*args, **kwargs) if question is None else question.put_later())
 
     return cached_create

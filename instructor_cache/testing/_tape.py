@@ -1,0 +1,89 @@
+"""The backend behind a cassette: plays what was recorded, takes what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
+
+from ..entry import Entry
+from ._leaks import without
+from ._page import Block
+
+
+class Tape:
+    """Keeps entries as blocks, and no times: what is recorded doesn't expire.
+
+    Deletions are not: what was played once is played again, though the code that is tested
+    invalidates it in between. While recording they have the function called again.
+
+    Args:
+        blocks: What was recorded before.
+        is_final: Play only, and keep nothing.
+        refuse: Tells why a block must not be kept; empty if it may.
+    """
+
+    bounded = is_local = is_near = True
+    timeout = 0.0
+
+    def __init__(
+        self, blocks: dict[str, Block], *, is_final: bool, refuse: Callable[[Block], str]
+    ) -> None:
+        self.blocks, self.recorded = dict(blocks), dict[str, Block]()
+        self.refused: dict[str, str] = {}
+        self.played, self.used = 0, set[str]()
+        self._lock = Lock()
+        self._is_final, self._refuse = is_final, refuse
+        self._answers = {key: _packed(block) for key, block in blocks.items()}
+
+    def get(self, key: str, /) -> bytes | None:
+        found = self._answers.get(key)
+        if found is not None:
+            with self._lock:
+                self.played += 1
+                self.used.add(key)
+        return found
+
+    def set(self, key: str, value: bytes, _ttl: float | None, /) -> None:
+        entry = Entry.unpack(key, value)
+        block = Block(key, without(entry.call), entry.payload)
+        self._answers[key] = _packed(block)
+        if self._is_final:
+            return
+        if reason := self._refuse(block):
+            self.refused[key] = reason
+        else:
+            self.refused.pop(key, None)
+            self.recorded[key] = block
+
+    def delete(self, key: str, /) -> None:
+        if not self._is_final:
+            self._answers.pop(key, None)
+
+    def clear(self, prefix: str, /) -> None:
+        for key in self.scan(prefix):
+            self.delete(key)
+
+    def scan(self, prefix: str, /) -> Iterator[str]:
+        return iter([key for key in list(self._answers) if key.startswith(prefix)])
+
+    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return [self._answers.get(key) for key in keys]
+
+    async def aget(self, key: str, /) -> bytes | None:
+        return self.get(key)
+
+    async def aset(self, key: str, value: bytes, ttl: float | None, /) -> None:
+        self.set(key, value, ttl)
+
+    async def adelete(self, key: str, /) -> None:
+        self.delete(key)
+
+    async def aclear(self, prefix: str, /) -> None:
+        self.clear(prefix)
+
+    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        return self.get_many(keys)
+
+
+def _packed(block: Block) -> bytes:
+    return Entry(block.payload, 0.0, call=block.call).pack(block.key)

@@ -1,0 +1,206 @@
+"""The answers of one test in a file: recorded once, played ever after."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Literal, get_args
+from warnings import warn
+
+from .._stand_in import StandIn, standing_in
+from ..codecs._compare import difference
+from ..errors import InstructorCacheWarning
+from ._leaks import leak
+from ._page import Block, BrokenCassette, Page, read
+from ._tape import Tape
+from ._texts import write
+
+__all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
+
+Mode = Literal["once", "none", "all"]
+
+_REMEDY = (
+    "to record the test anew, run it with --instructor-cassette=all, which calls the functions"
+)
+_LONGEST = 100  # characters of a file's name
+_UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
+
+
+class CassetteWarning(InstructorCacheWarning):
+    """An answer was given but not recorded."""
+
+
+class Cassette:
+    """What cached functions answer in a test, kept in a file that people read and review.
+
+    Args:
+        path: The file; beside a test, `path_beside` says which.
+        mode: "once" records if there is no file, and else plays it: a call that is not in it
+            raises `CacheMiss`. "none" never calls a function, not even without a file. "all"
+            records everything anew.
+
+    Attributes:
+        played: How many answers came from the cassette.
+    """
+
+    def __init__(self, path: Path | str, mode: Mode = "once") -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
+        self.path, self.mode = Path(path), mode
+        self._before = self._read()
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+        self.is_recording = mode == "all" or (mode == "once" and not self._is_finished())
+        blocks = self._before.blocks if self._before and mode != "all" else {}
+        self._tape = Tape(blocks, is_final=not self.is_recording, refuse=_leak_in)
+
+    def __repr__(self) -> str:
+        counts = f"played={self.played}, recorded={self.recorded}"
+        return f"Cassette({str(self.path)!r}, mode={self.mode!r}, {counts})"
+
+    @property
+    def played(self) -> int:
+        return self._tape.played
+
+    @property
+    def recorded(self) -> int:
+        """How many answers are new in it."""
+        return len(self._tape.recorded)
+
+    @contextmanager
+    def playing(self) -> Generator[Cassette]:
+        """Have every cached function of the process use it, and write the file at the end.
+
+        If the block raises, what was recorded until then is kept and marked as incomplete: the
+        next time, mode "once" plays it and records the rest.
+        """
+        try:
+            with self.standing_in():
+                yield self
+        except BaseException:
+            self.save(is_complete=False)
+            raise
+        self.save()
+
+    def standing_in(self) -> AbstractContextManager[object]:
+        """Have every cached function of the process use it until the end of the block."""
+        is_final = not self.is_recording
+        what = "played from" if is_final else "recorded in"
+        why = f"while its answers are {what} {_near(self.path)}"
+        return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
+
+    def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
+        """Raise an error for an answer that was written by hand and can't be given."""
+        self._decoders[key] = decode
+        if (block := self._tape.blocks.get(key)) is None:
+            return
+        if (reason := _reason(decode, block.payload)) is not None:
+            raise BrokenCassette(
+                f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
+                f"type, above the key {block.shown_key}; correct it, or {_REMEDY[3:]}: {reason}"
+            ) from None
+
+    def save(self, *, is_complete: bool = True) -> None:
+        """Write the file, if there is anything new to write."""
+        if not self.is_recording or not (self.recorded or is_complete):
+            return
+        page = Page(self._blocks(is_complete), is_complete)
+        if page.blocks:
+            _write(self.path, page.text())
+        else:
+            self.path.unlink(missing_ok=True)
+        for key, reason in self._tape.refused.items():
+            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
+
+    def _blocks(self, is_complete: bool) -> dict[str, Block]:
+        """What to write: of answers that are as good as those before, the ones before."""
+        before = self._before.blocks if self._before else {}
+        if is_complete and not self._is_finished():  # what failed attempts alone have asked
+            before = {key: block for key, block in before.items() if key in self._tape.used}
+        new = {key: self._settled(block) for key, block in self._tape.recorded.items()}
+        return new if self.mode == "all" and is_complete else before | new
+
+    def _settled(self, block: Block) -> Block:
+        """The block as it was before, if it says the same: that of a set, say, in another order."""
+        before = None if self._before is None else self._before.blocks.get(block.key)
+        decode = self._decoders.get(block.key)
+        if before is None or decode is None:
+            return block
+        (line, *rest), (line_before, *_) = (b.payload.split(b"\n") for b in (block, before))
+        with suppress(Exception):  # of what was written by hand
+            if difference(decode(line), decode(line_before)) is None:
+                line = line_before
+        alike = replace(block, payload=b"\n".join([line, *rest]))
+        return before if alike.says_as_much_as(before) else block
+
+    def _is_finished(self) -> bool:
+        return self._before is not None and self._before.is_complete
+
+    def _read(self) -> Page | None:
+        try:
+            return read(self.path.read_bytes(), str(_near(self.path)))
+        except FileNotFoundError:
+            return None
+        except BrokenCassette:
+            if self.mode != "all":
+                raise
+            return None
+
+
+def _reason(decode: Callable[[bytes], Any], payload: bytes) -> BaseException | None:
+    """What is wrong with a payload: with its first line if it is that, else with the others."""
+    for part in (payload.partition(b"\n")[0], payload):
+        try:
+            decode(part)
+        except Exception as error:
+            return error.__context__ or error
+    return None
+
+
+def _near(path: Path) -> Path:
+    """The path as somebody in this folder would write it."""
+    with suppress(ValueError, OSError):
+        return path.absolute().relative_to(Path.cwd())
+    return path
+
+
+def path_beside(module: Path, test: str) -> Path:
+    """Give the path of the cassette for a *test* in the file *module*.
+
+    Two tests never share one, also where names are long, or case or signs are not told apart.
+    """
+    name = _UNSAFE.sub("-", test)
+    _, _, parameters = name.partition("[")
+    if name != test or len(name) > _LONGEST or parameters != parameters.lower():
+        name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
+    return module.parent / "cassettes" / module.stem / f"{name}.json"
+
+
+def _leak_in(block: Block) -> str:
+    return leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
+
+
+def _refusal(path: Path, key: str, reason: str) -> str:
+    return (
+        f"{path.name}: an answer of {Block(key, '', b'').function} was not recorded, because it "
+        f"holds {reason}; have the function answer without it, or the test can't be played"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the file in one step, unless it is the same already."""
+    with suppress(OSError):
+        if path.read_bytes() == text.encode():
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{token_hex(8)}.tmp")
+    try:
+        beside.write_bytes(text.encode())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

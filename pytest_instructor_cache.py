@@ -1,0 +1,67 @@
+"""The pytest plugin of instructor_cache: answers of cached functions, recorded beside the test.
+
+A module of its own, so that pytest starts no slower where no test uses the fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from instructor_cache.testing.cassette import Cassette
+
+_MODES = ("once", "none", "all")
+_PASSED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("instructor_cache").addoption(
+        "--instructor-cassette",
+        choices=_MODES,
+        help="once (the default): play what is recorded, record where there is no file; none: "
+        "never call a cached function; all: record everything anew",
+    )
+    parser.addini("instructor_cassette", "default of --instructor-cassette", default="once")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, None]:
+    outcome = yield
+    if call.when == "call":
+        report = outcome.get_result()
+        item.stash[_PASSED] = report.passed or hasattr(report, "wasxfail")
+
+
+@pytest.fixture
+def instructor_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
+    """The cassette of the test, which every cached function uses instead of its own backend."""
+    from instructor_cache.testing.cassette import BrokenCassette, Cassette, path_beside
+
+    try:
+        cassette = Cassette(path_beside(request.path, _name(request)), _mode(request.config))
+    except BrokenCassette as error:
+        pytest.fail(str(error), pytrace=False)
+    with cassette.standing_in():
+        yield cassette
+    cassette.save(is_complete=request.node.stash.get(_PASSED, False))
+
+
+def _mode(config: pytest.Config) -> Any:
+    mode = config.getoption("--instructor-cassette") or config.getini("instructor_cassette")
+    if mode not in _MODES:
+        raise pytest.UsageError(
+            f"found instructor_cassette = {mode!r} in the configuration; "
+            f"it must be one of {', '.join(_MODES)}"
+        )
+    return mode
+
+
+def _name(request: pytest.FixtureRequest) -> str:
+    """The test's name in its module: with its class, and its parameters."""
+    cls: Any = getattr(request, "cls", None)
+    return f"{cls.__qualname__}.{request.node.name}" if cls else request.node.name

@@ -1,0 +1,334 @@
+"""Ready conditions for cache_if: cut off, refused and impossibly fast answers are not kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import instructor
+import openai
+import pytest
+from conftest import Colour
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
+from pydantic import BaseModel
+
+from instructor_cache import (
+    MemoryCache,
+    RawCompletion,
+    instructor_cache,
+    min_seconds,
+    not_refused,
+    not_truncated,
+)
+
+
+class User(BaseModel):
+    name: str
+
+
+class Order(BaseModel):
+    """A user's own model, whose fields are called as a provider's are."""
+
+    status: str = "incomplete"
+    stop_reason: str = "max_tokens"
+    choices: list[str] = []
+
+
+def completion(finish_reason: str = "stop", refusal: str | None = None) -> ChatCompletion:
+    message = {"role": "assistant", "content": '{"name":"ada"}', "refusal": refusal}
+    choice = {"index": 0, "finish_reason": finish_reason, "message": message}
+    return ChatCompletion.model_validate(
+        {"id": "1", "created": 1, "model": "m", "object": "chat.completion", "choices": [choice]}
+    )
+
+
+def chunk(finish_reason: str | None, refusal: str | None = None) -> ChatCompletionChunk:
+    choice = {"index": 0, "finish_reason": finish_reason, "delta": {"refusal": refusal}}
+    kind = "chat.completion.chunk"
+    return ChatCompletionChunk.model_validate(
+        {"id": "1", "created": 1, "model": "m", "object": kind, "choices": [choice]}
+    )
+
+
+def response(status: str, reason: str | None = None, part: Any = None) -> Response:
+    content = [part or {"type": "output_text", "text": "{}", "annotations": []}]
+    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed"}
+    return Response.model_validate(
+        {
+            "id": "1",
+            "created_at": 1,
+            "model": "m",
+            "object": "response",
+            "status": status,
+            "parallel_tool_calls": False,
+            "tool_choice": "auto",
+            "tools": [],
+            "incomplete_details": reason and {"reason": reason},
+            "output": [{**message, "content": content}],
+        }
+    )
+
+
+def claude(stop_reason: str) -> Any:
+    """As Anthropic's SDK gives it, of a class of that name in a module of that package."""
+    cls = type("Message", (SimpleNamespace,), {"__module__": "anthropic.types.message"})
+    return cls(stop_reason=stop_reason, content=[])
+
+
+def gemini(finish_reason: str) -> Any:
+    """As Google's SDK gives it: the reason is a member of an enum."""
+    reason = SimpleNamespace(name=finish_reason, value=finish_reason)
+    cls = type("GenerateContentResponse", (SimpleNamespace,), {"__module__": "google.genai.types"})
+    return cls(candidates=[SimpleNamespace(finish_reason=reason)], prompt_feedback=None)
+
+
+def attached(raw: Any) -> User:
+    """A model as instructor gives it."""
+    user = User(name="ada")
+    object.__setattr__(user, "_raw_response", raw)
+    return user
+
+
+class ListResponse(list[Any]):
+    """A list as instructor gives it."""
+
+    _raw_response: Any = None
+
+
+def listed(raw: Any) -> Any:
+    users = ListResponse([User(name="ada")])
+    users._raw_response = raw
+    return users
+
+
+WHOLE = [
+    completion(),
+    response("completed"),
+    claude("end_turn"),
+    gemini("STOP"),
+    completion("tool_calls"),
+]
+TRUNCATED = {
+    "chat": completion("length"),
+    "responses": response("incomplete", "max_output_tokens"),
+    "anthropic": claude("max_tokens"),
+    "gemini": gemini("MAX_TOKENS"),
+    "stored": RawCompletion({"choices": [{"finish_reason": "length"}]}),
+}
+REFUSED = {
+    "chat": completion(refusal="I can't help with that."),
+    "filter": completion("content_filter"),
+    "responses": response("completed", part={"type": "refusal", "refusal": "No."}),
+    "responses filter": response("incomplete", "content_filter"),
+    "anthropic": claude("refusal"),
+    "gemini": gemini("SAFETY"),
+}
+SHAPES = {
+    "itself": lambda raw: raw,
+    "attached": attached,
+    "pair": lambda raw: (User(name="ada"), raw),
+    "list": lambda raw: [attached(completion()), attached(raw)],
+    "instructor's list": listed,
+    "dict": lambda raw: {"ada": attached(raw)},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", TRUNCATED)
+def test_truncated_answers_are_seen(kind: str, shape: str):
+    """An answer that was cut off is seen in every shape that a result has."""
+    assert not not_truncated(SHAPES[shape](TRUNCATED[kind]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refusals_are_seen(kind: str, shape: str):
+    """A refusal, the model's or a filter's, is seen in every shape that a result has."""
+    assert not not_refused(SHAPES[shape](REFUSED[kind]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_good_answers_are_kept(shape: str):
+    """Whole answers hold; so do those that are cut off but not refused, and the other way."""
+    for raw in WHOLE:
+        result = SHAPES[shape](raw)
+        assert not_truncated(result) and not_refused(result)
+    assert not_refused(SHAPES[shape](TRUNCATED["chat"]))
+    assert not_truncated(SHAPES[shape](REFUSED["chat"]))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, 1, "length", User(name="ada"), Order(), [Order()], (), {"finish_reason": "length"}],
+)
+def test_without_a_raw_answer_they_hold(result: Any):
+    """A user's own model is no completion, whatever its fields are called."""
+    assert not_truncated(result) and not_refused(result)
+
+
+def test_a_stream_of_chunks_is_read_to_its_end():
+    """The last chunk of a raw stream says how it ended, and any may hold a refusal."""
+    assert not_truncated([chunk(None), chunk("stop")]) and not_refused([chunk("stop")])
+    assert not not_truncated([chunk(None), chunk("length")])
+    assert not not_refused([chunk(None, "I"), chunk("stop")])
+
+
+# -- as cache_if -----------------------------------------------------------------------------------
+
+
+class Timer:
+    """A function that answers at once, or takes its time; counts its calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.seconds, self._now = 0, 0.0, 0.0
+        monkeypatch.setattr("instructor_cache._maker.perf_counter", lambda: self._now)
+
+    def extract(self, text: str) -> User:
+        self.calls += 1
+        self._now += self.seconds
+        return User(name=text)
+
+
+async def test_what_was_too_fast_is_not_kept(colour: Colour, monkeypatch: pytest.MonkeyPatch):
+    """With min_seconds(0.5) an answer is kept if its call took as long."""
+    timer = Timer(monkeypatch)
+    cached = instructor_cache(MemoryCache(), cache_if=min_seconds(0.5))
+    extract = cached(colour.function(timer.extract))
+    for seconds, calls in ((0.25, 1), (0.5, 2), (0.0, 2)):
+        timer.seconds = seconds
+        await colour.call(extract, "ada")
+        assert timer.calls == calls
+
+
+async def test_all_of_several_conditions_have_to_hold(colour: Colour):
+    """One that does not hold is enough, of any kind, and a tuple may be empty."""
+    calls: list[str] = []
+
+    def extract(text: str) -> User:
+        calls.append(text)
+        return attached(completion("length" if text == "long" else "stop"))
+
+    conditions = (not_truncated, not_refused, lambda user: user.name == "ada", min_seconds(0))
+    for cache_if, expected in ((conditions, 3), ([*conditions, min_seconds(60)], 4), ((), 2)):
+        calls.clear()
+        cached = instructor_cache(MemoryCache(), cache_if=cache_if)(colour.function(extract))
+        for text in ("long", "long", "short", "short"):
+            await colour.call(cached, text)
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (min_seconds, r"say how many: min_seconds\(0.05\)"),
+        ("not_truncated", "must be a callable of the result"),
+        ((not_truncated, None), "must be a callable of the result"),
+        (lambda: True, "called with the result: too many"),
+        (lambda result, more: True, "called with the result: missing"),
+    ],
+)
+def test_wrong_conditions_are_refused(wrong: Any, said: str):
+    """What can't be asked is a TypeError at decoration."""
+    with pytest.raises(TypeError, match=said):
+        instructor_cache(MemoryCache(), cache_if=wrong)
+
+
+@pytest.mark.parametrize("least", [-1, float("nan"), float("inf"), "1", True, None])
+def test_wrong_seconds_are_refused(least: Any):
+    """What are no seconds is a ValueError that shows an example."""
+    with pytest.raises(ValueError, match=r"such as min_seconds\(0.05\)"):
+        min_seconds(least)
+    assert repr(min_seconds(0.05)) == "min_seconds(0.05)"
+
+
+# -- with the real clients, over HTTP --------------------------------------------------------------
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers a chat completion that ends as the prompt says: "length", "content_filter"..."""
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        ending = request["messages"][-1]["content"]
+        self.server.calls += 1  # type: ignore[attr-defined]
+        raw = completion(ending)
+        if tools := request.get("tools"):
+            function = {"name": tools[0]["function"]["name"], "arguments": '{"name":"ada"}'}
+            call = {"id": "c", "type": "function", "function": function}
+            message = {"role": "assistant", "tool_calls": [call]}
+            data = raw.model_dump()
+            data["choices"][0]["message"] = message
+            raw = ChatCompletion.model_validate(data)
+        body = raw.model_dump_json().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.calls = 0  # type: ignore[attr-defined]
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_instructors_answers_are_judged(server: Any):
+    """What instructor got in several ways: refusals aren't kept, whole answers are."""
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as plain:
+        client = instructor.from_openai(plain)
+        cached = instructor_cache(MemoryCache(), cache_if=(not_truncated, not_refused))
+
+        def ask(content: str) -> dict[str, Any]:
+            return {"model": "m", "messages": [{"role": "user", "content": content}]}
+
+        @cached
+        def model(text: str) -> User:
+            return client.chat.completions.create(response_model=User, **ask(text))
+
+        @cached
+        def pair(text: str) -> tuple[User, ChatCompletion]:
+            return client.chat.completions.create_with_completion(response_model=User, **ask(text))
+
+        @instructor_cache(MemoryCache(), returns=ChatCompletion, cache_if=not_truncated)
+        def raw(text: str) -> Any:
+            return plain.chat.completions.create(**ask(text))
+
+        def calls(function: Any, text: str) -> int:
+            server.calls = 0
+            for _ in range(3):
+                function(text)
+            return int(server.calls)
+
+        assert [calls(model, "stop"), calls(model, "content_filter")] == [1, 3]
+        assert [calls(pair, "stop"), calls(pair, "content_filter")] == [1, 3]
+        assert [calls(raw, "stop"), calls(raw, "length")] == [1, 3]
+
+
+def test_answers_without_their_raw_form_are_judged_too(server: Any):
+    """With raw_response=False the condition still sees what instructor attached."""
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as plain:
+        client = instructor.from_openai(plain)
+
+        @instructor_cache(MemoryCache(), raw_response=False, cache_if=not_refused)
+        def model(text: str) -> User:
+            messages: Any = [{"role": "user", "content": text}]
+            return client.chat.completions.create(response_model=User, model="m", messages=messages)
+
+        for _ in range(2):
+            model("content_filter")
+        assert server.calls == 2
