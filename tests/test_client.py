@@ -654,6 +654,7 @@ def test_cached_twice(server: OpenAIServer):
         ({"returns": int}, TypeError),
         ({"raw_response": False}, TypeError),
         ({"ignore": ("_client",)}, ValueError),
+        ({"ignore": "metadata"}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
     ids=str,
