@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import sys
 import warnings
@@ -29,8 +30,10 @@ from instructor_cache import (
     Event,
     MemoryCache,
     TieredCache,
+    bypass,
     cache_client,
     offline,
+    refresh,
 )
 from instructor_cache.codecs._compare import difference
 from instructor_cache.errors import UnkeyableArgumentWarning
@@ -286,6 +289,37 @@ def test_from_provider_names_a_model(server: OpenAIServer, monkeypatch: pytest.M
     assert [request["model"] for request in server.requests] == ["a", "b"]
 
 
+def test_a_model_in_a_partial(server: OpenAIServer):
+    """A model that is bound to instructor's function by `functools.partial` counts as well."""
+    memory = MemoryCache()
+    for name in "abab":
+        client = plain(server)
+        client.create_fn = functools.partial(client.create_fn, model=name)
+        cache_client(client, memory).create(messages=asked(), response_model=User)
+    assert [request["model"] for request in server.requests] == ["a", "b"]
+
+
+async def test_sync_and_async_clients_share(server: OpenAIServer):
+    """An answer that a sync client got is there for an async one."""
+    memory = MemoryCache()
+    user = ask(cache_client(plain(server), memory))
+    assert difference(await ask(cache_client(plain(server, is_async=True), memory)), user) is None
+
+
+def test_modes_for_a_while(server: OpenAIServer):
+    """`bypass` and `refresh` hold for clients, and a hook hears of their calls once."""
+    client = cache_client(plain(server), MemoryCache())
+    heard = Heard(client)
+    first = ask(client)
+    with bypass():
+        second = ask(client)
+    assert ask(client).age == first.age != second.age
+    with refresh():
+        third = ask(client)
+    assert ask(client).age == third.age and server.calls == 3
+    assert len(heard.responses) == 5 and heard.tokens == 3 * 15
+
+
 def test_what_changes_later_counts(server: OpenAIServer):
     """A rotated API key and changed default arguments are seen at the next call."""
     client = cache_client(plain(server), MemoryCache())
@@ -429,12 +463,12 @@ async def test_a_hit_is_heard_and_costs_nothing(server: OpenAIServer, mode: Any,
     """Hooks hear of every call; tokens are counted once; answers keep their true usage."""
     client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
     heard = Heard(client)
-    users = [await outcome(ask(client, temperature=0.1)) for _ in range(3)]
+    users = [await outcome(ask(client, temperature=0.1, user="u")) for _ in range(3)]
     assert len(heard.kwargs) == len(heard.responses) == 3
     assert heard.tokens == 15 and len(heard.usages) in (0, 1)
     assert {type(each) for each in heard.responses} == {type(heard.responses[0])}
     assert heard.kwargs[2]["temperature"] == 0.1 and heard.kwargs[2]["model"] == "m"
-    assert heard.kwargs[2].keys() <= heard.kwargs[0].keys()
+    assert heard.kwargs[2]["user"] == "u" and heard.kwargs[2].keys() <= heard.kwargs[0].keys()
     assert {user._raw_response.usage.total_tokens for user in users} == {15}
 
 
@@ -620,6 +654,7 @@ def test_cached_twice(server: OpenAIServer):
         ({"returns": int}, TypeError),
         ({"raw_response": False}, TypeError),
         ({"ignore": ("_client",)}, ValueError),
+        ({"ignore": "metadata"}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
     ids=str,

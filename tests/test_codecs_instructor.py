@@ -154,6 +154,18 @@ def test_provider_drift_is_kept(client: Any) -> None:
     assert same(codec.decode(codec.encode(miss)), miss)
 
 
+@pytest.mark.parametrize("note", ["_request_id", "_workspace_id"])
+def test_what_an_sdk_notes_beside_an_answer(client: Any, note: str):
+    """A note from a response's headers, as openai's or anthropic's, leaves the completion exact."""
+    miss = ask(client, UserDetail)
+    object.__setattr__(miss._raw_response, note, "a note")
+    codec = codec_for(UserDetail)
+    hit = codec.decode(codec.encode(codec.settle(miss)))
+    assert (
+        type(hit._raw_response) is ChatCompletion and getattr(hit._raw_response, note) == "a note"
+    )
+
+
 def test_class_that_is_not_loaded(client: Any) -> None:
     """Without the SDK a hit has a completion with dots and brackets, and imports nothing."""
     codec = codec_for(UserDetail)

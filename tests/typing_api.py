@@ -20,6 +20,7 @@ from instructor_cache import (
     Transferred,
     atransfer,
     bypass,
+    cache_client,
     instructor_cache,
     instructor_cache_redis,
     lru,
@@ -202,3 +203,12 @@ async def streams() -> None:
     assert_type(await stream_coroutine("a"), AsyncIterator[User])
     async for user in stream_later("a"):
         assert_type(user, User)
+
+
+class Client:
+    """Stands for any client of instructor's: what goes in comes out."""
+
+
+assert_type(cache_client(Client(), MemoryCache(), ttl="1h", namespace="team"), Client)
+assert_type(MemoryCache().for_instructor(namespace="team", ttl=3600), dict[str, Any])
+assert_type(RedisCache().for_instructor(), dict[str, Any])

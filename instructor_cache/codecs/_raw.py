@@ -25,6 +25,9 @@ __all__ = ["Raw", "RawCompletion", "dump_raw", "is_sdk_class", "is_sdk_model", "
 
 _log = logging.getLogger("instructor_cache")
 
+# What SDKs set on an answer, with an underscore before it, from the headers of a response.
+_NOTES = ("request_id", "workspace_id")
+
 
 class RawCompletion(Mapping[str, Any]):
     """A completion whose class isn't loaded: `raw.usage.total_tokens` and `raw["usage"]` both work.
@@ -131,8 +134,9 @@ def load_raw(raw: Raw) -> Any:
     if cls is None:
         return RawCompletion(json.loads(body), head.get("request_id"))
     value = _construct(cls, body) if head.get("constructed") else _load_fields(cls, body)
-    if "request_id" in head:
-        object.__setattr__(value, "_request_id", head["request_id"])
+    for name in _NOTES:
+        if name in head:
+            object.__setattr__(value, f"_{name}", head[name])
     return value
 
 
@@ -170,14 +174,13 @@ def _construct(cls: Any, body: bytes) -> Any:
 
 
 def _head(value: BaseModel) -> dict[str, Any]:
-    return {"class": name_of(class_of(value)), **_request_id(value)}
+    return {"class": name_of(class_of(value)), **_notes(value)}
 
 
-def _request_id(value: Any) -> dict[str, str | None]:
+def _notes(value: Any) -> dict[str, str | None]:
     held: dict[str, Any] = getattr(value, "__dict__", {})
-    request_id = held.get("_request_id")
-    known = "_request_id" in held and isinstance(request_id, (str, NoneType))
-    return {"request_id": request_id} if known else {}
+    there = {name: held[f"_{name}"] for name in _NOTES if f"_{name}" in held}
+    return {name: note for name, note in there.items() if isinstance(note, (str, NoneType))}
 
 
 def _dump_loosely(value: Any) -> Raw:
@@ -185,7 +188,7 @@ def _dump_loosely(value: Any) -> Raw:
     if callable(dump) and not holds_one_shot(value):
         try:
             content = dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
-            return Raw(_request_id(value), _to_json(content))
+            return Raw(_notes(value), _to_json(content))
         except Exception as error:
             _log.debug("a %s could not be dumped: %s", type(value).__name__, type(error).__name__)
     return Raw({"is_data": True}, _to_json(_plain_data(value)))

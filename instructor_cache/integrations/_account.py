@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from .._stand_in import stand_in
@@ -149,11 +149,12 @@ def asked_by(client: Any, create: Any) -> Asked:
     sdk: Any = owners[0] if owners else client
     if sdk is None:
         return Asked(Place({"function": _name(getattr(create, "__wrapped__", create))}), {})
-    held = {name: _plain(getattr(sdk, name, None)) for name in (*_PLACE, *_SECRETS)}
+    held = {name: _held(sdk, name) for name in (*_PLACE, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
-    place = {"client": _name(type(sdk)), "headers": sent | own, **_there(held, _PLACE)}
+    kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
+    place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
     if (one := stand_in()) is not None:  # who is billed is nobody's business in a shared file
         place = {name: each for name, each in place.items() if name not in _BILLED}
         place["base_url"] = one.alias("server", canonical(place.get("base_url")))
@@ -166,9 +167,11 @@ def _name(thing: Any) -> str:
 
 
 def _layers(func: Any) -> Iterator[Any]:
+    """A function and what it wraps, as a wrapper or as a partial, one in the other."""
     while func is not None:
         yield func
-        func = getattr(func, "__wrapped__", None)
+        inner: Any = func.func if isinstance(func, partial) else None
+        func = func.__wrapped__ if hasattr(func, "__wrapped__") else inner
 
 
 def _owner(func: Any) -> Any:
@@ -180,17 +183,19 @@ def _owner(func: Any) -> Any:
 
 
 def _hidden(sdk: Any, http: Any) -> str:
-    sources = [name for name in _SOURCES if getattr(sdk, name, None) is not None]
+    sources = [name for name in _SOURCES if _held(sdk, name) is not None]
     if sources or getattr(http, "auth", None) is not None:
         name = next(iter(sources), "the HTTP client's auth")
         return f"credentials that are made when they are needed ({name})"
     return "" if hasattr(sdk, "base_url") else f"a {type(sdk).__name__}, whose account is hidden"
 
 
-def _plain(value: Any) -> Any:
-    """URLs as text: those of an SDK are objects of its HTTP library's."""
-    is_url = type(value).__name__ == "URL"
-    return str(value) if is_url else value
+def _held(sdk: Any, name: str) -> Any:
+    """A fact about a client: URLs as text, and nothing for a part of the API that has this name."""
+    value: Any = getattr(sdk, name, None)
+    if hasattr(value, "_client"):
+        return None
+    return str(value) if type(value).__name__ == "URL" else value
 
 
 def _there(held: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

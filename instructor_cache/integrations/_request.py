@@ -21,7 +21,13 @@ _IGNORED = frozenset(
     }
 )
 _LONGEST_PATH = 1024
-_OWN = frozenset({"response_model", "context", "validation_context", "strict", *_IGNORED})
+# What instructor takes for itself: the provider, and its hooks, never see it.
+_OWN = frozenset(
+    {
+        *("response_model", "context", "validation_context", "strict", "max_retries", "hooks"),
+        *("token_budget", "cache", "cache_ttl", "cache_namespace", "autodetect_images"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,9 @@ def cache_client(
     _check(client, namespace, options)
     given: Any = client
     twin = _copy(given)
-    ignore = ("question", *options.pop("ignore", ()))
+    ignore = options.pop("ignore", ())
+    if not isinstance(ignore, str):  # which the decorator refuses
+        ignore = ("question", *ignore)
 
     def decorate(returns: Any) -> Any:
         return instructor_cache(backend, ttl=ttl, returns=returns, ignore=ignore, **options)
