@@ -40,20 +40,11 @@ class Engine:
     announce: Announcer
     policy: Policy
 
-    async def recall(self, key: str, produce: Produce, behind: Produce) -> Any:
-        """Give the cached answer for *key*, or call *produce* and keep what it answers.
-
-        What is made anew in the background is made by *behind*.
-        """
-        landed = self.flights.landed
-        if (answer := await self.hit(key, behind)) is not MISS:
-            return answer
-        return await self.fetch(key, produce, landed=landed)
-
     async def fetch(self, key: str, produce: Produce, *, landed: int, is_told: bool = False) -> Any:
-        """Do the same after a look in vain, before which *landed* flights had ended.
+        """Call *produce*, unless somebody is at it, and keep what it answers.
 
-        A miss that was told before is not told again.
+        Before the look in vain that led here, *landed* flights had ended. A miss that was told
+        before is not told again.
         """
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
@@ -152,11 +143,11 @@ class Engine:
 
     # -- answers that are there ----------------------------------------------------------
 
-    async def hit(self, key: str, behind: Produce) -> Any:
-        """Give the cached answer, or `MISS`; an ageing one is made anew by *behind*."""
+    async def hit(self, key: str, behind: Callable[[], Produce]) -> Any:
+        """Give the cached answer, or `MISS`; *behind* gives what makes an ageing one anew."""
         answer, entry = await self._hit(key)
         if entry is not None and self.policy.refresh_ahead is not None:
-            self._refresh_if_due(key, behind, entry)
+            self._refresh_if_due(key, behind(), entry)
         return answer
 
     async def _hit(self, key: str) -> tuple[Any, Entry | None]:

@@ -72,6 +72,8 @@ STAND_INS: list[StandIn] = []
 
 def stand_in() -> StandIn | None:
     """Give what stands in for all backends just now, if anything does."""
+    if not STAND_INS:
+        return None
     try:
         return STAND_INS[-1]
     except IndexError:

@@ -23,18 +23,17 @@ Begin = Callable[[], Live]
 
 
 class Streams:
-    """The streams of one function, and its answers that may turn out to be streams."""
+    """The streams of one function, and its answers that may turn out to be streams.
+
+    Attributes:
+        engine: What keeps them.
+    """
 
     def __init__(self, engine: Engine, returned: ReturnType, colour: Colour) -> None:
-        self._engine, self._returned, self._colour = engine, returned, colour
+        self.engine, self._returned, self._colour = engine, returned, colour
         self._open: WeakValueDictionary[str, Live] = WeakValueDictionary()
         self._renew()
         renew_after_fork(self, Streams._renew)
-
-    @property
-    def engine(self) -> Engine:
-        """What keeps them."""
-        return self._engine
 
     def _renew(self) -> None:
         self._lock = Lock()
@@ -42,23 +41,22 @@ class Streams:
 
     async def recall(self, key: str, produce: Produce) -> Any:
         """Give the answer for *key*: the function's value, or what to iterate over."""
-        whole, landed = self.whole(produce), self._engine.flights.landed
-        begin, first = partial(self._new, key, produce, landed=landed), None
-        if self._returned.is_stream:
-            if (answer := await self._engine.hit(key, whole)) is not MISS:
-                return answer
-        elif self._joinable(key) is None:
+        landed, first = self.engine.flights.landed, None
+        if (answer := await self.engine.hit(key, partial(self.whole, produce))) is not MISS:
+            return answer
+        if not self._returned.is_stream and self._joinable(key) is None:
             watched = produce.by(partial(self._watch, key, produce))
-            answer = await self._engine.recall(key, watched, whole)
+            answer = await self.engine.fetch(key, watched, landed=landed)
             if not isinstance(answer, Elsewhere):
                 return answer
             first = answer
+        begin = partial(self._new, key, produce, landed=landed)
         return self._face(self._follow(key, produce, begin, first))
 
     async def renew(self, key: str, produce: Produce) -> Any:
         """Call, whatever is stored, and have what comes stored in place of that."""
         if not self._returned.is_stream:
-            return self.given(await self._engine.refresh(key, self.whole(produce)))
+            return self.given(await self.engine.refresh(key, self.whole(produce)))
         begin = partial(self._anew, key, produce)
         return self._face(self._follow(key, produce, begin, Elsewhere(begin(), leads=True)))
 
@@ -84,19 +82,19 @@ class Streams:
         """A stream that has not begun."""
 
         def run(live: Live) -> Any:
-            return self._engine.fetch(key, self._passing(live, produce), **options)
+            return self.engine.fetch(key, self._passing(live, produce), **options)
 
         return self._live(run)
 
     def _anew(self, key: str, produce: Produce) -> Live:
         """A stream that has not begun, whatever is stored."""
-        return self._live(lambda live: self._engine.refresh(key, self._passing(live, produce)))
+        return self._live(lambda live: self.engine.refresh(key, self._passing(live, produce)))
 
     def _passing(self, live: Live, produce: Produce) -> Produce:
         return produce.by(partial(self._pass_on, live, produce))
 
     def _live(self, run: Callable[[Live], Any]) -> Live:
-        since, timeout = self._engine.stack.forgotten.count, self._engine.policy.flight_timeout
+        since, timeout = self.engine.stack.forgotten.count, self.engine.policy.flight_timeout
         if self._colour is ASYNC:
             return AsyncLive(self._colour.wait, run, since, timeout)
         return SyncLive(run, since, timeout)
@@ -113,7 +111,7 @@ class Streams:
         async def begun() -> Any:
             return answer
 
-        live = self._new(key, produce.by(begun), landed=self._engine.flights.landed, is_told=True)
+        live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)
         with self._lock:
             self._open[key] = live
         return Elsewhere(live, leads=True)
@@ -131,10 +129,10 @@ class Streams:
             return
         name = self._returned.name
         stream = f"{'Async' * self._returned.is_async}Iterator[{name}]"
-        self._engine.announce.warn_once(
+        self.engine.announce.warn_once(
             "stream",
             InstructorCacheWarning,
-            f"{self._engine.announce.function} is annotated `-> {name}` and gave a stream; a hit "
+            f"{self.engine.announce.function} is annotated `-> {name}` and gave a stream; a hit "
             f"gives its last item only: annotate it `-> {stream}` to be given all of them again",
         )
 
@@ -183,7 +181,7 @@ class Streams:
 
     async def _alone(self, key: str, produce: Produce, given: list[Item]) -> AsyncGenerator[Item]:
         """Call for this listener only, who was given the first items already."""
-        self._engine.announce("miss", key)
+        self.engine.announce("miss", key)
         source, n = await produce(), 0
         try:
             async for value in _each(source):
@@ -199,7 +197,7 @@ class Streams:
         live = self._open.get(key)
         if live is None or live.has_ended:
             return None
-        return None if self._engine.stack.forgotten.has_hit(key, live.since) else live
+        return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
 
     def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
         """The stream to listen to, and whether this listener had it begun."""
@@ -213,7 +211,7 @@ class Streams:
                 self._open[key] = live
             live.listeners += not leads  # who had it begun is counted from the beginning
         if not (leads or first):
-            self._engine.announce("shared", key)
+            self.engine.announce("shared", key)
         return live, leads
 
     async def _leave(self, key: str, live: Live) -> None:

@@ -47,13 +47,13 @@ def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from instructor_cache._engine import Engine
 
     keys: list[str] = []
-    recall = Engine.recall
+    hit = Engine.hit
 
     async def noting(self: Engine, key: str, *rest: Any) -> Any:
         keys.append(key)
-        return await recall(self, key, *rest)
+        return await hit(self, key, *rest)
 
-    monkeypatch.setattr(Engine, "recall", noting)
+    monkeypatch.setattr(Engine, "hit", noting)
     return keys
 
 
