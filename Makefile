@@ -8,7 +8,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-all test-pydantic lint format bench faults exactness methods replicas coherence clean
+.PHONY: demo test test-slow test-all test-pydantic test-instructor test-clients \
+	test-newest-clients test-litellm lint format bench \
+	faults exactness methods replicas coherence clean
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py
@@ -42,6 +44,32 @@ test-pydantic:
 		echo "== Pydantic $$v"; \
 		.venv-pydantic-$$v/bin/python -m pytest -q tests/test_codecs.py tests/test_exact.py \
 			tests/test_returns.py tests/test_keys.py tests/test_source.py || exit 1; done
+
+# What the oldest instructor answers, with the openai of its time, is kept and given back as well.
+INSTRUCTORS ?= 1.9
+WITH_INSTRUCTOR = $(shell grep -lE '^(from|import) instructor([. ]|$$)' tests/test_*.py)
+test-instructor:
+	@for v in $(INSTRUCTORS); do \
+		$(MAKE) --no-print-directory .venv-instructor-$$v/.instructor \
+			VENV=.venv-instructor-$$v INSTRUCTOR=$$v || exit 1; \
+		echo "== instructor $$v"; \
+		.venv-instructor-$$v/bin/python -m pytest -q -m "not slow" $(WITH_INSTRUCTOR) \
+			|| exit 1; done
+
+# The recipes for other clients, with the newest release of each package. litellm lives by itself:
+# it holds openai back to a release that the newest of the others do not go with.
+test-clients:
+	@$(MAKE) --no-print-directory -j2 test-newest-clients test-litellm
+
+test-newest-clients:
+	@$(MAKE) --no-print-directory .venv-clients/.clients VENV=.venv-clients
+	INSTRUCTOR_CACHE_TEST_CLIENTS="anthropic langchain_openai openai pydantic_ai" \
+		.venv-clients/bin/python -m pytest -q tests/test_other_clients.py
+
+test-litellm:
+	@$(MAKE) --no-print-directory .venv-litellm/.litellm VENV=.venv-litellm
+	INSTRUCTOR_CACHE_TEST_CLIENTS="litellm openai" \
+		.venv-litellm/bin/python -m pytest -q tests/test_other_clients.py
 
 lint: $(VENV)/.lint
 	$(RUN) -m ruff format --check .
@@ -91,4 +119,12 @@ $(VENV)/.made:
 
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@))]"
+	@touch $@
+
+$(VENV)/.clients $(VENV)/.litellm: $(VENV)/.made pyproject.toml
+	$(PIP) --no-compile -e ".[$(patsubst .%,%,$(notdir $@))]" "pytest>=8.2"
+	@touch $@
+
+$(VENV)/.instructor: $(VENV)/.made pyproject.toml
+	$(PIP) -e ".[programs]" "instructor==$(INSTRUCTOR).*"
 	@touch $@

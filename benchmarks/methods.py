@@ -212,9 +212,8 @@ async def table(server: OpenAIServer, *, is_async: bool) -> list[list[str]]:
 def main() -> None:
     logging.disable()
     warnings.simplefilter("ignore")
-    print(
-        f"Requests for three equal calls: cache_client · instructor {instructor.__version__}'s own\n"
-    )
+    version = instructor.__version__
+    print(f"Requests for three equal calls: cache_client · instructor {version}'s own cache\n")
     tables = []
     for is_async in (False, True):
         with OpenAIServer() as server:

@@ -6,7 +6,8 @@ import re
 
 MASK = "***"
 
-_LONG, _HEAD, _TAIL = 6_000, 1_000, 4_000  # of a longer text only both ends are ever shown
+_LONG, _HEAD, _TAIL = 2_000, 400, 1_500  # of a longer text only both ends are ever shown
+_MOST = 50_000  # characters of each end that are looked through
 _WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pin", "otp"}
 _PARTS = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey")
 _KEYS = {
@@ -18,6 +19,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
+_BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
 _PREFIXES = (
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-", "xoxb-", "xoxp-"),
     *("xoxr-", "xoxs-", "hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
@@ -39,8 +41,8 @@ _PATTERNS = tuple(
             r"\1" + MASK,
             ("bearer", "authorization"),
         ),
-        (r"\b[spr]k[-_][\w-]{4,}", MASK, ("sk-", "pk-", "rk-", "sk_", "pk_", "rk_")),
-        (rf"\b(?:{'|'.join(_PREFIXES)})[\w-]{{8,}}", MASK, _PREFIXES),
+        (r"\b[spr]k[-_][\w-]{4,}", MASK, ("k-", "k_")),
+        (rf"\b(?:{'|'.join(_PREFIXES)})[\w-]{{8,}}", MASK, _BEGUN),
         (
             r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+",
             MASK,
@@ -81,4 +83,6 @@ def ends_masked(text: str) -> tuple[str, bool]:
     ends = f"{text[:_HEAD]} … {text[-_TAIL:]}"
     if f"{masked(text[:_HEAD])} … {masked(text[-_TAIL:])}" == ends:
         return ends, False
-    return masked(text), True  # a secret may reach from one end into what lies between
+    if len(text) <= 2 * _MOST:
+        return masked(text), True  # a secret may reach from one end into what lies between
+    return f"{masked(text[:_MOST])} … {masked(text[-_MOST:])}", True

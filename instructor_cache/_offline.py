@@ -76,8 +76,8 @@ class Offline:
     def _told(self, lines: list[str], key: str | None, nearest: str | None = None) -> CacheMiss:
         function, one = self.keys.function, stand_in()
         why, remedy = (one.why, one.remedy) if one and one.is_final else (_WHY, _REMEDY)
-        shown = [] if key is None else [f"key: {key}"]
-        text = "\n".join(f"  {line}" for line in (*shown, *lines, remedy))
+        shown = lines if key is None else [f"key: {key}", *lines, remedy]
+        text = "\n".join(f"  {line}" for line in shown)
         found = f"found no answer to this call of {function}, which is not called {why}"
         plain_key = None if key is None else str(key)
         error = CacheMiss(f"{found}\n{text}", function, plain_key, nearest)

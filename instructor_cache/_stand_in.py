@@ -35,7 +35,7 @@ class StandIn:
     remedy: str
     check: Callable[[str, Callable[[bytes], Any]], None]
     _made: dict[int, tuple[object, Any]] = field(default_factory=dict[int, "tuple[object, Any]"])
-    _aliases: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    _aliases: dict[str, dict[bytes, bytes]] = field(default_factory=dict[str, "dict[bytes, bytes]"])
     _lock: Lock = field(default_factory=Lock)
 
     def made(self, owner: object, make: Callable[[Backend], T]) -> T:
@@ -46,13 +46,15 @@ class StandIn:
         made: T = known[1]
         return made
 
-    def alias(self, account: bytes) -> bytes:
-        """Give what stands for *account* in keys: those of a test are told apart by their order.
+    def alias(self, kind: str, thing: bytes) -> bytes:
+        """Give what stands for *thing* in keys: those of a kind are told apart by their order.
 
-        The one that records has credentials that the one that plays has not.
+        The one that records has credentials, and a server of his own perhaps, that the one that
+        plays has not.
         """
         with self._lock:
-            return self._aliases.setdefault(account, b"account %d" % len(self._aliases))
+            known = self._aliases.setdefault(kind, {})
+            return known.setdefault(thing, f"{kind} {len(known)}".encode())
 
     def mode(self, wanted: Mode | None) -> Mode | None:
         """Give the mode in its place of the one that is *wanted* here.

@@ -32,7 +32,15 @@ Encode = Callable[[Any], bytes]
 
 
 class NoForm(TypeError):
-    """A value that has no canonical form; the message says which and why."""
+    """A value that has no canonical form; the message says which and why.
+
+    Attributes:
+        kind: The type of that value, where it is the type that has none.
+    """
+
+    def __init__(self, message: str, kind: type | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def canonical(value: Any) -> bytes:
@@ -164,7 +172,8 @@ def _other(value: Any) -> bytes:
     for base, encode in _EXACT.items():
         if isinstance(value, base):
             return _derived(value, encode)
-    raise NoForm(f"found an object of type {_type_name(value)}")
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    raise NoForm(f"found an object of type {_type_name(value)}", kind)
 
 
 def _object(value: Any, content: Any) -> bytes:

@@ -17,9 +17,19 @@ def identity(thing: Any) -> str:
 
 
 def module_name(thing: Any) -> str:
-    """Give the name of the module where a class or function was defined."""
+    """Give the name of the module where a class or function was defined.
+
+    For ``Box[int]`` that is the module of ``Box``: Pydantic names the one that asked for it first.
+    """
+    thing = generic_parts(thing)[0] or thing
     module: str = getattr(thing, "__module__", None) or "builtins"
     return _main_name(module) if module in ("__main__", "__mp_main__") else module
+
+
+def generic_parts(cls: Any) -> tuple[type | None, tuple[Any, ...]]:
+    """For the model ``Box[int]``, give ``Box`` and ``(int,)``; for all else, None and nothing."""
+    metadata: Any = getattr(cls, "__pydantic_generic_metadata__", None)
+    return (metadata["origin"], metadata["args"]) if metadata else (None, ())
 
 
 def _main_name(module: str) -> str:

@@ -155,15 +155,17 @@ def _encode(value: Any, function: str, name: str) -> bytes:
         raise
     except Exception as error:
         raise UnkeyableArgument(
-            f"{function}: the argument {name!r} has no stable key: {_reason(error)}; "
+            f"{function}: the argument {name!r} has no stable key: {_reason(error, value)}; "
             + _REMEDIES.format(name=(name,)),
             name,
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, value: Any) -> str:
     if isinstance(error, NoForm):
-        return str(error)
+        is_part = error.kind is not None and error.kind is not type(value)
+        whole = f" (inside a value of type {type(value).__qualname__})" if is_part else ""
+        return f"{error}{whole}"
     if isinstance(error, RecursionError):
         return "found a container that contains itself, or is nested too deeply"
     return f"reading it raised {type(error).__name__}"  # in its own code; the text may hold data

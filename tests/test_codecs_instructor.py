@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Optional, TypeVar, Union
 
 import instructor
 import openai
 import pytest
-from instructor.processing.function_calls import openai_schema
-from openai.types.chat import ChatCompletion
+from instructor import openai_schema
+from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from openai.types.responses import ParsedResponse, Response
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 from sameness import same
 
@@ -77,17 +79,30 @@ ANNOTATIONS = [
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=str)
 def test_miss_equals_hit(client: Any, annotation: Any) -> None:
-    """A miss and a hit are equal, of the user's class, and carry the real completion."""
+    """A miss and a hit are equal, of the user's class, and carry what instructor attached.
+
+    The oldest instructor attaches nothing to lists and optional models, and no sum of the usage.
+    """
+    is_old = version("instructor").startswith("1.9.")
     codec = codec_for(annotation)
     miss = codec.settle(ask(client, annotation))
     hit = codec.decode(codec.encode(miss))
     assert miss == hit and type(miss) is type(hit) and same(hit, miss)
-    raw = hit._raw_response
+    for name in ("_raw_response", "_total_usage"):
+        assert hasattr(hit, name) is hasattr(miss, name) and (hasattr(hit, name) or is_old)
+        assert getattr(hit, name, None) == getattr(miss, name, None)
+
+
+@pytest.mark.parametrize("annotation", [UserDetail, Frozen, Private, OwnRaw, Box], ids=str)
+def test_the_completion_is_the_real_one(client: Any, annotation: Any) -> None:
+    """A hit's completion is of the SDK's class, with its usage and its request id."""
+    codec = codec_for(annotation)
+    miss = codec.settle(ask(client, annotation))
+    raw = codec.decode(codec.encode(miss))._raw_response
     assert type(raw) is ChatCompletion and raw == miss._raw_response
-    assert raw.usage.total_tokens == miss._raw_response.usage.total_tokens
+    assert raw.usage.total_tokens == miss._raw_response.usage.total_tokens > 0
     assert raw._request_id == miss._raw_response._request_id
     assert raw.model_dump() == miss._raw_response.model_dump()
-    assert hit._total_usage == miss._total_usage
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=str)
@@ -256,6 +271,56 @@ def test_parallel_answers_are_left_unread() -> None:
     with pytest.raises(Unstorable, match="read only once"):
         codec_for(annotation).encode(answer)
     assert len(list(answer)) == 1
+
+
+PARSED: dict[str, Any] = {
+    "ParsedChatCompletion[UserDetail]": ParsedChatCompletion[UserDetail],
+    "tuple[UserDetail, ChatCompletion]": tuple[UserDetail, ChatCompletion],
+    "ParsedResponse[UserDetail]": ParsedResponse[UserDetail],
+    "tuple[UserDetail, Response]": tuple[UserDetail, Response],
+}
+
+
+@pytest.fixture(scope="module")
+def parsed() -> dict[str, Any]:
+    """What the SDK's own `parse` gives, by what it is asked for."""
+    with LocalLLM(delay=0) as server, openai.OpenAI(base_url=server.url, api_key="x") as sdk:
+        completion = sdk.chat.completions.parse(
+            model="gpt-4o", messages=ASK, response_format=UserDetail
+        )
+        response = sdk.responses.parse(
+            model="gpt-4o", input="Ada is 36 years old", text_format=UserDetail
+        )
+    pairs = (completion.choices[0].message.parsed, completion), (response.output_parsed, response)
+    return dict(zip(PARSED, (completion, pairs[0], response, pairs[1]), strict=True))
+
+
+@pytest.mark.parametrize(("name", "annotation"), PARSED.items(), ids=PARSED)
+def test_parsed_answers_of_the_sdk(parsed: dict[str, Any], name: str, annotation: Any) -> None:
+    """A parsed answer comes back whole, also in a process where the SDK has parsed nothing yet."""
+    codec = codec_for(annotation)
+    miss = codec.settle(parsed[name])
+    payload = codec.encode(miss)
+    assert same(codec.decode(payload), miss) and miss == parsed[name]
+    code = f"""
+from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from openai.types.responses import ParsedResponse, Response
+from pydantic import BaseModel
+from instructor_cache.codecs import codec_for
+
+class UserDetail(BaseModel):
+    name: str
+    age: int
+
+UserDetail.__module__ = {UserDetail.__module__!r}
+hit = codec_for({name}).decode({payload!r})
+print(hit[0] if isinstance(hit, tuple) else hit.model_dump_json())
+"""
+    root = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, env={"PYTHONPATH": root}, stdout=subprocess.PIPE)
+    whole = str(miss[0]) if isinstance(miss, tuple) else miss.model_dump_json()
+    assert done.stdout.decode().strip() == whole
 
 
 class Holder(NamedTuple):

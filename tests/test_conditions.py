@@ -18,12 +18,14 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 
 from instructor_cache import (
+    CacheMiss,
     MemoryCache,
     RawCompletion,
     instructor_cache,
     min_seconds,
     not_refused,
     not_truncated,
+    offline,
 )
 
 
@@ -332,3 +334,25 @@ def test_answers_without_their_raw_form_are_judged_too(server: Any):
         for _ in range(2):
             model("content_filter")
         assert server.calls == 2
+
+
+def test_offline_mode_needs_no_provider(server: Any):
+    """What instructor answered once is given with its raw answer when the provider is gone."""
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as plain:
+        client = instructor.from_openai(plain)
+
+        @instructor_cache(MemoryCache())
+        def ask(text: str) -> User:
+            messages: Any = [{"role": "user", "content": text}]
+            return client.chat.completions.create(response_model=User, model="m", messages=messages)
+
+        first = ask("stop")
+        server.shutdown()
+        server.server_close()
+        with offline():
+            again = ask("stop")
+            assert again == first and again._raw_response == first._raw_response  # type: ignore[attr-defined]
+            with pytest.raises(CacheMiss, match=r"- 'stop'\n.*\+ 'stopp'"):
+                ask("stopp")
+    assert server.calls == 1

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,11 +17,12 @@ from typing import Any
 import instructor
 import pytest
 from openai import OpenAI
+from programs import EXAMPLES, Runner
 from pydantic import BaseModel
 from redis_server import free_port
+from test_other_clients import RECIPES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-TESTED_APART = {"demo", "local_llm"}
+TESTED_APART = {"demo", "local_llm", *RECIPES}
 PROGRAMS = {path.stem for path in EXAMPLES.glob("[!_]*.py")} - TESTED_APART
 
 # What each must print, beside ending well; an example that is not here fails.
@@ -37,41 +37,16 @@ SAYS: dict[str, list[str]] = {
     "redis_cache": ["1 paid of 2 calls", "under examples:redis_cache.extract:"],
     "robust": ["survived broken: OSError", "survived redis: ConnectionError", "no tier works"],
     "smart_invalidation": ["age=25); 1 paid so far", "city='Lisbon'); 2 paid so far"],
+    "streaming": [
+        "4 snapshots, then [UserDetail(name='Jason', age=25)], 1 paid of 2 calls",
+        "annotate it `-> Iterator[UserDetail]`",
+        "4 snapshots, then 4, 2 paid so far",
+        "who asks now: ['Jason', 'Sarah']",
+        "and later: ['Jason', 'Sarah'], 3 paid so far",
+    ],
     "ttl_table": ["user_profiles: hit, 3,600 seconds", "never_stored: miss"],
     "warming": ["warmed 2 of 3 queries with 2 paid calls", "0 paid when asked"],
 }
-
-
-class Runner:
-    """Starts examples with a home, a working folder and an environment of their own."""
-
-    def __init__(self, folder: Path, redis_url: str) -> None:
-        foreign = ("OPENAI_", "INSTRUCTOR_CACHE_")
-        kept = {name: v for name, v in os.environ.items() if not name.startswith(foreign)}
-        own = {"HOME": str(folder), "TMPDIR": str(folder), "REDIS_URL": redis_url}
-        self._folder, self.environment = folder, {**kept, **own}
-
-    def start(self, name: str, *options: str) -> subprocess.Popen[str]:
-        """Give the running program; any warning in it is an error."""
-        command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options]
-        return subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, name: str, *options: str) -> tuple[str, str]:
-        """Give what the program printed, and its errors; fail unless it ended well."""
-        with self.start(name, *options) as program:
-            try:
-                out, err = program.communicate(timeout=60)
-            finally:
-                program.kill()  # nothing to kill, unless it hangs
-        assert program.returncode == 0, out + err
-        return out, err
 
 
 @pytest.fixture
@@ -290,8 +265,8 @@ def test_the_local_model_finds_who_where_and_when_in_every_passage(
     example: Callable[[str], Any],
 ) -> None:
     """No passage of the demo leaves the rules without a person, a place and a date."""
-    local_llm, demo = example("local_llm"), example("demo")
-    readings = [local_llm.Reading(" ".join(text.split())) for text in demo.PASSAGES]
+    reading, demo = example("_reading"), example("demo")
+    readings = [reading.Reading(" ".join(text.split())) for text in demo.PASSAGES]
     assert len(readings) == 36
     assert [r for r in readings if not (r.people and r.places and r.dates)] == []
 
@@ -315,3 +290,33 @@ def test_the_local_model_is_a_program(runner: Runner) -> None:
             program.kill()  # or the end of the block would wait for it for ever
     assert (person.name, person.age) == ("Jason", 25)
     assert (program.returncode, out, err) == (0, "calls answered: 1\n", "")
+
+
+def test_the_local_model_streams_what_it_answers(example: Callable[[str], Any]) -> None:
+    """A streamed answer comes in pieces, which joined are the answer that comes whole."""
+    ask: dict[str, Any] = {
+        "model": "any",
+        "messages": [{"role": "user", "content": "Jason is 25 years old"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "Person"}},
+    }
+    ask["response_format"]["json_schema"]["schema"] = Person.model_json_schema()
+    with (
+        example("local_llm").LocalLLM(delay=0) as llm,
+        OpenAI(base_url=llm.url, api_key="none") as openai,
+    ):
+        whole = openai.chat.completions.create(**ask).choices[0].message.content
+        stream = openai.chat.completions.create(**ask, stream=True)
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        assert llm.calls == 2
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole == '{"name": "Jason", "age": 25}'
+
+
+def test_the_local_model_makes_up_no_recording(example: Callable[[str], Any]) -> None:
+    """A message for Anthropic that is not on record is refused, not answered by rule."""
+    recall = example("_apis").recall
+    message = {"role": "user", "content": "Jason is 25 years old"}
+    request = {"model": "claude-haiku-4-5", "max_tokens": 256, "messages": [message]}
+    assert recall(request)["content"][0]["text"] == '{"name":"Jason","age":25}'
+    with pytest.raises(example("_apis").NotRecorded, match="no answer is on record"):
+        recall(request | {"messages": [{"role": "user", "content": "Jason is 26 years old"}]})

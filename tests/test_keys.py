@@ -627,3 +627,52 @@ def test_a_class_that_answers_everything_is_read_as_what_it_is():
     one, two = special(list), special(list)
     two.mark = 3
     assert canonical(one) != canonical(two)
+
+
+def test_a_generic_model_has_one_key_whoever_names_it_first(tmp_path: Path) -> None:
+    """The key of a ``Box[int]`` is the same if another module asked for that class before."""
+    (tmp_path / "box.py").write_text(
+        "from typing import Generic, TypeVar\n"
+        "from pydantic import BaseModel\n"
+        "T = TypeVar('T')\n"
+        "class Box(BaseModel, Generic[T]):\n"
+        "    content: T\n"
+    )
+    (tmp_path / "other.py").write_text("from box import Box\nBoxed = Box[int]\n")
+    program = (
+        "from box import Box\n"
+        "from instructor_cache import MemoryCache, instructor_cache\n"
+        "@instructor_cache(MemoryCache())\n"
+        "def f(box: Box[int]) -> Box[int]: ...\n"
+        "print(f.cache_key(Box[int](content=1)))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    keys = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for code in (program, f"import other\n{program}")
+    ]
+    assert keys[0] == keys[1] and "f:" in keys[0]
+
+
+def test_an_argument_is_named_by_its_own_type_too():
+    """Where a part of an argument has no form, the error tells the part and the whole."""
+
+    @dataclasses.dataclass
+    class Agent:
+        lock: Any
+
+    @instructor_cache(MemoryCache())
+    def f(agent: Any) -> User: ...
+
+    with pytest.raises(UnkeyableArgument, match=r"type .*lock \(inside a value of type .*Agent\)"):
+        f.cache_key(Agent(threading.Lock()))
+    for whole in (threading.Lock(), lambda: None):
+        with pytest.raises(UnkeyableArgument) as told:
+            f.cache_key(whole)
+        assert "inside" not in str(told.value)

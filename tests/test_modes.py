@@ -21,6 +21,7 @@ from instructor_cache import (
     BackendError,
     CacheMiss,
     DiskCache,
+    Entry,
     Event,
     MemoryCache,
     RedisCache,
@@ -465,6 +466,32 @@ def test_a_miss_shows_of_long_texts_what_differs():
     case.cached("a" * 1000 + "b" + "a" * 1000)
     missed = asyncio.run(case.miss("a" * 1000 + "c" + "a" * 1000))
     assert "differs in what is left out: 'aaa" in str(missed)
+
+
+def test_a_miss_shows_what_only_one_call_has():
+    """An option that one of two calls does without is said not to be given."""
+
+    @instructor_cache(TieredCache(Tier(MemoryCache(), read=False), MemoryCache()))
+    def ask(text: str, **options: Any) -> User:
+        return User(name=text)
+
+    ask("ada", seed=1)
+    with offline(), pytest.raises(CacheMiss) as missed:
+        ask("ada", top=2)
+    assert "seed:\n      - 1\n      + (not given)" in str(missed.value)
+    assert "top:\n      - (not given)\n      + 2" in str(missed.value)
+
+
+@pytest.mark.parametrize(("raw", "why"), [(b"?", "can't be read"), (None, "has expired")])
+def test_a_miss_tells_of_an_entry_that_is_no_answer(raw: bytes | None, why: str):
+    """What lies under the very key and is damaged, or has expired, is told."""
+    store = MemoryCache()  # whose clock is not the function's
+    case = Case(Colour("sync"), TieredCache(Tier(store, write=False)))
+    key, then = case.cached.cache_key("ada"), case.clock.now
+    old = Entry(b'{"name":"ada"}', then - 20, then - 10, then - 10).pack(key)
+    store.set(key, raw or old, None)
+    missed = asyncio.run(case.miss("ada"))
+    assert f"what the tier 'memory' has under this key {why}" in str(missed)
 
 
 def test_a_miss_keeps_secrets():

@@ -160,6 +160,7 @@ HUSHED: dict[str, Any] = {
     "bytes": b"Bearer hush",
     "long": "sk-" + "hush" * 100,
     "far": "x" * 9_000 + " sk-" + "hush" * 30,
+    "huge": "PASSWORD=hush " + "x " * 5_000_000 + " sk-" + "hush" * 30,
     "pem": "-----BEGIN PRIVATE KEY-----\nhush\nhush\n-----END PRIVATE KEY-----",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.hushhush.hushhush",
 }

@@ -1,8 +1,10 @@
-"""instructor answers with an instance of a class made for that one call; here it gets its own.
+"""Answers of classes that a library made when it was called get the class that someone wrote.
 
-`create()` derives `class UserDetail(UserDetail, ResponseSchema)` each time, so that two equal
-answers never have one class, and neither can be pickled; `create_partial()` did the same up to
-instructor 1.10 or so, and still gives snapshots that violate their model.
+instructor's `create()` derives `class UserDetail(UserDetail, ResponseSchema)` each time, so that
+two equal answers never have one class, and neither can be pickled; `create_partial()` did the same
+up to instructor 1.10 or so, and still gives snapshots that violate their model. What the SDKs'
+`parse` answers is a `ParsedChatCompletion[UserDetail]`, or one of a TypeVar, which another process
+does not have before it has asked by itself.
 """
 
 from __future__ import annotations

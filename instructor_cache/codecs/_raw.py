@@ -18,15 +18,12 @@ from pydantic import BaseModel
 from ._compare import difference
 from ._kinds import class_of, is_class, is_dict, is_list
 from ._plain import Plain, core_schema_of
-from ._reach import name_of
+from ._reach import SDKS, name_of
 from ._state import holds_one_shot
 
 __all__ = ["Raw", "RawCompletion", "dump_raw", "is_sdk_class", "is_sdk_model", "load_raw"]
 
 _log = logging.getLogger("instructor_cache")
-
-# SDKs whose models have a `construct` that takes what the provider sent, drift and all.
-_SDKS = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "writerai", "together")
 
 # What SDKs set on an answer, with an underscore before it, from the headers of a response.
 _NOTES = ("request_id", "workspace_id")
@@ -89,7 +86,7 @@ def is_sdk_class(cls: type) -> bool:
 
 def _sdk_class(name: str) -> Any:
     module, _, qualname = name.partition(":")
-    for package in _SDKS:
+    for package in SDKS:
         if module.startswith(f"{package}."):
             base = getattr(sys.modules.get(package), "BaseModel", None)
             cls = getattr(sys.modules.get(module), qualname, None)

@@ -11,10 +11,11 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from typing_extensions import get_type_hints
 
-from ..identity import module_name
+from ..identity import generic_parts, module_name
 from ..schema import classes_in
 
 __all__ = [
+    "SDKS",
     "Reach",
     "is_fresh",
     "is_partial",
@@ -23,6 +24,10 @@ __all__ = [
     "own_class",
     "own_classes_in",
 ]
+
+# Their models have a `construct` that takes what the provider sent, drift and all.
+SDKS = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "writerai", "together")
+_SDK_PACKAGES = tuple(f"{package}." for package in SDKS)
 
 # Their instances have tags of their own, or none at all.
 _NATIVE_MODULES = frozenset({"abc", "builtins", "collections", "collections.abc", "typing"})
@@ -98,15 +103,16 @@ def _subclasses(classes: Iterable[type]) -> set[type]:
 
 
 def is_fresh(cls: type) -> bool:
-    """Whether instructor made the class: for one call, or for the snapshots of a stream.
+    """Whether a library made the class, where it had to have one that says what it works on.
 
-    A class that someone wrote is none, even if it has the same bases.
+    instructor does, for one call or for the snapshots of a stream, and so do the SDKs that parse. A
+    class that someone wrote is none, even if it has the same bases.
     """
-    return is_partial(cls) or _is_namesake(cls)
+    return is_partial(cls) or _is_namesake(cls) or _is_parsed(cls)
 
 
 def own_class(cls: type) -> type:
-    """The class that someone wrote behind one that instructor may have made of it."""
+    """The class that someone wrote behind one that a library may have made of it."""
     while is_fresh(cls):
         cls = cls.__bases__[0]
     return cls
@@ -116,6 +122,11 @@ def is_partial(cls: type) -> bool:
     """Whether it is `Partial[UserDetail]`, in which every field may be missing."""
     is_ours = any(base.__name__ == "PartialBase" and _is_instructors(base) for base in cls.__mro__)
     return is_ours and cls.__name__.startswith("Partial") and not _is_at_home(cls)
+
+
+def _is_parsed(cls: type) -> bool:
+    """Whether it is an SDK's ``M[User]`` or ``M[T]``, which says what the fields of ``M`` say."""
+    return generic_parts(cls)[0] is not None and module_name(cls).startswith(_SDK_PACKAGES)
 
 
 def _is_namesake(cls: type) -> bool:

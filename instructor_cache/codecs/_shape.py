@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from pydantic_core import CoreSchema, SchemaValidator
 
-from ._kinds import is_dict, is_tuple
+from ..identity import generic_parts
+from ._kinds import class_of, is_dict, is_tuple
 from ._strip import Node
 
 __all__ = ["shape_check"]
@@ -33,7 +34,7 @@ def _definitions(schema: Node) -> list[Node]:
 def _shape(node: Node, definitions: dict[str, Node]) -> Node:
     kind = node["type"]
     if kind in ("model", "dataclass", "is-instance"):
-        return {"type": "is-instance", "cls": node["cls"]}
+        return _instance(node["cls"])
     if kind in ("definitions", "default", "nullable"):
         inner = _shape(node["schema"], definitions)
         return {"type": "nullable", "schema": inner} if kind == "nullable" else inner
@@ -47,6 +48,25 @@ def _shape(node: Node, definitions: dict[str, Node]) -> Node:
     if kind in ("list", "set", "frozenset", "dict", "tuple"):
         return _container(node, definitions)
     return {"type": kind} if kind in ("none", "bool", "int", "float", "str", "bytes") else ANY
+
+
+def _instance(cls: type) -> Node:
+    """Of ``M[User]`` is also what ``M(...)`` makes, as type checkers see it."""
+    exact: Node = {"type": "is-instance", "cls": cls}
+    origin = generic_parts(cls)[0]
+    if origin is None:
+        return exact
+    return {"type": "union", "choices": [exact, {"type": "is-instance", "cls": _Exactly(origin)}]}
+
+
+class _Exactly:
+    """Whose instances are those of a class that are of none of its subclasses."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return class_of(value) is self._cls
 
 
 def _referred(node: Node, definitions: dict[str, Node]) -> Node:

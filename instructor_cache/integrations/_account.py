@@ -59,7 +59,7 @@ class Account:
 
     def __cache_key__(self) -> bytes:
         if (one := stand_in()) is not None:
-            return one.alias(canonical(dict(self._secrets)))
+            return one.alias("account", canonical(dict(self._secrets)))
         if not self._secrets:
             raise _unnamed("no credentials to tell tenants apart by")
         return _digest(canonical(dict(self._secrets)))
@@ -73,7 +73,7 @@ class Unnamed:
 
     def __cache_key__(self) -> bytes:
         if (one := stand_in()) is not None:
-            return one.alias(b"")
+            return one.alias("account", b"")
         raise _unnamed(self._found)
 
 
@@ -155,8 +155,9 @@ def asked_by(client: Any, create: Any) -> Asked:
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
-    if stand_in() is not None:  # who is billed is nobody's business in a shared file
+    if (one := stand_in()) is not None:  # who is billed is nobody's business in a shared file
         place = {name: each for name, each in place.items() if name not in _BILLED}
+        place["base_url"] = one.alias("server", canonical(place.get("base_url")))
     secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
     return Asked(Place(place), secrets, _hidden(sdk, http))
 

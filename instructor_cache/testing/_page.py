@@ -57,12 +57,6 @@ class Block:
         return unquote(self.key.split(":")[1])
 
     @property
-    def shown_key(self) -> str:
-        """The key without the format of entries, which is none of a cassette's business."""
-        prefix, function, schema, rest = self.key.split(":", 3)
-        return f"{prefix}:{function}:{schema.removesuffix(_FORMAT)}:{rest}"
-
-    @property
     def order(self) -> tuple[str, str, str]:
         """By which blocks are sorted."""
         return self.function, self.call.removesuffix("{}"), self.key
@@ -76,7 +70,7 @@ class Block:
         members |= shown(self.payload)
         if parts:
             members["digests"] = Compact({name: digest for name, (_, digest) in parts.items()})
-        return {**members, "key": self.shown_key}
+        return {**members, "key": self.key}
 
     def says_as_much_as(self, other: Block) -> bool:
         """Tell whether only ids and times of the raw answers differ."""
@@ -168,13 +162,13 @@ def _block(entry: Any) -> Block:
     ways = [way for way in WAYS if way in members]
     if len(ways) != 1:
         raise ValueError(f"one of {_listed(WAYS)}, found {_listed(ways) or 'none'}")
-    return Block(_inner(key), _call(members), payload_of(members))
+    return Block(_present(key), _call(members), payload_of(members))
 
 
-def _inner(key: str) -> str:
-    """The key that is shown as that."""
+def _present(key: str) -> str:
+    """The key as it is today: its schema ends with the format of entries, no affair of ours."""
     prefix, function, schema, rest = key.split(":", 3)
-    return f"{prefix}:{function}:{schema}{_FORMAT}:{rest}"
+    return f"{prefix}:{function}:{schema[:-1]}{_FORMAT}:{rest}"
 
 
 def _call(members: Members) -> str:

@@ -101,7 +101,7 @@ class Cassette:
         if (reason := _reason(decode, block.payload)) is not None:
             raise BrokenCassette(
                 f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
-                f"type, above the key {block.shown_key}; correct it, or {_REMEDY[3:]}: {reason}"
+                f"type, above the key {key}; correct it, or {_REMEDY[3:]}: {reason}"
             ) from None
 
     def save(self, *, is_complete: bool = True) -> None:
