@@ -11,6 +11,7 @@ from typing import Any
 
 import diskcache
 import instructor
+import openai
 import pytest
 from openai_server import OpenAIServer
 from pydantic import BaseModel
@@ -54,7 +55,10 @@ def server(running: OpenAIServer) -> OpenAIServer:
 
 
 def client_of(server: OpenAIServer, *, api_key: str = "one", **options: Any) -> Any:
-    options = {"base_url": server.url, "api_key": api_key, "max_retries": 0} | options
+    is_async = options.get("async_client", False)
+    http = openai.DefaultAsyncHttpxClient if is_async else openai.DefaultHttpxClient
+    usual = {"base_url": server.url, "api_key": api_key, "max_retries": 0}
+    options = {**usual, "http_client": http(verify=False), **options}
     return instructor.from_provider("openai/gpt-4o", **options)
 
 

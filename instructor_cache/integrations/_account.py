@@ -170,8 +170,12 @@ def _layers(func: Any) -> Iterator[Any]:
     """A function and what it wraps, as a wrapper or as a partial, one in the other."""
     while func is not None:
         yield func
-        inner: Any = func.func if isinstance(func, partial) else None
-        func = func.__wrapped__ if hasattr(func, "__wrapped__") else inner
+        inner: Any = getattr(func, "__wrapped__", None)
+        func = getattr(func, "func", None) if inner is None and _is_partial(func) else inner
+
+
+def _is_partial(func: Any) -> bool:
+    return isinstance(func, partial)
 
 
 def _owner(func: Any) -> Any:
