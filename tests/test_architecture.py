@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+from local_llm import LocalLLM  # noqa: E402
+
 PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
@@ -182,10 +187,25 @@ def test_readme_blocks_run(tmp_path: Path, redis_url: str):
         marks.append(output)
     (tmp_path / "app.py").write_text("\n".join(script))
     command = [sys.executable, "-W", "error", "app.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    with LocalLLM(delay=0) as llm:  # which stands in for OpenAI
+        environment = {**os.environ, "OPENAI_BASE_URL": llm.url, "OPENAI_API_KEY": "none"}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     printed = re.split(r"^== \d+\n", done.stdout, flags=re.M)[1:]
     assert printed == marks
+
+
+@pytest.mark.slow
+def test_readme_has_the_table_of_methods():
+    """What `make methods` prints stands in the README."""
+    command = [sys.executable, "benchmarks/methods.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    title, table = done.stdout.strip().split("\n\n", 1)
+    if "instructor 1.17" not in title:
+        pytest.skip("the README speaks of instructor 1.17")
+    assert table in (ROOT / "README.md").read_text()
 
 
 CHECKERS = {"mypy": ["--strict"], "pyright": ["--pythonpath", sys.executable]}
