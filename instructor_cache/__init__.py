@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._keeper import MISS
-from ._modes import bypass, mode, offline, refresh
+from ._modes import bypass, offline, refresh
 from .backends.memory import MemoryCache
 from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
 from .codecs import RawCompletion
@@ -97,7 +97,6 @@ __all__ = [
     "instructor_cache_redis",
     "lru",
     "min_seconds",
-    "mode",
     "not_refused",
     "not_truncated",
     "offline",

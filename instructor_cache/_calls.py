@@ -113,7 +113,7 @@ class Calls:
         offline = Offline(self.engine, self.keys)
         try:
             key = self._key(args, kwargs)
-        except TypeError as error:  # UnkeyableArgument is one
+        except UnkeyableArgument as error:
             if self.beneath is not None:  # where it may have one
                 return await self.produce(*args, **kwargs)
             raise offline.unkeyable(error) from error

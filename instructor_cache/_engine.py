@@ -100,7 +100,7 @@ class Engine:
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, self.keeper.entry(key, *made[:5]))
+            entry = await self.keeper.put(key, self.maker.entry(key, made))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):

@@ -14,6 +14,7 @@ from typing import Any
 from ._engine import Engine
 from ._keeper import MISS
 from ._memo import Args, Kwargs, Memo
+from ._modes import is_set as has_a_mode
 from ._modes import opened as in_a_mode
 from ._stand_in import STAND_INS
 from .entry import fresh_payload
@@ -75,7 +76,8 @@ class Lane:
         return answer
 
     def _is_well(self) -> bool:
-        return not (self._health.reads.failures or self._health.missed or STAND_INS)
+        health = self._health
+        return not (health.reads.failures or health.missed or STAND_INS or has_a_mode())
 
     def _fail(self, key: str, error: Exception, seconds: float) -> Any:
         if seconds > _LATE:

@@ -79,7 +79,7 @@ class Maker:
             return outcome
         if flight.obsolete:
             return Outcome(made.result, made.payload)
-        entry = await self.keeper.keep(key, self.keeper.entry(key, *made[:5]), instead_of)
+        entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
         if entry is not None and await self._is_void(key, made, flight, entry):
             await self.stack.take_back(key, entry)
         return Outcome(made.result, made.payload, entry is not None)
@@ -95,6 +95,11 @@ class Maker:
         result = self.keeper.settled(key, answer)
         payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
         return Made(result, payload, seconds, epochs, call, began)
+
+    def entry(self, key: str, made: Made) -> Entry | None:
+        """Give the entry to store, if there is one."""
+        result, payload, seconds, epochs, call, _ = made
+        return self.keeper.entry(key, result, payload, seconds, epochs, call)
 
     async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
         """Tell whether the answer was invalidated, here or elsewhere, since the call began."""

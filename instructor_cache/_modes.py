@@ -62,7 +62,7 @@ def _opened() -> Mode | None:
 
 def from_environment() -> Mode | None:
     """Give the mode that the environment names, if any; raise ValueError for what is none."""
-    if not _is_set():
+    if not is_set():
         return None
     found = os.environ.get(VARIABLE, "").strip().lower()
     if found and found not in _MODES:
@@ -78,7 +78,7 @@ def _is_set_slowly() -> bool:
 
 
 def _look() -> Callable[[], bool]:
-    """Give what tells whether the variable is set, which every call asks."""
+    """Give what tells whether the variable is set, which every hit asks."""
     try:  # os.environ itself takes twenty times as long over what is not there
         environ: Any = os.environ
         return partial(contains, environ._data, environ.encodekey(VARIABLE))
@@ -86,7 +86,7 @@ def _look() -> Callable[[], bool]:
         return _is_set_slowly
 
 
-_is_set = _look()
+is_set = _look()
 
 
 class _Block(AbstractContextManager[None]):

@@ -45,6 +45,7 @@ def wire(
     tags: Tags | None,
 ) -> Any:
     """A function like *func* in its own colour, with the methods of `Cached` on it."""
+    from_environment()  # raises what is wrong with it now, not at the first call
     is_async = returned.is_async
     colour = ASYNC if is_async else SYNC
     build = partial(_streams, keys, returned, announce, colour)
@@ -52,8 +53,7 @@ def wire(
     produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
     calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo)
-    is_plain = tags is None and policy.refresh_ahead is None
-    lane = Lane(own.engine, memo, is_open=is_plain and from_environment() in (None, "offline"))
+    lane = Lane(own.engine, memo, is_open=tags is None and policy.refresh_ahead is None)
     wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven
     for name in _ASKED:

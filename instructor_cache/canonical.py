@@ -308,6 +308,7 @@ def _is_textual(value: Any) -> bool:
 
 
 _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
+    (lambda value: value is Any, lambda value: _text(b"Y", str(value))),  # a class since 3.11
     (_is(Enum), _enum),
     (_is(BaseModel), _model),
     (lambda value: typing.get_origin(value) is not None, _generic),

@@ -45,6 +45,8 @@ class _Describer:
         self._seen: dict[int, Any] = {}  # kept alive: an id means something only that long
 
     def part(self, part: Any) -> Any:
+        if part is Any:  # a class in newer versions of Python
+            return str(part)
         origin = typing.get_origin(part)
         if origin is typing.Annotated:
             inner, *metadata = typing.get_args(part)

@@ -74,6 +74,11 @@ class Box(BaseModel):
     kind: Literal["a", "b"] = "a"
 
 
+class Thing(BaseModel):
+    what: Any
+    more: dict[str, list[Any]] = {}
+
+
 def helper(x: int) -> int:
     return x
 
@@ -132,6 +137,8 @@ VALUES: dict[str, Any] = {
     "generic": list[User],
     "optional": Optional[int],
     "ellipsis": ...,
+    "any": Any,
+    "of_anything": Thing,
 }
 
 

@@ -30,10 +30,10 @@ from instructor_cache import (
     bypass,
     instructor_cache,
     lru,
-    mode,
     offline,
     refresh,
 )
+from instructor_cache._modes import mode
 from instructor_cache.testing import FaultyBackend
 
 
@@ -335,6 +335,25 @@ def test_offline_in_the_environment_counts_at_once(monkeypatch: pytest.MonkeyPat
     with pytest.raises(CacheMiss):
         case.cached("ada")
     assert case.calls == 0
+
+
+async def test_every_mode_in_the_environment_counts_at_once(
+    colour: Colour, monkeypatch: pytest.MonkeyPatch
+):
+    """Set after the decoration and the first hits, it reaches the next call, hit or not."""
+    case = Case(colour)
+    seen: list[str] = []
+    for word in ("", "", "bypass", "refresh", "", "offline", "bypass"):
+        monkeypatch.setenv("INSTRUCTOR_CACHE_MODE", word)
+        seen.append((await colour.call(case.cached, "ada")).name)
+    assert seen == ["ada 1", "ada 1", "ada 2", "ada 3", "ada 3", "ada 3", "ada 4"]
+
+
+def test_wrong_arguments_stay_wrong_offline():
+    """Who calls with arguments that the function does not take is told so, in any mode."""
+    case = Case(Colour("sync"))
+    with offline(), pytest.raises(TypeError, match="missing"):
+        case.cached()
 
 
 # -- single flight, failures, what is stale --------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
@@ -25,7 +25,6 @@ from instructor_cache import (
     instructor_cache_redis,
     lru,
     min_seconds,
-    mode,
     not_truncated,
     offline,
     refresh,
@@ -54,7 +53,7 @@ def observe(event: Event) -> None: ...
 
 def in_modes() -> None:
     with offline(), bypass(), refresh():
-        assert_type(mode(), Literal["bypass", "refresh", "offline"] | None)
+        bare("a")
 
 
 @instructor_cache(MemoryCache(), cache_if=(not_truncated, min_seconds(0.05), lambda _: True))
