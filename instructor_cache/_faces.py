@@ -11,6 +11,7 @@ from ._bridge import drive
 from ._calls import Calls
 from ._keeper import MISS
 from ._lane import Lane
+from ._modes import as_of, opened
 from .returns import ReturnType
 
 Func = Callable[..., Any]
@@ -24,8 +25,7 @@ def face_of(func: Func, calls: Calls, lane: Lane, *, is_async: bool) -> Func:
     if inspect.isasyncgenfunction(func):
         return _generating_later(answer)
     if is_async and not inspect.iscoroutinefunction(func):  # one that gives an async iterator
-        generate = _generating_later(answer)
-        return lambda *args, **kwargs: generate(*args, **kwargs)
+        return _generating_later_in_mode(answer)
     return answer
 
 
@@ -62,6 +62,17 @@ def _generating_later(answer: Func) -> Func:
                 yield item
 
     return generate
+
+
+def _generating_later_in_mode(answer: Func) -> Func:
+    """The same in the mode of the call, for what is not a generator function to its callers."""
+
+    async def answer_in(mode: Any, args: Any, kwargs: Any) -> Any:
+        with as_of(mode):
+            return await answer(*args, **kwargs)
+
+    generate = _generating_later(answer_in)
+    return lambda *args, **kwargs: generate(opened(), args, kwargs)
 
 
 def whole(face: Func, returned: ReturnType) -> Func:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
-from threading import Lock
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from ._bridge import Wait
@@ -182,6 +182,6 @@ class Flights(Generic[T]):
 
     def renew(self) -> None:
         """Begin with no flight: in a forked child their leaders do not exist."""
-        self._lock = Lock()
+        self._lock = RLock()  # a stream that nobody reads any more may end while it is held
         self._open: dict[str, Flight[T]] = {}
         self._under_way: dict[Flight[T], str] = {}

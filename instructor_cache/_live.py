@@ -14,6 +14,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from math import inf
 from threading import TIMEOUT_MAX, Lock
+from time import perf_counter
 from typing import Any
 
 from typing_extensions import override
@@ -44,6 +45,8 @@ class Live(ABC):
         has_ended: Whether nothing will come any more.
         answer: What the policy gave where nothing passed: a stored answer, to be iterated over.
         failure: What the function raised, even where the policy has a stale answer for that.
+        is_gone: Whether it was given up, or its reader killed.
+        waited: Seconds in which nobody asked for more.
 
     Args:
         run: The policy, which calls `give` for every item.
@@ -57,8 +60,9 @@ class Live(ABC):
         self.since, self.listeners, self.has_ended = since, 1, False
         self.answer: Any = None
         self.failure: Exception | None = None
+        self.is_gone = False
+        self.waited = 0.0
         self._error: BaseException | None = None
-        self._is_gone = False
         self._flight = Flight[Any]()  # stands for the stream where it is asked who waits for whom
         self._run, self._timeout = run, timeout
         self._coroutine: Coroutine[Any, Any, Any] | None = None
@@ -68,24 +72,24 @@ class Live(ABC):
     async def reach(self, n: int, *, leads: bool) -> bool:
         """Tell whether there is an item *n*, when that is known.
 
-        Who had the stream begun gets what the function raised, whatever it is, and waits for as
-        long as it takes. Raises Gone and Alone.
+        Who had the stream begun waits for as long as it takes. Raises what the function raised,
+        Gone, and Alone.
         """
         while n >= len(self.items) and not self.has_ended:
             await self._advance(n, inf if leads else self._timeout)
-        if n < len(self.items):
+        if n < len(self.items) and not (self._is_cut and n == 0):  # rather none than some
             return True
-        if self._is_gone or not (leads or self._is_shared):
-            raise Gone
-        if self._error is not None:
+        if self._error is not None and (leads or not self._is_cut):
             raise self._error.with_traceback(self._flight.failed_at)
+        if self._is_cut or not (leads or self.answer is None):
+            raise Gone
         return False
 
     @property
-    def _is_shared(self) -> bool:
-        """Whether its end is everybody's: its own end, or an error of the function."""
+    def _is_cut(self) -> bool:
+        """Whether it ended neither by itself nor by an error of the function."""
         is_killed = self._error is not None and not isinstance(self._error, Exception)
-        return not is_killed and self.answer is None
+        return self.is_gone or is_killed
 
     @abstractmethod
     async def give(self, item: Item) -> None:
@@ -97,11 +101,15 @@ class Live(ABC):
 
     async def close(self) -> None:
         """Give the stream up where it stands."""
-        self._is_gone = self.has_ended = True
+        self.is_gone = self.has_ended = True
         await self._close()
 
     @abstractmethod
     async def _close(self) -> None: ...
+
+    @abstractmethod
+    def check_uncut(self) -> None:
+        """Raise if the stream was cut off, whatever its source makes of that."""
 
     def _end(self, answer: Any = None, error: BaseException | None = None) -> None:
         if not isinstance(answer, Passed):
@@ -129,7 +137,9 @@ class SyncLive(Live):
     @override
     async def give(self, item: Item) -> None:
         self.items.append(item)
+        start = perf_counter()
         await _Handover()
+        self.waited += perf_counter() - start
 
     @override
     async def _advance(self, n: int, timeout: float) -> None:
@@ -152,13 +162,20 @@ class SyncLive(Live):
         finally:
             waits.end(led, self._flight)
 
+    @override
+    def check_uncut(self) -> None:
+        """It was not, or this would not run: no source can keep a GeneratorExit from us."""
+
     def _step(self) -> None:
         """Run to the next item, or to the end."""
         try:
             self._coroutine = self._coroutine or self._run(self)
             has_ended, answer = self._context.run(drive_on, self._coroutine)
-        except BaseException as error:
+        except Exception as error:
             self._end(error=error)
+        except BaseException:  # an interrupt is his whose turn it is
+            self.is_gone = self.has_ended = True
+            raise
         else:
             if has_ended:
                 self._end(answer)
@@ -171,57 +188,93 @@ class SyncLive(Live):
 
 
 class AsyncLive(Live):
-    """Runs in a task of its own, so that no listener who is cancelled takes it along."""
+    """Runs in a task of its own, so that no listener who is cancelled takes it along.
+
+    It belongs to the event loop of who had it begun. That may end any time, so listeners in other
+    loops are given nothing before the stream has ended.
+    """
 
     def __init__(self, wait: Wait, *args: Any) -> None:
         super().__init__(*args)
-        self._wait, self._lock = wait, Lock()
-        self._wanted = 0  # items that somebody has asked for
-        self._asked: Future[None] = Future()
-        self._changed: Future[None] = Future()
+        self._wait, self._beginning = wait, Lock()
+        self._wanted = 0.0  # items that somebody has asked for
+        self._loop: Any = None
         self._task: Any = None
+        self._asked: Any = None  # events: another item is wanted, or there is one
+        self._changed: Any = None
+        self._over: Future[None] = Future()
+
+    @override
+    async def reach(self, n: int, *, leads: bool) -> bool:
+        if not self.has_ended and not self._is_at_home():
+            await self._end_elsewhere()
+        return await super().reach(n, leads=leads)
 
     @override
     async def give(self, item: Item) -> None:
+        self.check_uncut()
         self.items.append(item)
-        while (asked := self._told()) is not None:
-            await self._wait(asked, inf)
-
-    def _told(self) -> Future[None] | None:
-        """Wake who waits for an item; give what tells that another one is wanted, if none is."""
-        with self._lock:
-            changed, self._changed = self._changed, Future[None]()
-            changed.set_result(None)
-            if self._wanted > len(self.items):
-                return None
-            self._asked = Future[None]()
-            return self._asked
+        self._tell()
+        start = perf_counter()
+        while self._wanted <= len(self.items):
+            self._asked.clear()
+            await self._asked.wait()
+        self.waited += perf_counter() - start
 
     @override
     async def _advance(self, n: int, timeout: float) -> None:
-        with self._lock:
-            if n < len(self.items) or self.has_ended:
-                return
-            self._wanted, changed = max(self._wanted, n + 1), self._changed
-            if not self._asked.done():
-                self._asked.set_result(None)
-            self._begin()
+        self._wanted = max(self._wanted, n + 1)
+        self._asked.set()
         led = led_by()
         if not waits.begin(led, self._flight):
             raise Alone
         try:
-            in_time = await self._wait(changed, timeout)
+            await self._change(timeout)
         finally:
             waits.end(led, self._flight)
-        if not in_time:
-            raise Alone
 
-    def _begin(self) -> None:
+    async def _change(self, timeout: float) -> None:
         import asyncio
 
         if self._task is None:
-            loop = asyncio.get_running_loop()
-            self._task = self._context.run(loop.create_task, self._pump())
+            self._task = self._context.run(self._loop.create_task, self._pump())
+        before, changed = len(self.items), self._changed
+        if self.has_ended or timeout == inf:
+            await changed.wait()
+            return
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(changed.wait(), timeout)
+        if len(self.items) == before and not self.has_ended:
+            raise Alone
+
+    def _is_at_home(self) -> bool:
+        """Whether the stream belongs to the running loop; if to none yet, it does now."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with self._beginning:
+            if self._loop is None:
+                self._loop = loop
+                self._asked, self._changed = asyncio.Event(), asyncio.Event()
+        return self._loop is loop
+
+    async def _end_elsewhere(self) -> None:
+        """Wait for the end of a stream of another loop."""
+        self._wanted, before = inf, -1
+        try:
+            self._loop.call_soon_threadsafe(self._asked.set)
+        except RuntimeError:  # that loop is closed, and the stream with it
+            raise Gone from None
+        while not await self._wait(self._over, self._timeout):
+            if len(self.items) == before:
+                raise Alone
+            before = len(self.items)
+
+    def _tell(self) -> None:
+        import asyncio
+
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def _pump(self) -> None:
         answer = error = None
@@ -229,9 +282,17 @@ class AsyncLive(Live):
             answer = await self._run(self)
         except BaseException as raised:
             error = raised
-        with self._lock:
-            self._end(answer, error)
-            self._changed.set_result(None)
+        self._end(answer, error)
+        self._tell()
+        self._over.set_result(None)
+
+    @override
+    def check_uncut(self) -> None:
+        import asyncio
+
+        cancelling = getattr(asyncio.current_task(), "cancelling", int)  # from Python 3.11 on
+        if self.is_gone or cancelling():
+            raise asyncio.CancelledError
 
     @override
     async def _close(self) -> None:

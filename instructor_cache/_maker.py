@@ -12,6 +12,7 @@ from ._keeper import MISS, Keeper, Outcome
 from ._marks import Marks
 from ._stack import Stack
 from ._waits import Flight
+from .codecs import Passed
 from .entry import Entry
 from .events import Announcer
 from .policy import Policy
@@ -92,6 +93,8 @@ class Maker:
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
+        if isinstance(answer, Passed):  # the pauses of who reads are no part of the call
+            seconds -= answer.waited
         result = self.keeper.settled(key, answer)
         payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
         return Made(result, payload, seconds, epochs, call, began)

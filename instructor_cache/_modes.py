@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
 from operator import contains
@@ -24,7 +24,8 @@ def bypass() -> AbstractContextManager[None]:
     """Give a block in which cached functions are called, and nothing is read or stored.
 
     As for the other modes, it counts for what is called in the block: in this thread or task, in
-    those that `cache_map` makes of it, and in tasks begun there. Of nested blocks the innermost
+    those that `cache_map` makes of it, and in tasks begun there. A generator function is called, as
+    Python has it, when its first item is asked for. Of nested blocks the innermost
     counts. A generator that yields inside the block is left with it open: what calls it is in the
     block until it goes on, which is how a fixture or a context manager passes the mode on.
     """
@@ -87,6 +88,16 @@ def _look() -> Callable[[], bool]:
 
 
 is_set = _look()
+
+
+@contextmanager
+def as_of(blocks: tuple[_Block, ...]) -> Generator[None]:
+    """Have the blocks count that were *opened* at another moment."""
+    token = _open.set(blocks)
+    try:
+        yield
+    finally:
+        _open.reset(token)
 
 
 class _Block(AbstractContextManager[None]):

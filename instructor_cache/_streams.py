@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, suppress
 from functools import partial
-from threading import Lock
+from inspect import isawaitable
+from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -36,7 +37,7 @@ class Streams:
         renew_after_fork(self, Streams._renew)
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # who leaves may be garbage that is collected while it is held
         self._open.clear()
 
     async def recall(self, key: str, produce: Produce) -> Any:
@@ -127,13 +128,14 @@ class Streams:
     def _tell_remedy(self) -> None:
         if self._returned.keeps_all:
             return
-        name = self._returned.name
-        stream = f"{'Async' * self._returned.is_async}Iterator[{name}]"
+        name, items = self._returned.name, self._returned.name_of_items
+        kept = "a hit gives its last item only" if name == items else "it can't be kept as that"
+        stream = f"{'Async' * self._returned.is_async}Iterator[{items}]"
         self.engine.announce.warn_once(
             "stream",
             InstructorCacheWarning,
-            f"{self.engine.announce.function} is annotated `-> {name}` and gave a stream; a hit "
-            f"gives its last item only: annotate it `-> {stream}` to be given all of them again",
+            f"{self.engine.announce.function} is annotated `-> {name}` and gave a stream; {kept}: "
+            f"annotate it `-> {stream}` to be given all of it again",
         )
 
     async def _pass_on(self, live: Live, produce: Produce) -> Passed:
@@ -142,12 +144,13 @@ class Streams:
         try:
             async for value in _each(source):
                 await live.give(Item(value, self._returned.items))
+            live.check_uncut()
         except Exception as error:
             live.failure = error
             raise
         finally:
             await _close(source)
-        return self._returned.passed(live.items)
+        return self._returned.passed(live.items, live.waited)
 
     # -- from a stream to its listeners ----------------------------------------------------
 
@@ -245,11 +248,10 @@ async def _each(source: Any) -> AsyncGenerator[Any]:
 
 
 async def _close(source: Any) -> None:
+    close = getattr(source, "aclose", None) or getattr(source, "close", None)
     with suppress(Exception):  # what it gave is all that counts
-        if hasattr(source, "aclose"):
-            await source.aclose()
-        elif hasattr(source, "close"):
-            source.close()
+        if close is not None and isawaitable(closing := close()):
+            await closing
 
 
 def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:

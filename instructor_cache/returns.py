@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as abc
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -39,6 +40,8 @@ T = TypeVar("T")
 
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
 _STREAMS = (abc.Iterator, abc.Generator)
+_LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
+_UNIONS = (typing.Union, types.UnionType)
 _ASYNC_STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable)
 # The same where the annotation is a text of which not all names are defined yet.
 _NAMES_OF_STREAMS = re.compile(r"(?:\w+\.)*(Async)?(?:Iterator|Generator|(?<=Async)Iterable)\b")
@@ -94,7 +97,7 @@ class ReturnType:
         """Does the same for one item of an answer that turns out to be a stream."""
         if not self.keeps_all:
             return self.codec
-        item, *others = typing.get_args(self._bare) or (None,)
+        item, *others = typing.get_args(self._present) or (None,)
         if item is None or any(other not in (None, type(None), Any) for other in others):
             raise self._refusal(f"{name_of(self.annotation)}, whose items alone can be stored")
         return self._codec_for(item)
@@ -115,6 +118,13 @@ class ReturnType:
         return name_of(self.annotation)
 
     @property
+    def name_of_items(self) -> str:
+        """What a stream is probably made of: what a list is a list of, else the type itself."""
+        held = typing.get_args(self._present)
+        is_list = typing.get_origin(self._present) in _LISTS
+        return name_of(held[0]) if is_list and held else self.name
+
+    @property
     def keeps_all(self) -> bool:
         """Whether all items of a stream are kept; else the last one, for none was promised."""
         return self._mark == STREAM
@@ -123,9 +133,9 @@ class ReturnType:
         """Whether *answer* is of the type, its models taken at their class."""
         return isinstance(self.codec, ExactCodec) and self.codec.fits(answer)
 
-    def passed(self, items: list[Item]) -> Passed:
-        """Give what is kept of a stream that gave *items*."""
-        return Passed(items, self._mark)
+    def passed(self, items: list[Item], waited: float = 0.0) -> Passed:
+        """Give what is kept of a stream that gave *items*, and that nobody asked for a while."""
+        return Passed(items, self._mark, waited)
 
     def replay(self, items: Iterable[Any]) -> Replay | AsyncReplay:
         """Give *items* to a caller to iterate over."""
@@ -133,7 +143,7 @@ class ReturnType:
 
     @property
     def _mark(self) -> bytes:
-        may_be = typing.get_origin(self._bare) is abc.Iterable  # it may be a list as well
+        may_be = typing.get_origin(self._present) is abc.Iterable  # it may be a list as well
         return STREAM if self.is_stream or may_be else FINAL
 
     @cached_property
@@ -155,6 +165,13 @@ class ReturnType:
     @property
     def _bare(self) -> Any:
         return without_metadata(self.annotation)
+
+    @property
+    def _present(self) -> Any:
+        """The type of an answer that is not None."""
+        kinds = [kind for kind in typing.get_args(self._bare) if kind is not type(None)]
+        is_optional = typing.get_origin(self._bare) in _UNIONS and len(kinds) == 1
+        return without_metadata(kinds[0]) if is_optional else self._bare
 
     def _adapter(self, annotation: Any) -> TypeAdapter[Any]:
         return self._defined(lambda: self._adapt(annotation))

@@ -7,6 +7,7 @@ import gc
 import inspect
 import itertools
 import random
+import sys
 import threading
 import time
 from collections.abc import (
@@ -24,10 +25,11 @@ from typing import Any
 import instructor
 import pytest
 from conftest import Colour, engine_of
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, SecretStr, field_validator
 
 from instructor_cache import (
     MISS,
+    CacheMiss,
     DiskCache,
     Event,
     InstructorCacheWarning,
@@ -39,6 +41,7 @@ from instructor_cache import (
     UnstorableResultWarning,
     instructor_cache,
     lru,
+    offline,
 )
 from instructor_cache.testing import FaultyBackend
 
@@ -791,6 +794,254 @@ async def test_nothing_is_left_behind(kind: Kind, source: Source):
     assert len(streams.streams._open) == 0
     assert engine_of(ask).flights._under_way == {}
     assert source.closed == source.calls
+
+
+# -- cut off, interrupted, collected ---------------------------------------------------------------
+
+
+async def test_a_source_that_makes_light_of_a_cancellation_stores_nothing():
+    """A source that returns when it is cancelled has not ended by itself."""
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        yield Item(n=1)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            return
+        yield Item(n=2)
+
+    task = asyncio.ensure_future(Kind("async generator").all(ask, "a"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await ask.cache_contains("a") is False
+
+
+async def test_a_source_that_goes_on_when_it_is_cancelled_holds_up_nobody():
+    """A source that yields once more when it is cancelled is closed all the same."""
+    closed: list[bool] = []
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        try:
+            yield Item(n=1)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                yield Item(n=-1)
+        finally:
+            closed.append(True)
+
+    task = asyncio.ensure_future(Kind("async generator").all(ask, "a"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert closed == [True]
+    assert await ask.cache_contains("a") is False
+
+
+def test_an_interrupt_is_his_who_reads(source: Source):
+    """An interrupt is raised in the thread whose turn it is, and nobody else hears of it."""
+
+    def interrupt(n: int) -> None:
+        if n == 2 and source.calls == 1:
+            raise KeyboardInterrupt
+
+    source.before = interrupt
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+    first, other = ask("a"), ask("a")
+    next(first), next(other), next(other)
+    with pytest.raises(KeyboardInterrupt):
+        next(other)
+    assert [item.n for item in first] == [1, 2, 3]
+    assert source.calls == 2
+
+
+def test_streams_that_are_garbage_hold_up_nobody(source: Source):
+    """Streams that a collection closes at whatever moment lock nobody out."""
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+
+    class Holder:
+        def __init__(self, stream: Any) -> None:
+            self.stream, self.itself = stream, self  # a cycle: only a collection ends it
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(7)
+    try:
+        done = threading.Thread(
+            target=lambda: [next(Holder(ask(str(n))).stream) for n in range(500)], daemon=True
+        )
+        done.start()
+        done.join(30)
+    finally:
+        gc.set_threshold(*thresholds)
+    assert not done.is_alive()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_tasks_that_begin_at_once(source: Source):
+    """Streams work in loops whose tasks are eager."""
+    ask = instructor_cache(MemoryCache())(Kind("async generator").function(source))
+
+    async def read() -> list[Any]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        return await asyncio.wait_for(Kind("async generator").all(ask, "a"), 10)
+
+    assert asyncio.run(read()) == whole(source)
+
+
+class SDKStream:
+    """What the openai SDK gives: an async iterator with a coroutine method ``close``."""
+
+    def __init__(self) -> None:
+        self.left, self.closed = 3, 0
+
+    def __aiter__(self) -> SDKStream:
+        return self
+
+    async def __anext__(self) -> Item:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return Item(n=self.left)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_streams_of_an_sdk_are_closed():
+    """An async iterator that is closed by a coroutine is, ended or abandoned."""
+    kind, made = Kind("coroutine"), list[SDKStream]()
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        made.append(SDKStream())
+        return made[-1]
+
+    await kind.all(ask, "a")
+    stream = await kind.open(ask, "b")
+    await kind.next(stream)
+    await kind.close(stream)
+    assert [each.closed for each in made] == [1, 1]
+
+
+def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
+    """Listeners in another loop get a whole answer, whenever the first one's loop ends."""
+    kind, begun, joined = Kind("async generator"), threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for item in source(str(source.calls)):  # another answer each time, as models give
+            await asyncio.sleep(0.01)
+            yield item
+
+    async def lead() -> None:
+        stream = ask("a")
+        await anext(stream)
+        begun.set()
+        assert joined.wait(10)
+        await stream.aclose()
+
+    async def follow() -> None:
+        assert begun.wait(10)
+        asyncio.get_running_loop().call_later(0.005, joined.set)
+        answers.append(await kind.all(ask, "a"))
+
+    threads = [threading.Thread(target=lambda f=f: asyncio.run(f())) for f in (lead, follow)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    (answer,) = answers
+    assert [item.n for item in answer] == [0, 1, 2, 3]
+    assert len({item.of for item in answer}) == 1
+
+
+async def test_the_pauses_of_a_reader_are_no_part_of_the_call(kind: Kind, source: Source):
+    """How long a stream took is told without the time in which nobody asked for more."""
+    seconds: list[float] = []
+    ask = instructor_cache(
+        MemoryCache(),
+        observer=lambda event: seconds.append(event.seconds) if event.kind == "stored" else None,
+    )(kind.function(source))
+    stream = await kind.open(ask, "a")
+    await kind.next(stream)
+    await asyncio.sleep(0.2)
+    await kind.rest(stream)
+    assert seconds[0] < 0.1
+
+
+def test_listeners_share_no_item_that_cannot_be_stored():
+    """Of an item that has no stored form each listener gets a copy, as it was when it passed."""
+
+    class Holder(BaseModel):
+        held: Any
+        n: int = 0
+
+    @instructor_cache(MemoryCache())
+    def ask() -> Iterator[Holder]:
+        yield Holder(held=SecretStr("x"))
+
+    first, other = ask(), ask()
+    mine = next(first)
+    mine.n = 99
+    assert next(other).n == 0
+    with pytest.warns(UnstorableResultWarning):
+        assert list(first) == []
+
+
+def test_who_judges_items_sees_their_raw_responses():
+    """`cache_if` is given what instructor attached to the items, be it stored or not."""
+    seen: list[Any] = []
+
+    @instructor_cache(MemoryCache(), raw_response=False, cache_if=lambda items: seen.append(items))
+    def ask() -> Iterator[Item]:
+        item = Item(n=1)
+        object.__setattr__(item, "_raw_response", {"finish_reason": "length"})
+        yield item
+
+    list(ask())
+    assert seen[0][0]._raw_response == {"finish_reason": "length"}
+
+
+async def test_a_function_that_gives_an_async_iterator_takes_the_mode_of_its_call(source: Source):
+    """The mode counts where the function is called, not where its items are asked for."""
+    ask = instructor_cache(MemoryCache())(Kind("async iterator").function(source))
+    with offline():
+        stream = ask("a")
+    with pytest.raises(CacheMiss):
+        await anext(stream)
+    assert source.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "remedy"),
+    [
+        (list[Item], "Iterator[Item]"),
+        (tuple[Item, ...], "Iterator[Item]"),
+        (Item, "Iterator[Item]"),
+    ],
+)
+def test_the_remedy_fits_the_items(annotation: Any, remedy: str, source: Source):
+    """The annotation that is recommended is one under which the items fit."""
+    ask = instructor_cache(MemoryCache(), returns=annotation)(_final(source))
+    with pytest.warns(InstructorCacheWarning) as told:
+        list(ask("a"))
+    assert f"-> {remedy}`" in str(told[0].message)
+
+
+def test_an_optional_iterable_keeps_all_items(source: Source):
+    """`Iterable[M] | None` is a list, a stream or nothing."""
+    answers: list[Any] = [source("a"), None, [Item(n=1)]]
+    ask: Any = instructor_cache(MemoryCache(), returns=Iterable[Item] | None)(lambda n: answers[n])
+    for _ in range(2):
+        assert list(ask(0)) == whole(source)
+        assert ask(1) is None
+        assert ask(2) == [Item(n=1)]
 
 
 # -- what may be a stream --------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from contextlib import suppress
+from copy import deepcopy
 from typing import Any, cast
 
 from typing_extensions import override
@@ -34,42 +36,68 @@ class Item:
     The first reader gets the item itself, every other one a copy as it was when it passed.
     """
 
-    __slots__ = ("_codec", "_value", "error", "payload")
+    __slots__ = ("_codec", "_copy", "_raw", "_value", "error", "payload")
 
     def __init__(self, value: Any, codec: Codec) -> None:
         self._codec = codec
+        self._value = [codec.settle(value)]
+        self._copy: Any = None  # of an item that has no stored form
+        self._raw = _raw_of(self._value[0])
         self.payload: bytes | None = None
         self.error: Exception | None = None
-        self._value = [codec.settle(value)]
         try:
             self.payload = codec.encode(self._value[0])
         except Exception as error:
-            self.error = error
+            self.error, self._copy = error, _copy_of(self._value[0])
 
     def first(self) -> Any:
         """Give the item itself, once; then copies."""
         try:
-            return self._value.pop() if self.payload is not None else self._value[0]
+            return self._value.pop()
         except IndexError:
             return self.copy()
 
     def copy(self) -> Any:
-        """Give a copy; of an item that can't be stored, the item itself."""
-        return self._value[0] if self.payload is None else self._codec.decode(self.payload)
+        """Give a copy."""
+        return _copy_of(self._copy) if self.payload is None else self._codec.decode(self.payload)
+
+    def judged(self) -> Any:
+        """Give a copy to who judges it, with the raw response, be that stored or not."""
+        copy = self.copy()
+        if self._raw is not None and _raw_of(copy) is None:
+            with suppress(Exception):
+                object.__setattr__(copy, "_raw_response", self._raw)
+        return copy
+
+
+def _copy_of(value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception:  # as for a lock: it can only be shared
+        return value
+
+
+def _raw_of(value: Any) -> Any:
+    held: dict[str, Any] = getattr(value, "__dict__", {})
+    return held.get("_raw_response")
 
 
 class Passed(Sequence[Any]):
-    """All items of a stream that ended, as they were when they passed."""
+    """All items of a stream that ended, as they were when they passed.
 
-    def __init__(self, items: list[Item], mark: bytes) -> None:
-        self._items, self._mark = items, mark
+    Attributes:
+        waited: Seconds in which nobody asked for the next item.
+    """
+
+    def __init__(self, items: list[Item], mark: bytes, waited: float = 0.0) -> None:
+        self._items, self._mark, self.waited = items, mark, waited
 
     @override
     def __getitem__(self, n: Any) -> Any:
         chosen = cast("Item | list[Item]", self._items[n])
         if isinstance(chosen, Item):
-            return chosen.copy()
-        return [item.copy() for item in chosen]
+            return chosen.judged()
+        return [item.judged() for item in chosen]
 
     @override
     def __len__(self) -> int:
