@@ -236,9 +236,9 @@ class AsyncLive(Live):
     async def _change(self, timeout: float) -> None:
         import asyncio
 
-        if self._task is None:
-            self._task = self._context.run(self._loop.create_task, self._pump())
         before, changed = len(self.items), self._changed
+        if self._task is None:  # it may come far before it is there
+            self._task = self._context.run(self._loop.create_task, self._pump())
         if self.has_ended or timeout == inf:
             await changed.wait()
             return

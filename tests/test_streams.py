@@ -884,7 +884,11 @@ def test_streams_that_are_garbage_hold_up_nobody(source: Source):
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 def test_tasks_that_begin_at_once(source: Source):
     """Streams work in loops whose tasks are eager."""
-    ask = instructor_cache(MemoryCache())(Kind("async generator").function(source))
+
+    @instructor_cache(MemoryCache())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for item in source(of):
+            yield item
 
     async def read() -> list[Any]:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
