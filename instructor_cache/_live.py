@@ -107,6 +107,11 @@ class Live(ABC):
     @abstractmethod
     async def _close(self) -> None: ...
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what it runs in is still there."""
+        return True
+
     @abstractmethod
     def check_uncut(self) -> None:
         """Raise if the stream was cut off, whatever its source makes of that."""
@@ -210,6 +215,11 @@ class AsyncLive(Live):
             await self._end_elsewhere()
         return await super().reach(n, leads=leads)
 
+    @property
+    @override
+    def is_alive(self) -> bool:
+        return self._loop is None or not self._loop.is_closed()
+
     @override
     async def give(self, item: Item) -> None:
         self.check_uncut()
@@ -261,10 +271,12 @@ class AsyncLive(Live):
     async def _end_elsewhere(self) -> None:
         """Wait for the end of a stream of another loop."""
         self._wanted, before = inf, -1
+        if not self._loop.is_running():
+            raise Alone
         try:
             self._loop.call_soon_threadsafe(self._asked.set)
-        except RuntimeError:  # that loop is closed, and the stream with it
-            raise Gone from None
+        except RuntimeError:  # that loop is closed by now, and the stream with it
+            raise Alone from None
         while not await self._wait(self._over, self._timeout):
             if len(self.items) == before:
                 raise Alone

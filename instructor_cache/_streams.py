@@ -198,7 +198,7 @@ class Streams:
 
     def _joinable(self, key: str) -> Live | None:
         live = self._open.get(key)
-        if live is None or live.has_ended:
+        if live is None or live.has_ended or not live.is_alive:
             return None
         return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
 

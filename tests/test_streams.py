@@ -965,6 +965,25 @@ def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
     assert len({item.of for item in answer}) == 1
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_stream_in_a_loop_that_stands_still(is_closed: bool, source: Source):
+    """Who asks elsewhere does not wait for a loop that is closed, or does not run just now."""
+    kind = Kind("async generator")
+    ask = instructor_cache(MemoryCache())(kind.function(source))
+    loop = asyncio.new_event_loop()
+    stream = ask("a")
+    assert loop.run_until_complete(anext(stream)).n == 0
+    if is_closed:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+    assert asyncio.run(asyncio.wait_for(kind.all(ask, "a"), 10)) == whole(source)
+    if not is_closed:
+        assert len(loop.run_until_complete(kind.rest(stream))) == source.length - 1
+        loop.close()
+
+
 async def test_the_pauses_of_a_reader_are_no_part_of_the_call(kind: Kind, source: Source):
     """How long a stream took is told without the time in which nobody asked for more."""
     seconds: list[float] = []
