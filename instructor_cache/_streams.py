@@ -14,7 +14,8 @@ from ._bridge import ASYNC, Colour, drive
 from ._engine import Engine
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
-from ._live import Alone, AsyncLive, Gone, Live, SyncLive
+from ._live import Alone, Gone, Live, SyncLive
+from ._live_async import AsyncLive
 from ._maker import Produce
 from .codecs import Item, Passed
 from .errors import InstructorCacheWarning, StreamInterrupted
