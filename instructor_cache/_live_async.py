@@ -24,7 +24,7 @@ from .codecs import Item
 class AsyncLive(Live):
     """Belongs to the event loop of who had it begun.
 
-    That may end any time, so listeners in other loops are given nothing before the stream has ended.
+    That may end any time, so listeners in other loops get nothing before the stream has ended.
     """
 
     def __init__(self, wait: Wait, *args: Any) -> None:
