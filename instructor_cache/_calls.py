@@ -15,13 +15,12 @@ from ._memo import Args, Kwargs, Memo
 from ._modes import mode as present_mode
 from ._offline import Offline
 from ._sketch import sketch
-from ._stand_in import STAND_INS, stand_in
+from ._stand_in import STAND_INS, StandIn, stand_in
 from ._streams import Streams
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
 from .keys import Keys
-from .protocols import Backend
 from .returns import ReturnType
 from .tags import Tags
 
@@ -44,7 +43,7 @@ class Calls:
         tags: Those of the answers; None if there are none.
         memo: Gives the key of a call.
         own: What answers calls.
-        over: Gives the same over a backend that stands in for the function's own.
+        over: Gives the same over what stands in for the function's own backend.
     """
 
     produce: Callable[..., Awaitable[Any]]
@@ -53,7 +52,7 @@ class Calls:
     returns: ReturnType
     tags: Tags | None
     own: Streams
-    over: Callable[[Backend], Streams]
+    over: Callable[[StandIn], Streams]
     memo: Memo
 
     @property
@@ -70,10 +69,9 @@ class Calls:
 
     def _key(self, args: Args, kwargs: Kwargs) -> str:
         """The key with the tags of the call."""
-        key = self.memo.key(args, kwargs)
         if (one := stand_in()) is not None:
-            one.check(key, self.engine.codec().decode)
-            return key
+            return one.key(partial(self.memo.key, args, kwargs), self.engine.codec().decode)
+        key = self.memo.key(args, kwargs)
         tags = None if self.tags is None else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
 

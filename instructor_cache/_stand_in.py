@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from hashlib import sha256
 from threading import Lock
 from typing import Any, Literal, TypeVar
 
-from .errors import CacheMiss
+from .errors import CacheMiss, UnkeyableArgument
 from .protocols import Backend
 
 T = TypeVar("T")
 Mode = Literal["bypass", "refresh", "offline"]
+Asker = dict[str, bytes]  # digests of an account and a server
+
+# Who asks, while a key is made that does not tell.
+_asking: ContextVar[Asker | None] = ContextVar("asking", default=None)
 
 
 @dataclass(eq=False)
@@ -24,37 +30,53 @@ class StandIn:
 
     Attributes:
         is_final: Whether functions must not be called, not even for what it doesn't hold.
+        name: What events call it.
         why, remedy: What a `CacheMiss` says: "... is not called", and why; and what to do.
         check: Called with the key of each call, and with what reads answers to it; may raise what
             is wrong with the one that is there.
     """
 
     backend: Backend
+    name: str
     is_final: bool
     why: str
     remedy: str
     check: Callable[[str, Callable[[bytes], Any]], None]
     _made: dict[int, tuple[object, Any]] = field(default_factory=dict[int, "tuple[object, Any]"])
-    _aliases: dict[str, dict[bytes, bytes]] = field(default_factory=dict[str, "dict[bytes, bytes]"])
+    _askers: dict[str, Asker] = field(default_factory=dict[str, "Asker"])
     _lock: Lock = field(default_factory=Lock)
 
-    def made(self, owner: object, make: Callable[[Backend], T]) -> T:
-        """Give what *make* made of the backend for *owner*, the same for every call."""
+    def made(self, owner: object, make: Callable[[StandIn], T]) -> T:
+        """Give what *make* made of it for *owner*, the same for every call."""
         known = self._made.get(id(owner))
         if known is None:
-            known = self._made.setdefault(id(owner), (owner, make(self.backend)))
+            known = self._made.setdefault(id(owner), (owner, make(self)))
         made: T = known[1]
         return made
 
-    def alias(self, kind: str, thing: bytes) -> bytes:
-        """Give what stands for *thing* in keys: those of a kind are told apart by their order.
+    def key(self, make: Callable[[], str], decode: Callable[[bytes], Any]) -> str:
+        """Give the key that *make* makes, if what is there under it may be given to who asks."""
+        token = _asking.set(asker := {})
+        try:
+            key = make()
+        finally:
+            _asking.reset(token)
+        if not self.is_final:
+            self._tell_apart(key, asker)
+        self.check(key, decode)
+        return key
 
-        The one that records has credentials, and a server of his own perhaps, that the one that
-        plays has not.
-        """
+    def _tell_apart(self, key: str, asker: Asker) -> None:
+        """Raise an error if somebody else has asked for that key, which does not say who asks."""
         with self._lock:
-            known = self._aliases.setdefault(kind, {})
-            return known.setdefault(thing, f"{kind} {len(known)}".encode())
+            first = self._askers.setdefault(key, asker)
+        if others := [kind for kind in asker if asker[kind] != first.get(kind)]:
+            raise UnkeyableArgument(
+                f"found a call that was made before with another {' and '.join(others)}, which are "
+                f"not told apart {self.why}, so that others can play it; wanted names for them: "
+                f'cache_client(..., namespace="...") gives each client one that counts',
+                "namespace",
+            )
 
     def mode(self, wanted: Mode | None) -> Mode | None:
         """Give the mode in its place of the one that is *wanted* here.
@@ -78,6 +100,19 @@ def stand_in() -> StandIn | None:
         return STAND_INS[-1]
     except IndexError:
         return None
+
+
+def unnamed(kind: str, thing: bytes) -> bytes | None:
+    """Give what stands in a key for an account or a server while anything stands in, else None.
+
+    The one that records has credentials, and a server of his own perhaps, that the one that plays
+    has not: it is the same for all. Who it was is remembered until the key is made.
+    """
+    if not STAND_INS:
+        return None
+    if (asker := _asking.get()) is not None:
+        asker[kind] = sha256(thing).digest()
+    return kind.encode()
 
 
 def refuse_uncached(function: str, reason: str) -> None:

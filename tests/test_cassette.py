@@ -528,6 +528,31 @@ def test_a_clients_raw_streams_are_told_not_made(tmp_path: Path, llm: Any):
     assert llm.calls == 0
 
 
+def test_accounts_are_never_mixed_up(tmp_path: Path, llm: Any):
+    """Two who ask the same are told to have names while it is recorded; these count ever after."""
+    said: Any = {"messages": [{"role": "user", "content": "Ada is 36"}], "model": "m"}
+    servers = {"here": llm.url, "there": llm.url.replace("127.0.0.1", "localhost")}
+
+    def ask(key: str, server: str = "here", **options: Any) -> User:
+        with OpenAI(base_url=servers[server], api_key=key) as plain:
+            client = cache_client(instructor.from_openai(plain), MemoryCache(), **options)
+            return client.chat.completions.create(response_model=User, **said)  # type: ignore[no-any-return]
+
+    with Cassette(tmp_path / "x.json").playing() as cassette:
+        ask("canary-one")
+        ask("canary-one")
+        for other in ({"key": "canary-two"}, {"key": "canary-one", "server": "there"}):
+            with pytest.raises(UnkeyableArgument, match=r"another (account|server).*namespace="):
+                ask(**other)
+        ask("canary-two", namespace="two")
+    assert (llm.calls, cassette.recorded) == (2, 2)
+    text = (tmp_path / "x.json").read_text()
+    assert "canary" not in text and llm.url not in text and "@two" in text
+    with Cassette(tmp_path / "x.json", "none").playing():
+        for key, namespace in (("c", "two"), ("b", None), ("a", None)):
+            ask(key, "there", namespace=namespace)
+
+
 SECRETS = [
     "sk-proj-canary0123456789",
     "AKIACANARY0123456789",
@@ -804,7 +829,7 @@ def test_client(instructor_cassette):
     answers = []
     for name in ("ONE", "ONE", "OTHER"):
         with OpenAI(**settings(name)) as openai:
-            client = cache_client(instructor.from_openai(openai), MemoryCache())
+            client = cache_client(instructor.from_openai(openai), MemoryCache(), namespace=name)
             answers.append(ask(client, "Ada is 36\\nand a poet"))
     assert answers == [User(name="Ada", age=36)] * 3
 
@@ -821,7 +846,7 @@ def test_async_client(instructor_cassette):
 def test_clients_are_played_whoever_has_the_key(
     pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    """Credentials and servers count as first, second, ... in a test: who plays it has others."""
+    """Neither credentials nor servers count in a test: who plays it has others."""
     monkeypatch.setenv("ONE", "canary-one")
     monkeypatch.setenv("OTHER", "canary-other")
     pytester.makepyfile(test_inner=CLIENT)

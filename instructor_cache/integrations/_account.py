@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from .._stand_in import stand_in
+from .._stand_in import unnamed
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
@@ -28,7 +28,7 @@ _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
 )
-_BILLED = ("organization", "project")
+_OWN = ("base_url", "organization", "project")  # what others have others of
 # What makes credentials when they are needed: nothing tells whose they will be.
 _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
@@ -58,11 +58,12 @@ class Account:
         self._secrets = secrets
 
     def __cache_key__(self) -> bytes:
-        if (one := stand_in()) is not None:
-            return one.alias("account", canonical(dict(self._secrets)))
+        held = canonical(dict(self._secrets))
+        if (anybody := unnamed("account", held)) is not None:
+            return anybody
         if not self._secrets:
             raise _unnamed("no credentials to tell tenants apart by")
-        return _digest(canonical(dict(self._secrets)))
+        return _digest(held)
 
 
 class Unnamed:
@@ -72,8 +73,8 @@ class Unnamed:
         self._found = found
 
     def __cache_key__(self) -> bytes:
-        if (one := stand_in()) is not None:
-            return one.alias("account", b"")
+        if (anybody := unnamed("account", b"")) is not None:
+            return anybody
         raise _unnamed(self._found)
 
 
@@ -116,7 +117,11 @@ class Place:
         self._facts = facts
 
     def __cache_key__(self) -> dict[str, Any]:
-        return self._facts
+        where = {name: self._facts[name] for name in _OWN if name in self._facts}
+        if (anywhere := unnamed("server", canonical(where))) is None:
+            return self._facts
+        rest = {name: each for name, each in self._facts.items() if name not in _OWN}
+        return {**rest, "server": anywhere}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +160,6 @@ def asked_by(client: Any, create: Any) -> Asked:
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
-    if (one := stand_in()) is not None:  # who is billed is nobody's business in a shared file
-        place = {name: each for name, each in place.items() if name not in _BILLED}
-        place["base_url"] = one.alias("server", canonical(place.get("base_url")))
     secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
     return Asked(Place(place), secrets, _hidden(sdk, http))
 

@@ -91,7 +91,7 @@ class Cassette:
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
         why = f"while its answers are {what} {_near(self.path)}"
-        return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
+        return standing_in(StandIn(self._tape, "cassette", is_final, why, _REMEDY, self._check))
 
     def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
