@@ -79,8 +79,10 @@ class Calls:
         """Give the arguments of a call as they are kept; empty if they are not or can't be."""
         if not self.engine.policy.keep_arguments:
             return ""
+        one = stand_in()
+        write = sketch if one is None else one.sketch
         try:
-            return sketch(self.keys.bound(args, kwargs))
+            return write(self.keys.bound(args, kwargs))
         except Exception:  # it is only for show
             return ""
 

@@ -19,6 +19,7 @@ _MOST = 1_000  # stored calls that are looked at
 _SECONDS = 2.0  # for which they are looked for, in all tiers together
 _FIRST, _LARGEST = 8, 200  # keys of the first page, and of any
 _LARGE = 4 * 2**20  # bytes of a page, about
+_LONG = 2_000  # characters of two texts that would take too long
 _CLOSER = 10  # that are compared at length
 
 
@@ -121,6 +122,8 @@ def _common(one: str, other: str) -> int:
 
 
 def _ratio(one: str, other: str) -> float:
+    if len(one) + len(other) > _LONG:
+        return _affinity(one, other)
     return SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 

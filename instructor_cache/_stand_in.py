@@ -5,7 +5,7 @@ For tests: a cassette stands in, so that nothing is asked of a model or of Redis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class StandIn:
         why, remedy: What a `CacheMiss` says: "... is not called", and why; and what to do.
         check: Called with the key of each call, and with what reads answers to it; may raise what
             is wrong with the one that is there.
+        sketch: Gives what is kept of the arguments of a call.
     """
 
     backend: Backend
@@ -42,6 +43,7 @@ class StandIn:
     why: str
     remedy: str
     check: Callable[[str, Callable[[bytes], Any]], None]
+    sketch: Callable[[Mapping[str, Any]], str]
     _made: dict[int, tuple[object, Any]] = field(default_factory=dict[int, "tuple[object, Any]"])
     _askers: dict[str, Asker] = field(default_factory=dict[str, "Asker"])
     _lock: Lock = field(default_factory=Lock)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
+from .._masks import is_credential
 from .._stand_in import unnamed
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ..identity import identity
 
-__all__ = ["Account", "Asked", "asked_by", "constants_of", "is_absent", "is_secret", "sorted_out"]
+__all__ = ["Account", "Asked", "asked_by", "constants_of", "is_absent", "sorted_out"]
 
 _PLACE = (
     *("base_url", "organization", "project", "_custom_query", "_api_version"),
@@ -33,11 +34,6 @@ _OWN = ("base_url", "organization", "project")  # what others have others of
 _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
     *("workload_identity", "_provider", "_provider_runtime", "credentials", "_credentials"),
-)
-_SECRET = re.compile(
-    r"api_?key|secret|passw|authorization|cookie|credential|access_key"
-    r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
-    re.IGNORECASE,
 )
 # Headers that follow a request through other systems, or come with every one.
 _TRACING = re.compile(
@@ -91,17 +87,12 @@ def _digest(secrets: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", secrets, b"instructor_cache", _ROUNDS, 16)
 
 
-def is_secret(name: str) -> bool:
-    """Whether an argument or header of this name says on whose account a call goes."""
-    return _SECRET.search(name.replace("-", "_")) is not None
-
-
 def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the headers that may change an answer, and those that are secret; not the tracing."""
     items = cast("Mapping[Any, Any]", headers or {}).items()
     kept = {str(name).lower(): value for name, value in items if not _TRACING.search(str(name))}
     kept = {name: value for name, value in kept.items() if not is_absent(value)}
-    secret = {name: value for name, value in kept.items() if is_secret(name)}
+    secret = {name: value for name, value in kept.items() if is_credential(name)}
     return {name: kept[name] for name in kept.keys() - secret.keys()}, secret
 
 

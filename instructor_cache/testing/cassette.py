@@ -6,16 +6,20 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal, get_args
 from warnings import warn
 
+from .._masks import masked
+from .._pen import Style
+from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..errors import InstructorCacheWarning
-from ._leaks import leak
+from ._leaks import leak, without
 from ._page import Block, BrokenCassette, Page, read
 from ._tape import Tape
 from ._texts import write
@@ -29,6 +33,11 @@ _REMEDY = (
 )
 _LONGEST = 100  # characters of a file's name
 _UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
+
+
+# A cassette is reviewed by people, and in time: it may show more than an entry that is stored.
+_STYLE = Style(longest=(2_000, 600, 200), part=20_000, room=20_000, whole=100_000, hide=without)
+_sketched = partial(sketch, style=_STYLE)
 
 
 class CassetteWarning(InstructorCacheWarning):
@@ -91,7 +100,9 @@ class Cassette:
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
         why = f"while its answers are {what} {_near(self.path)}"
-        return standing_in(StandIn(self._tape, "cassette", is_final, why, _REMEDY, self._check))
+        return standing_in(
+            StandIn(self._tape, "cassette", is_final, why, _REMEDY, self._check, _sketched)
+        )
 
     def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
@@ -171,11 +182,11 @@ def _near(path: Path) -> Path:
 def path_beside(module: Path, test: str) -> Path:
     """Give the path of the cassette for a *test* in the file *module*.
 
-    Two tests never share one, also where names are long, or case or signs are not told apart.
+    Two tests never share one, also where names are long, or case or signs are not told apart:
+    then its name has a digest. Secrets in the parameters of a test are left out of it.
     """
-    name = _UNSAFE.sub("-", test)
-    _, _, parameters = name.partition("[")
-    if name != test or len(name) > _LONGEST or parameters != parameters.lower():
+    name = _UNSAFE.sub("-", masked(without(test)))
+    if name != test.lower() or len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
     return module.parent / "cassettes" / module.stem / f"{name}.json"
 
