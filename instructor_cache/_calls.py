@@ -70,7 +70,7 @@ class Calls:
     def _key(self, args: Args, kwargs: Kwargs) -> str:
         """The key with the tags of the call."""
         if (one := stand_in()) is not None:
-            return one.key(partial(self.memo.key, args, kwargs), self.engine.codec().decode)
+            return one.key(partial(self.memo.key, args, kwargs), self.engine.codec())
         key = self.memo.key(args, kwargs)
         tags = None if self.tags is None else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
@@ -103,10 +103,26 @@ class Calls:
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
         ask = self.streams.renew if mode == "refresh" else self.streams.recall
-        return await ask(key, self._produce(args, kwargs))
+        return await ask(key, self._produce(key, args, kwargs))
 
-    def _produce(self, args: Args, kwargs: Kwargs) -> Produce:
-        return Produce(partial(self.produce, *args, **kwargs), partial(self.sketch, args, kwargs))
+    def _produce(self, key: str, args: Args, kwargs: Kwargs) -> Produce:
+        make = partial(self.produce, *args, **kwargs)
+        if (one := stand_in()) is not None:
+            make = partial(one.watch, key, make, self._unkept)
+        return Produce(make, partial(self.sketch, args, kwargs))
+
+    def _unkept(self, answer: Any) -> str:
+        """Why an answer that was given is not kept."""
+        if hasattr(type(answer), "__next__") or hasattr(type(answer), "__anext__"):
+            return "was left before its end"
+        codec, policy = self.engine.codec(), self.own.engine.policy
+        try:
+            codec.encode(codec.settle(answer))
+        except Exception:
+            return "gave what can't be stored"
+        if policy.cache_if is None or policy.ttl == 0:
+            return "has a ttl of 0"
+        return "cache_if or a ttl of 0 said no" if callable(policy.ttl) else "cache_if said no"
 
     async def _recorded(self, args: Args, kwargs: Kwargs) -> Any:
         """The answer that is stored here or beneath; raises CacheMiss if there is none."""
@@ -148,7 +164,7 @@ class Calls:
         if mode == "offline":
             raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        whole = self.streams.whole(self._produce(args, kwargs))
+        whole = self.streams.whole(self._produce(key, args, kwargs))
         return self.streams.given(await self.engine.refresh(key, whole))
 
     async def clear(self) -> None:

@@ -5,7 +5,7 @@ For tests: a cassette stands in, so that nothing is asked of a model or of Redis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, Literal, TypeVar
 
 from .errors import CacheMiss, UnkeyableArgument
-from .protocols import Backend
+from .protocols import Backend, Codec
 
 T = TypeVar("T")
 Mode = Literal["bypass", "refresh", "offline"]
@@ -31,19 +31,22 @@ class StandIn:
     Attributes:
         is_final: Whether functions must not be called, not even for what it doesn't hold.
         name: What events call it.
-        why, remedy: What a `CacheMiss` says: "... is not called", and why; and what to do.
-        check: Called with the key of each call, and with what reads answers to it; may raise what
-            is wrong with the one that is there.
+        why: What a `CacheMiss` says: "... is not called", and why.
+        remedy: Gives what it says is to be done about a key; about calls in general for None.
+        check: Called with the key of each call, and with the codec of its answer; may raise what is
+            wrong with the one that is there.
         sketch: Gives what is kept of the arguments of a call.
+        losses: By the keys of calls that were made, what tells why there may be no answer to keep.
     """
 
     backend: Backend
     name: str
     is_final: bool
     why: str
-    remedy: str
-    check: Callable[[str, Callable[[bytes], Any]], None]
+    remedy: Callable[[str | None], str]
+    check: Callable[[str, Codec], None]
     sketch: Callable[[Mapping[str, Any]], str]
+    losses: dict[str, Callable[[], str]]
     _made: dict[int, tuple[object, Any]] = field(default_factory=dict[int, "tuple[object, Any]"])
     _askers: dict[str, Asker] = field(default_factory=dict[str, "Asker"])
     _lock: Lock = field(default_factory=Lock)
@@ -56,7 +59,7 @@ class StandIn:
         made: T = known[1]
         return made
 
-    def key(self, make: Callable[[], str], decode: Callable[[bytes], Any]) -> str:
+    def key(self, make: Callable[[], str], codec: Codec) -> str:
         """Give the key that *make* makes, if what is there under it may be given to who asks."""
         token = _asking.set(asker := {})
         try:
@@ -65,7 +68,7 @@ class StandIn:
             _asking.reset(token)
         if not self.is_final:
             self._tell_apart(key, asker)
-        self.check(key, decode)
+        self.check(key, codec)
         return key
 
     def _tell_apart(self, key: str, asker: Asker) -> None:
@@ -79,6 +82,24 @@ class StandIn:
                 f'cache_client(..., namespace="...") gives each client one that counts',
                 "namespace",
             )
+
+    async def watch(
+        self, key: str, make: Callable[[], Awaitable[T]], unkept: Callable[[T], str]
+    ) -> T:
+        """Make a call, and note what *unkept* says of the answer if it is not kept, or its error."""
+        self.losses[key] = lambda: "was given up"
+        try:
+            answer = await make()
+        except BaseException as error:
+            self.failed(key, error)
+            raise
+        self.losses[key] = lambda: unkept(answer)
+        return answer
+
+    def failed(self, key: str, error: BaseException) -> None:
+        """Note that there is no answer because of an error."""
+        name = type(error).__name__
+        self.losses[key] = lambda: f"raised {name}"
 
     def mode(self, wanted: Mode | None) -> Mode | None:
         """Give the mode in its place of the one that is *wanted* here.

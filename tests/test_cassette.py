@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -232,11 +233,11 @@ def test_the_order_of_calls_does_not_matter():
 
 GOOD = page(PAYLOADS[0], PAYLOADS[9]).text()
 BROKEN = [
-    (GOOD[:200], 6, "no JSON"),
+    (GOOD[: GOOD.index('"answer"') + 20], 7, "no JSON"),
     (GOOD.replace('  "entries"', '<<<<<<< HEAD\n  "entries"'), 4, "merge conflict"),
     ("[]", 1, 'no list of "entries"'),
-    (GOOD.replace('"cassette": 1', '"cassette": 2'), 1, '"cassette": 1'),
-    (GOOD.replace('"answer"', '"anwser"'), 6, 'no "anwser"'),
+    (GOOD.replace('"cassette": 1', '"cassette": 2'), 1, "wanted 1"),
+    (GOOD.replace('"answer"', '"anwser"'), 6, 'unknown "anwser"'),
     (GOOD.replace('"answer": {', '"stream": [], "answer": {'), 6, "one of"),
     (GOOD.replace('"stream": []', '"stream": {}'), 15, "wanted a list"),
     (GOOD.replace('"stream": []', '"stream": [{}]'), 15, 'no "answer"'),
@@ -247,7 +248,7 @@ BROKEN = [
     (GOOD.replace('"answer": {', '"attached": {}, "raw": [{}], "answer": {'), 6, "raw"),
     (GOOD.replace('"stream": []', '"payload": []'), 15, "wanted text"),
     (GOOD.replace('"stream": []', '"stream": [[]]'), 15, "wanted an object"),
-    (GOOD.replace('"entries": [', '"entries": [[],'), 4, "an object"),
+    (GOOD.replace('"entries": [', '"entries": [[],'), 4, "no object"),
     (GOOD.replace('"age"', '"age": 1}, "form": "odd", "call": {"age"'), 6, "odd"),
     (GOOD.replace('"stream": []', '"base64": "?"'), 15, "base64"),
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
@@ -263,7 +264,7 @@ def test_a_broken_file_says_where_and_what_to_do(text: str, line: int, wanted: s
         Cassette(path)
     assert str(caught.value).startswith(f"{path}, line {line}: found ")
     assert wanted in str(caught.value)
-    assert "--instructor-cassette=all" in str(caught.value)
+    assert 'Cassette(path, "all")' in str(caught.value)
     assert path.read_text("utf-8", "surrogateescape") == text
 
 
@@ -391,19 +392,21 @@ def test_fifty_threads_record_one_call(tmp_path: Path):
 
 
 def test_what_is_not_stored_is_not_recorded(tmp_path: Path):
-    """ttl=0, cache_if and an error of the function leave no trace; there is no file then."""
+    """ttl=0, cache_if and an error of the function leave no answer; a warning says what did."""
     calls: list[str] = []
 
     @instructor_cache(MemoryCache())
     def fails(text: str) -> User:
         raise KeyError(text)
 
-    with Cassette(tmp_path / "x.json").playing() as cassette:
+    told = pytest.warns(CassetteWarning, match="raised KeyError")
+    with told as warned, Cassette(tmp_path / "x.json").playing() as cassette:
         for options in ({"ttl": 0}, {"ttl": lambda _: 0}, {"cache_if": lambda _: False}):
             ask = numbered(calls, **options)
             assert ask("a").age != ask("a").age
         with pytest.raises(KeyError):
             fails("a")
+    assert len(warned) == 1
     assert cassette.recorded == 0
     assert not cassette.path.exists()
 
@@ -493,16 +496,22 @@ def test_streams_are_recorded_and_played(tmp_path: Path):
         return [user async for user in astream("c")]
 
     for _ in range(2):
-        with Cassette(tmp_path / "x.json").playing() as cassette:
+        warned = warnings.catch_warnings(record=True)
+        with warned as told, Cassette(tmp_path / "x.json").playing() as cassette:
             assert [user.age for user in stream("a")] == [0, 1, 2]
             assert [user.age for user in stream("a")] == [0, 1, 2]
             assert asyncio.run(collect()) == [User(name="c")]
             if cassette.is_recording:
                 next(stream("b"))
+        assert [
+            str(each.message) for each in told if "left before its end" in str(each.message)
+        ] == ([str(each.message) for each in told])
+        assert len(told) == cassette.is_recording
         assert calls == ["a", "c", "b"]
     text = (tmp_path / "x.json").read_text()
     assert text.count('"stream"') == 2 and '"b"' not in text
-    with Cassette(tmp_path / "x.json").playing(), pytest.raises(CacheMiss):
+    miss = pytest.raises(CacheMiss, match="this call was left before its end")
+    with Cassette(tmp_path / "x.json").playing(), miss:
         list(stream("b"))
 
 
@@ -741,7 +750,8 @@ def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):
     run(pytester, "--instructor-cassette=once", passed=3)
     pytester.makeini("[pytest]\ninstructor_cassette = never")
     done = pytester.runpytest_inprocess("-p", "pytest_instructor_cache")
-    done.stdout.fnmatch_lines(["*must be one of once, none, all*"])
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: *must be one of once, none, all*"])
 
 
 def test_an_answer_corrected_by_hand_is_given(pytester: pytest.Pytester, llm: Any):
@@ -760,7 +770,7 @@ def test_an_answer_corrected_by_hand_is_given(pytester: pytest.Pytester, llm: An
     done.stdout.fnmatch_lines(["E *valid integer*"])
     path.write_text(text.replace('"entries"', '"entres"'))
     done = run(pytester, errors=1)
-    done.stdout.fnmatch_lines(["*test_call.json, line 1: found no list*"])
+    done.stdout.fnmatch_lines(["*test_call.json, line 1: found no list*instructor-cassette=all*"])
     assert "entres" in path.read_text()
     assert llm.calls == 1
 
@@ -869,6 +879,151 @@ def test_clients_are_played_whoever_has_the_key(
     monkeypatch.setenv("OTHER", "nothing")
     monkeypatch.setenv("LLM_URL", "http://127.0.0.1:9/v1")  # the server has another address now
     run(pytester, "--instructor-cassette=none", passed=2)
+
+
+def test_what_can_not_be_played_is_told_while_recording(tmp_path: Path):
+    """A function's error, also in mid-stream, is told once, stands in the file and in the miss."""
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str) -> User:
+        if text == "bad":
+            raise ValueError(text)
+        return User(name=text)
+
+    @instructor_cache(MemoryCache())
+    def stream(text: str) -> Iterator[User]:
+        yield User(name=text)
+        raise LookupError
+
+    path = tmp_path / "x.json"
+    told = pytest.warns(CassetteWarning, match=r"ask raised ValueError; .*stream raised LookupErr")
+    with told as warned, Cassette(path).playing():
+        ask("good")
+        with suppress(ValueError):
+            ask("bad")
+        with suppress(LookupError):
+            list(stream("a"))
+    assert len(warned) == 1 and '"raised ValueError"' in path.read_text()
+    miss = pytest.raises(CacheMiss, match="recorded this call raised ValueError, and that is not")
+    with Cassette(path).playing(), miss as caught:
+        ask("bad")
+    assert "anew" not in str(caught.value)
+
+
+def test_what_is_no_key_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Words that begin like keys, and the folder in PWD, make no test unplayable."""
+    monkeypatch.setenv("PWD", "/home/somebody")
+    texts = ["hotels/sk-bratislava-centre", "sk-learn-pipelines", "/home/somebody/x", "Basic rules"]
+    with Cassette(tmp_path / "x.json").playing() as cassette:
+        for text in texts:
+            instructor_cache(MemoryCache())(answer)(text)
+    assert cassette.recorded == len(texts)
+    assert all(text in cassette.path.read_text() for text in texts)
+
+
+AWKWARD = ['plain"loo\\king', "it's\nsécret—ünïcode", "日本語の秘密の言葉", "p@ss/word+x=1"]
+
+
+class Bytes(BaseModel):
+    data: bytes
+
+
+@pytest.mark.parametrize("secret", AWKWARD, ids=range(len(AWKWARD)))
+def test_no_form_of_a_secret_is_written(
+    secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither across the place where a text is shortened, nor quoted twice, nor in base64."""
+    monkeypatch.setenv("DB_PASSWORD", secret)
+    monkeypatch.setenv("OTHER_TOKEN", secret + " and more")
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str, *rest: Any) -> Bytes:
+        return Bytes(data=text.encode() if text.startswith("!") else b"fine")
+
+    path = tmp_path / "x.json"
+    with Cassette(path).playing():
+        for before in range(1380, 1520, 5):
+            ask("x" * before + f" {secret} and more " + "y" * 4000)
+        ask("a", json.dumps([json.dumps({"a": f"'{secret}'"}, ensure_ascii=False)]), [repr(secret)])
+    file = read(path.read_bytes(), "x")
+    shown = json.dumps([block.call for block in file.blocks.values()], ensure_ascii=False)
+    for part in (secret[:5], secret[-5:], "and more"):
+        assert part not in shown and part not in path.read_text()
+    told = pytest.warns(CassetteWarning, match="holds the value of the environment variable")
+    with told, Cassette(tmp_path / "y.json").playing():
+        ask("! " + secret)
+    assert not (tmp_path / "y.json").exists()
+    assert "***" not in path_beside(Path("t.py"), f"t[{secret}]").name
+    assert secret[:5] not in str(path_beside(Path("t.py"), f"t[{secret}]"))
+
+
+def test_who_plays_has_other_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A miss hides them as the file does, and says of an argument that has one no difference."""
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str, login: str) -> User:
+        return User(name=text)
+
+    messages: list[str] = []
+    for word, secret in (("old", "canary-one-1"), ("new", "canary-two-2")):
+        monkeypatch.setenv("DB_PASSWORD", secret)
+        with suppress(CacheMiss), Cassette(tmp_path / "x.json").playing():
+            try:
+                ask(f"the {word} prompt", f"login with {secret}")
+            except CacheMiss as error:
+                messages.append(str(error))
+    assert "can't be told, being masked: login" in messages[0] and "login:" not in messages[0]
+    assert "canary" not in messages[0] and "+ 'the new prompt'" in messages[0]
+
+
+def test_long_prompts_are_shown_as_text(tmp_path: Path):
+    """Lines are lines, numbers numbers; a word in the middle that has changed is in the miss."""
+
+    @instructor_cache(MemoryCache())
+    def ask(messages: list[dict[str, Any]], options: dict[str, Any]) -> User:
+        return User(name="x")
+
+    def prompt(word: str) -> list[dict[str, Any]]:
+        lines = [f"Line {n}: some instruction that a prompt has — é" for n in range(15)]
+        text = "\n".join([*lines, f"The word is {word} here", *lines])
+        return [{"role": "system", "content": text}, {"role": "user", "content": "x" * 5000}]
+
+    path, options = tmp_path / "x.json", {"temperature": 0.2, "api_key": "hush", "who": User}
+    with Cassette(path).playing():
+        ask(prompt("alpha"), options)
+    call = json.loads(path.read_text())["entries"][0]["call"]
+    assert call["messages"][0]["content"]["$lines"][15] == "The word is alpha here"
+    masked, other = {"$repr": "***"}, {"$repr": "User"}
+    assert call["options"] == {"temperature": 0.2, "api_key": masked, "who": other}
+    assert 1_900 < len(call["messages"][1]["content"]) <= 2_000
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        ask(prompt("omega"), options)
+    lines = str(caught.value).splitlines()
+    (before,), (after,) = ([x for x in lines if sign in x[:8]] for sign in "-+")
+    assert "alpha" in before and "omega" in after and len(before) + len(after) < 300
+
+
+def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path):
+    """The error names it, in every mode."""
+    for mode in ("once", "all"):
+        with pytest.raises(BrokenCassette, match="found a directory, wanted a file"):
+            Cassette(tmp_path, mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edit", [('"age": 0', '"agee": 9'), ('"age": 0', '"age": 0, "age": 1')])
+def test_a_slip_of_the_hand_is_an_error(edit: tuple[str, str], tmp_path: Path):
+    """A member that the type does not have, or one that is there twice, is no silent default."""
+    path = tmp_path / "x.json"
+
+    @instructor_cache(MemoryCache())
+    def ask() -> list[User]:
+        return [User(name="x", age=0)]
+
+    with Cassette(path).playing():
+        ask()
+    path.write_text(path.read_text().replace(*edit))
+    with pytest.raises(BrokenCassette, match=r'"agee?"'), Cassette(path).playing():
+        ask()
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():

@@ -35,6 +35,11 @@ class Tape:
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
 
+    @property
+    def known(self) -> set[str]:
+        """The keys that were recorded, or would have been but for what their answers hold."""
+        return {*self.blocks, *self.recorded, *self.refused}
+
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
         if found is not None:
