@@ -106,14 +106,14 @@ class Calls:
         return await ask(key, self._produce(key, args, kwargs))
 
     def _produce(self, key: str, args: Args, kwargs: Kwargs) -> Produce:
-        make = partial(self.produce, *args, **kwargs)
+        make: Callable[[], Awaitable[Any]] = partial(self.produce, *args, **kwargs)
         if (one := stand_in()) is not None:
             make = partial(one.watch, key, make, self._unkept)
         return Produce(make, partial(self.sketch, args, kwargs))
 
     def _unkept(self, answer: Any) -> str:
         """Why an answer that was given is not kept."""
-        if hasattr(type(answer), "__next__") or hasattr(type(answer), "__anext__"):
+        if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
             return "was left before its end"
         codec, policy = self.engine.codec(), self.own.engine.policy
         try:

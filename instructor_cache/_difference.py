@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import accumulate
-from os.path import commonprefix
 from urllib.parse import unquote
 
 from ._masks import MASK
@@ -55,11 +54,23 @@ def _shown(this: str, stored: str) -> tuple[str, str]:
     return _parts(this, [one for one, _ in spans]), _parts(stored, [other for _, other in spans])
 
 
+def common(one: str, other: str) -> int:
+    """Give how many characters are the same from the start."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:  # halving is much faster than looking at each
+        middle = (least + most + 1) // 2
+        if one.startswith(other[:middle]):
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
 def _changes(this: str, stored: str) -> Iterator[tuple[Span, Span]]:
     """Where two texts differ: by characters, or by words if that would take too long."""
-    head = len(commonprefix((this, stored)))
+    head = common(this, stored)
     most = min(len(this), len(stored)) - head
-    tail = min(len(commonprefix((this[::-1], stored[::-1]))), most)
+    tail = min(common(this[::-1], stored[::-1]), most)
     middles = this[head : len(this) - tail], stored[head : len(stored) - tail]
     is_long = max(map(len, middles)) > _LONG
     ours, theirs = (_WORDS.findall(text) if is_long else list(text) for text in middles)

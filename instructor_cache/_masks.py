@@ -52,8 +52,7 @@ _KEYS_PROPER = tuple(
         (r"-----BEGIN [A-Z ]*PRIVATE KEY", ("private key",)),
         (r"(?i)\bbearer +(?=\S*\d)[\w.~+/=-]{16,}", ("bearer",)),
         (
-            r"(?i)\bbasic +(?-i:(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z]))"
-            r"(?:[\w+/]{4}){3,}(?:\w\w==|\w{3}=)?(?![\w+/=])",
+            r"\b[Bb]asic +(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z])(?:[\w+/]{4}){3,}(?:[\w+/]+={1,2})?",
             ("basic",),
         ),
         (r"(?i)\b(?:account|sharedaccess)key=[\w+/]{20,}={0,2}", ("key=",)),

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from time import monotonic
 from typing import NamedTuple
 
+from ._difference import common
 from ._discreet import told
 from ._listing import PAGE, list_keys
 from ._masks import masked
@@ -104,21 +105,9 @@ class Search:
 
 def _affinity(one: str, other: str) -> float:
     """How much two texts have in common, at a glance: their beginnings and their ends."""
-    head = _common(one, other)
-    tail = _common(one[head:][::-1], other[head:][::-1])
+    head = common(one, other)
+    tail = common(one[head:][::-1], other[head:][::-1])
     return (head + tail) / max(len(one), len(other), 1)
-
-
-def _common(one: str, other: str) -> int:
-    """How many characters are the same from the start."""
-    least, most = 0, min(len(one), len(other))
-    while least < most:  # halving is much faster than looking at each
-        middle = (least + most + 1) // 2
-        if one.startswith(other[:middle]):
-            least = middle
-        else:
-            most = middle - 1
-    return least
 
 
 def _ratio(one: str, other: str) -> float:

@@ -61,7 +61,8 @@ class StandIn:
 
     def key(self, make: Callable[[], str], codec: Codec) -> str:
         """Give the key that *make* makes, if what is there under it may be given to who asks."""
-        token = _asking.set(asker := {})
+        asker: Asker = {}
+        token = _asking.set(asker)
         try:
             key = make()
         finally:
@@ -86,7 +87,7 @@ class StandIn:
     async def watch(
         self, key: str, make: Callable[[], Awaitable[T]], unkept: Callable[[T], str]
     ) -> T:
-        """Make a call, and note what *unkept* says of the answer if it is not kept, or its error."""
+        """Make a call; note its error, or what *unkept* says of an answer that is not kept."""
         self.losses[key] = lambda: "was given up"
         try:
             answer = await make()

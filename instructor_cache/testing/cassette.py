@@ -18,12 +18,11 @@ from .._pen import Style
 from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
-from ..errors import InstructorCacheWarning
 from ..protocols import Codec
 from ._hand import unknown
 from ._leaks import leak, without
 from ._page import Block, BrokenCassette, Page, function_of, read
-from ._tape import Tape
+from ._tape import CassetteWarning, Tape
 from ._texts import write
 
 __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
@@ -40,12 +39,15 @@ _STYLE = Style(longest=(2_000, 600, 200), part=20_000, room=20_000, whole=100_00
 _sketched = partial(sketch, style=_STYLE)
 
 
-class CassetteWarning(InstructorCacheWarning):
-    """An answer was given but not recorded."""
-
-
 class Cassette:
     """What cached functions answer in a test, kept in a file that people read and review.
+
+    It counts in all threads of its process. One that is forked meanwhile plays what was there
+    then, and a warning says that its own answers are not recorded; one that is spawned knows
+    nothing of it, and calls.
+
+    In the file an answer may be corrected; "call" is for reading only, for a key says which call
+    it is.
 
     Args:
         path: The file; beside a test, `path_beside` says which.
@@ -132,7 +134,8 @@ class Cassette:
         if (reason := _reason(codec, block.payload)) is not None:
             raise BrokenCassette(
                 f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
-                f"type, above the key {key}; correct it, or, to record it anew, {self._anew}: {reason}"
+                f"type, above the key {key}; correct it, or, to record it anew, {self._anew}: "
+                f"{reason}"
             ) from None
 
     def save(self, *, is_complete: bool = True) -> None:
