@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from instructor_cache.testing.cassette import Cassette
 
 _MODES = ("once", "none", "all")
+_ANEW = "run it with --instructor-cassette=all, which calls the functions"
 _PASSED = pytest.StashKey[bool]()
 
 
@@ -25,6 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "never call a cached function; all: record everything anew",
     )
     parser.addini("instructor_cassette", "default of --instructor-cassette", default="once")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _mode(config)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -39,11 +44,16 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def instructor_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
-    """The cassette of the test, which every cached function uses instead of its own backend."""
+    """The cassette of the test, which every cached function uses instead of its own backend.
+
+    It belongs to one test. A fixture for several tests takes a file of its own:
+    ``with Cassette(path).playing():``, from ``instructor_cache.testing``.
+    """
     from instructor_cache.testing.cassette import BrokenCassette, Cassette, path_beside
 
     try:
-        cassette = Cassette(path_beside(request.path, _name(request)), _mode(request.config))
+        path = path_beside(request.path, _name(request))
+        cassette = Cassette(path, _mode(request.config), anew=_ANEW)
     except BrokenCassette as error:
         pytest.fail(str(error), pytrace=False)
     with cassette.standing_in():

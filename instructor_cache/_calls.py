@@ -15,13 +15,12 @@ from ._memo import Args, Kwargs, Memo
 from ._modes import mode as present_mode
 from ._offline import Offline
 from ._sketch import sketch
-from ._stand_in import STAND_INS, stand_in
+from ._stand_in import STAND_INS, StandIn, stand_in
 from ._streams import Streams
 from ._tagged import TaggedKey
 from .cached import Explanation
 from .errors import UnkeyableArgument, UnkeyableArgumentWarning
 from .keys import Keys
-from .protocols import Backend
 from .returns import ReturnType
 from .tags import Tags
 
@@ -44,7 +43,7 @@ class Calls:
         tags: Those of the answers; None if there are none.
         memo: Gives the key of a call.
         own: What answers calls.
-        over: Gives the same over a backend that stands in for the function's own.
+        over: Gives the same over what stands in for the function's own backend.
     """
 
     produce: Callable[..., Awaitable[Any]]
@@ -53,7 +52,7 @@ class Calls:
     returns: ReturnType
     tags: Tags | None
     own: Streams
-    over: Callable[[Backend], Streams]
+    over: Callable[[StandIn], Streams]
     memo: Memo
 
     @property
@@ -70,10 +69,9 @@ class Calls:
 
     def _key(self, args: Args, kwargs: Kwargs) -> str:
         """The key with the tags of the call."""
-        key = self.memo.key(args, kwargs)
         if (one := stand_in()) is not None:
-            one.check(key, self.engine.codec().decode)
-            return key
+            return one.key(partial(self.memo.key, args, kwargs), self.engine.codec())
+        key = self.memo.key(args, kwargs)
         tags = None if self.tags is None else self.tags.of(args, kwargs)
         return TaggedKey(key, tags) if tags else key
 
@@ -81,8 +79,10 @@ class Calls:
         """Give the arguments of a call as they are kept; empty if they are not or can't be."""
         if not self.engine.policy.keep_arguments:
             return ""
+        one = stand_in()
+        write = sketch if one is None else one.sketch
         try:
-            return sketch(self.keys.bound(args, kwargs))
+            return write(self.keys.bound(args, kwargs))
         except Exception:  # it is only for show
             return ""
 
@@ -103,10 +103,26 @@ class Calls:
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
         ask = self.streams.renew if mode == "refresh" else self.streams.recall
-        return await ask(key, self._produce(args, kwargs))
+        return await ask(key, self._produce(key, args, kwargs))
 
-    def _produce(self, args: Args, kwargs: Kwargs) -> Produce:
-        return Produce(partial(self.produce, *args, **kwargs), partial(self.sketch, args, kwargs))
+    def _produce(self, key: str, args: Args, kwargs: Kwargs) -> Produce:
+        make: Callable[[], Awaitable[Any]] = partial(self.produce, *args, **kwargs)
+        if (one := stand_in()) is not None:
+            make = partial(one.watch, key, make, self._unkept)
+        return Produce(make, partial(self.sketch, args, kwargs))
+
+    def _unkept(self, answer: Any) -> str:
+        """Why an answer that was given is not kept."""
+        if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
+            return "was left before its end"
+        codec, policy = self.engine.codec(), self.own.engine.policy
+        try:
+            codec.encode(codec.settle(answer))
+        except Exception:
+            return "gave what can't be stored"
+        if policy.cache_if is None or policy.ttl == 0:
+            return "has a ttl of 0"
+        return "cache_if or a ttl of 0 said no" if callable(policy.ttl) else "cache_if said no"
 
     async def _recorded(self, args: Args, kwargs: Kwargs) -> Any:
         """The answer that is stored here or beneath; raises CacheMiss if there is none."""
@@ -148,7 +164,7 @@ class Calls:
         if mode == "offline":
             raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        whole = self.streams.whole(self._produce(args, kwargs))
+        whole = self.streams.whole(self._produce(key, args, kwargs))
         return self.streams.given(await self.engine.refresh(key, whole))
 
     async def clear(self) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
+from itertools import accumulate
 from urllib.parse import unquote
 
 from ._masks import MASK
-from ._pen import CUT
+from ._pen import CUT, shortened
 from ._sketch import Part
 
 _SHORT = 60  # characters of a text that is shown as it is
 _CONTEXT = 16  # characters around what differs
+_LONG = 1_000  # characters that are compared one by one
+_MOST = 1_000  # characters of a difference
+_WORDS = re.compile(r"\w+|\W")
+Span = tuple[int, int]
 _NONE = "(not given)"
 
 
@@ -45,16 +50,56 @@ def _shown(this: str, stored: str) -> tuple[str, str]:
     """Both texts, or of long ones the parts that differ, with a little of what is around."""
     if max(len(this), len(stored)) <= _SHORT:
         return this, stored
-    match = SequenceMatcher(None, stored, this, autojunk=False)
-    spans = [
-        ((group[0][3], group[-1][4]), (group[0][1], group[-1][2]))
-        for group in match.get_grouped_opcodes(_CONTEXT)
-    ]
+    spans = _close(_changes(this, stored), len(this), len(stored))
     return _parts(this, [one for one, _ in spans]), _parts(stored, [other for _, other in spans])
 
 
+def common(one: str, other: str) -> int:
+    """Give how many characters are the same from the start."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:  # halving is much faster than looking at each
+        middle = (least + most + 1) // 2
+        if one.startswith(other[:middle]):
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+def _changes(this: str, stored: str) -> Iterator[tuple[Span, Span]]:
+    """Where two texts differ: by characters, or by words if that would take too long."""
+    head = common(this, stored)
+    most = min(len(this), len(stored)) - head
+    tail = min(common(this[::-1], stored[::-1]), most)
+    middles = this[head : len(this) - tail], stored[head : len(stored) - tail]
+    is_long = max(map(len, middles)) > _LONG
+    ours, theirs = (_WORDS.findall(text) if is_long else list(text) for text in middles)
+    if len(ours) + len(theirs) > 2 * _LONG:
+        yield (head, len(this) - tail), (head, len(stored) - tail)
+        return
+    at, their_at = (list(accumulate(map(len, p), initial=head)) for p in (ours, theirs))
+    match = SequenceMatcher(None, theirs, ours, autojunk=False)
+    for kind, their_begin, their_end, begin, end in match.get_opcodes():
+        if kind != "equal":
+            yield (at[begin], at[end]), (their_at[their_begin], their_at[their_end])
+
+
+def _close(changes: Iterable[tuple[Span, Span]], ours: int, theirs: int) -> list[tuple[Span, Span]]:
+    """The changes with what is around them, those that are close as one."""
+    found: list[tuple[Span, Span]] = []
+    for (begin, end), (their_begin, their_end) in changes:
+        before = min(begin, their_begin, _CONTEXT)
+        mine = begin - before, min(end + _CONTEXT, ours)
+        other = their_begin - before, min(their_end + _CONTEXT, theirs)
+        if found and found[-1][0][1] >= mine[0]:
+            (first, _), (their_first, _) = found.pop()
+            mine, other = (first, mine[1]), (their_first, other[1])
+        found.append((mine, other))
+    return found
+
+
 def _parts(text: str, spans: list[tuple[int, int]]) -> str:
-    shown = f" {CUT} ".join(text[begin:end] for begin, end in spans)
+    shown = f" {CUT} ".join(shortened(text[begin:end], _MOST) for begin, end in spans)
     before = f"{CUT} " if spans and spans[0][0] > 0 else ""
     after = f" {CUT}" if spans and spans[-1][1] < len(text) else ""
     return f"{before}{shown}{after}"

@@ -6,10 +6,11 @@ import re
 
 MASK = "***"
 
-_LONG, _HEAD, _TAIL = 2_000, 400, 1_500  # of a longer text only both ends are ever shown
+LONG = 2_000  # characters of a text that is looked through as a whole
+_HEAD, _TAIL = 400, 1_500  # of a longer one, of which only both ends are ever shown
 _MOST = 50_000  # characters of each end that are looked through
 _WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pin", "otp"}
-_PARTS = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey")
+_PARTS = ("passw", "passphrase", "secret", "credential", "apikey", "privatekey", "accesskey")
 _KEYS = {
     *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
     *("ssh", "session", "webhook", "shared", "storage", "hmac"),
@@ -17,15 +18,53 @@ _KEYS = {
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
+# Names that say on whose account a call goes; of those above, the ones that mean nothing else.
+_CREDENTIAL = re.compile(
+    r"api_?key|secret|passw|authorization|cookie|credential|access_key"
+    r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
+    re.IGNORECASE,
+)
+
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
 _PREFIXES = (
-    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-", "xoxb-", "xoxp-"),
-    *("xoxr-", "xoxs-", "hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
+    *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
+    *("hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
 )
 
-# What a secret may look like, what it is replaced by, and small letters that it does not go
+# What is a key beyond doubt: an answer that holds one is not shared. Names that begin alike, such
+# as sk-learn-pipelines, have no part that is as long and holds a digit.
+_LONG_PART = r"(?:[A-Za-z0-9]+[-_])*(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}"
+_KEYS_PROPER = tuple(
+    (re.compile(pattern), MASK, hints)
+    for pattern, hints in (
+        (rf"\b[spr]k[-_]{_LONG_PART}[\w-]*", ("k-", "k_")),
+        (r"\b[spr]k[-_](?=[\w-]*\d)[\w-]{40,}", ("k-", "k_")),
+        (r"\b[spr]k_(?:live|test)_\w{8,}", ("k_live_", "k_test_")),
+        (
+            r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bya29\.[\w.-]{20,}",
+            ("akia", "asia", "aiza", "ya29."),
+        ),
+        (rf"\b(?:{'|'.join(_PREFIXES)})(?=[\w-]*\d)[\w-]{{16,}}", _BEGUN),
+        (r"\bSG\.[\w-]{16,}\.[\w-]{16,}", ("sg.",)),
+        (r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", ("eyj",)),
+        (r"-----BEGIN [A-Z ]*PRIVATE KEY", ("private key",)),
+        (r"(?i)\bbearer +(?=\S*\d)[\w.~+/=-]{16,}", ("bearer",)),
+        (
+            r"\b[Bb]asic +(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z])(?:[\w+/]{4}){3,}(?:[\w+/]+={1,2})?",
+            ("basic",),
+        ),
+        (r"(?i)\b(?:account|sharedaccess)key=[\w+/]{20,}={0,2}", ("key=",)),
+        (
+            r"https://hooks\.slack\.com/(?:services|workflows|triggers)/\w+/\w+/\w{8,}",
+            ("hooks.slack",),
+        ),
+        (r"://[^\s/:@\"']*:(?=[^\s/@\"']*\d)[^\s/@\"']{6,}@", ("://",)),
+    )
+)
+
+# What else a secret may look like, what it is replaced by, and small letters that it does not go
 # without: to look for them is much faster.
 _PATTERNS = tuple(
     (re.compile(pattern), shown, hints)
@@ -41,7 +80,7 @@ _PATTERNS = tuple(
             r"\1" + MASK,
             ("bearer", "authorization"),
         ),
-        (r"\b[spr]k[-_][\w-]{4,}", MASK, ("k-", "k_")),
+        (r"\b[spr]k[-_](?=[\w-]*(?:\d|[^\W_]{16}))[\w-]{4,}", MASK, ("k-", "k_")),
         (rf"\b(?:{'|'.join(_PREFIXES)})[\w-]{{8,}}", MASK, _BEGUN),
         (
             r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+",
@@ -55,8 +94,14 @@ _PATTERNS = tuple(
 )
 
 
+# Those with ends of their own first: what is left of them would look like others.
+_ALL = (*_PATTERNS, *_KEYS_PROPER)
+
+
 def is_secret(name: str) -> bool:
     """Whether a parameter, field or header of that *name* holds what nobody else should read."""
+    if is_credential(name):
+        return True
     words = [word.lower() for word in _WORD.findall(name)]
     joined = "".join(words)
     if any(part in joined for part in _PARTS):
@@ -66,18 +111,32 @@ def is_secret(name: str) -> bool:
     return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
 
 
+def is_credential(name: str) -> bool:
+    """Whether an argument or header of this *name* says on whose account a call goes."""
+    return _CREDENTIAL.search(name.replace("-", "_")) is not None
+
+
 def masked(text: str) -> str:
     """Give *text* without what looks like a key, a token or a password."""
     lower = text.lower()
-    for pattern, shown, hints in _PATTERNS:
+    for pattern, shown, hints in _ALL:
         if any(hint in lower for hint in hints):
             text = pattern.sub(shown, text)
     return text
 
 
-def ends_masked(text: str) -> tuple[str, bool]:
-    """Give *text* masked, or of a long one both ends, and whether anything was masked in it."""
-    if len(text) <= _LONG:
+def key_in(text: str) -> str:
+    """Give how a key in *text* begins that is one beyond doubt; empty if there is none."""
+    lower = text.lower()
+    for pattern, _, hints in _KEYS_PROPER:
+        if any(hint in lower for hint in hints) and (found := pattern.search(text)):
+            return found[0][:3]
+    return ""
+
+
+def ends_masked(text: str, whole: int = LONG) -> tuple[str, bool]:
+    """Give *text* masked and whether anything was; of one longer than *whole* both ends."""
+    if len(text) <= whole:
         told = masked(text)
         return told, told != text
     ends = f"{text[:_HEAD]} … {text[-_TAIL:]}"

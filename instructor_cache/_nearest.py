@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from time import monotonic
 from typing import NamedTuple
 
+from ._difference import common
 from ._discreet import told
 from ._listing import PAGE, list_keys
 from ._masks import masked
@@ -19,6 +20,7 @@ _MOST = 1_000  # stored calls that are looked at
 _SECONDS = 2.0  # for which they are looked for, in all tiers together
 _FIRST, _LARGEST = 8, 200  # keys of the first page, and of any
 _LARGE = 4 * 2**20  # bytes of a page, about
+_LONG = 2_000  # characters of two texts that would take too long
 _CLOSER = 10  # that are compared at length
 
 
@@ -103,24 +105,14 @@ class Search:
 
 def _affinity(one: str, other: str) -> float:
     """How much two texts have in common, at a glance: their beginnings and their ends."""
-    head = _common(one, other)
-    tail = _common(one[head:][::-1], other[head:][::-1])
+    head = common(one, other)
+    tail = common(one[head:][::-1], other[head:][::-1])
     return (head + tail) / max(len(one), len(other), 1)
 
 
-def _common(one: str, other: str) -> int:
-    """How many characters are the same from the start."""
-    least, most = 0, min(len(one), len(other))
-    while least < most:  # halving is much faster than looking at each
-        middle = (least + most + 1) // 2
-        if one.startswith(other[:middle]):
-            least = middle
-        else:
-            most = middle - 1
-    return least
-
-
 def _ratio(one: str, other: str) -> float:
+    if len(one) + len(other) > _LONG:
+        return _affinity(one, other)
     return SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 

@@ -75,7 +75,7 @@ class Offline:
 
     def _told(self, lines: list[str], key: str | None, nearest: str | None = None) -> CacheMiss:
         function, one = self.keys.function, stand_in()
-        why, remedy = (one.why, one.remedy) if one and one.is_final else (_WHY, _REMEDY)
+        why, remedy = (one.why, one.remedy(key)) if one and one.is_final else (_WHY, _REMEDY)
         shown = lines if key is None else [f"key: {key}", *lines, remedy]
         text = "\n".join(f"  {line}" for line in shown)
         found = f"found no answer to this call of {function}, which is not called {why}"

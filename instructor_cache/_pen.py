@@ -10,6 +10,7 @@ import typing
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
@@ -20,21 +21,68 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel
 
-from ._masks import MASK, ends_masked, is_secret
+from ._masks import LONG, MASK, ends_masked, is_secret
 
 CUT = "…"
-LONGEST = 200  # characters of a text
 _DEEPEST, _NODES = 6, 1_000
 _FIRST, _LAST = 40, 10  # items of a container that are looked at
 _FEW = 60  # bytes that are shown
 
 
+_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|.)", re.DOTALL)
+_ESCAPED = 10  # characters of an escape at most
+
+
+@dataclass(frozen=True)
+class Style:
+    """How much of a call is written.
+
+    Attributes:
+        longest: Characters of a text in an argument; fewer, one by one, while there is no room.
+        part: Characters of an argument.
+        room: Bytes of a call.
+        whole: Characters of a text that is looked through for secrets as a whole.
+        hide: Gives a text without secrets that nothing but their value tells.
+    """
+
+    longest: tuple[int, ...] = (200,)
+    part: int = 200
+    room: int = 2_000
+    whole: int = LONG
+    hide: Callable[[str], str] = str
+
+
+SHORT = Style()
+
+
 def shortened(text: str, longest: int) -> str:
-    """Give *text*, or its beginning and its end."""
+    """Give *text*, or its beginning and its end; an escape in it stays whole, or is left out."""
     if len(text) <= longest:
         return text
     tail = longest // 4
-    return f"{text[: longest - tail - 3]} {CUT} {text[len(text) - tail :]}"
+    begin, _ = _around(text, longest - tail - 3)
+    _, end = _around(text, len(text) - tail)
+    return f"{text[:begin]} {CUT} {text[end:]}"
+
+
+def _around(text: str, at: int) -> tuple[int, int]:
+    """Where the escape begins and ends that has *at* inside; *at* twice if there is none."""
+    start = max(at - _ESCAPED, 0)
+    while start > 0 and text[start - 1] == "\\":
+        start -= 1
+    for escape in _ESCAPE.finditer(text, start, at + _ESCAPED):
+        if escape.start() < at < escape.end():
+            return escape.span()
+    return at, at
+
+
+def _within(text: str, longest: int) -> str:
+    """Give *text* in quotes, shortened so that there is room for its escapes, too."""
+    quoted, size = repr(shortened(text, longest)), longest
+    while len(quoted) > longest > 3 * _ESCAPED:
+        size = min(size - 1, size * longest // len(quoted))
+        quoted = repr(shortened(text, size))
+    return quoted
 
 
 def clean(text: str) -> str:
@@ -50,7 +98,8 @@ class Pen:
         full: What was written, before it was shortened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: Style = SHORT, longest: int = SHORT.longest[0]) -> None:
+        self.style, self.longest = style, longest
         self.is_masked = False
         self.full: list[bytes] = []
         self._left = _NODES
@@ -103,12 +152,12 @@ class Pen:
 
     def quoted(self, text: str) -> str:
         """Give *text* in quotes, without secrets."""
-        told, has_secret = ends_masked(text)
+        told, has_secret = ends_masked(bare := self.style.hide(text), self.style.whole)
+        has_secret |= bare != text
         self.is_masked |= has_secret
-        if len(told) > LONGEST:
+        if len(told) > self.longest:
             self._note(told if has_secret else text)
-            told = shortened(told, LONGEST)
-        return repr(told)
+        return _within(told, self.longest)
 
     # -- containers ------------------------------------------------------------------------
 
@@ -127,7 +176,7 @@ class Pen:
 
     def _aside(self, value: Any, depth: int) -> str:
         """The text of a value that is noted later, when the order is known."""
-        pen = Pen()
+        pen = Pen(self.style, self.longest)
         self._left -= 1
         pen._left = self._left // 2
         text = pen.text(value, depth)

@@ -17,6 +17,7 @@ from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._live_async import AsyncLive
 from ._maker import Produce
+from ._stand_in import stand_in
 from .codecs import Item, Passed
 from .errors import InstructorCacheWarning, StreamInterrupted
 from .returns import ReturnType
@@ -84,16 +85,16 @@ class Streams:
         """A stream that has not begun."""
 
         def run(live: Live) -> Any:
-            return self.engine.fetch(key, self._passing(live, produce), **options)
+            return self.engine.fetch(key, self._passing(key, live, produce), **options)
 
         return self._live(run)
 
     def _anew(self, key: str, produce: Produce) -> Live:
         """A stream that has not begun, whatever is stored."""
-        return self._live(lambda live: self.engine.refresh(key, self._passing(live, produce)))
+        return self._live(lambda live: self.engine.refresh(key, self._passing(key, live, produce)))
 
-    def _passing(self, live: Live, produce: Produce) -> Produce:
-        return produce.by(partial(self._pass_on, live, produce))
+    def _passing(self, key: str, live: Live, produce: Produce) -> Produce:
+        return produce.by(partial(self._pass_on, key, live, produce))
 
     def _live(self, run: Callable[[Live], Any]) -> Live:
         since, timeout = self.engine.stack.forgotten.count, self.engine.policy.flight_timeout
@@ -139,7 +140,7 @@ class Streams:
             f"annotate it `-> {stream}` to be given all of it again",
         )
 
-    async def _pass_on(self, live: Live, produce: Produce) -> Passed:
+    async def _pass_on(self, key: str, live: Live, produce: Produce) -> Passed:
         """Call, and have all items pass."""
         source = await produce()
         try:
@@ -148,6 +149,8 @@ class Streams:
             live.check_uncut()
         except Exception as error:
             live.failure = error
+            if (one := stand_in()) is not None:
+                one.failed(key, error)
             raise
         finally:
             await _close(source)

@@ -21,12 +21,13 @@ from ._marks import Marks
 from ._memo import Memo
 from ._modes import from_environment
 from ._stack import Stack
+from ._stand_in import StandIn
 from ._streams import Streams
 from .cached import CacheInfo
 from .events import Announcer
 from .keys import Keys
 from .policy import Policy
-from .protocols import Backend, Codec
+from .protocols import Codec
 from .returns import ReturnType
 from .tags import Tags
 from .tiers import Tier
@@ -110,8 +111,8 @@ def _streams(
     return Streams(_engine(keys, returned, tiers, policy, announce, colour), returned, colour)
 
 
-def _over(build: Callable[..., Streams], policy: Policy, backend: Backend) -> Streams:
-    return build((Tier(backend, name="cassette"),), policy.timeless())
+def _over(build: Callable[..., Streams], policy: Policy, one: StandIn) -> Streams:
+    return build((Tier(one.backend, name=one.name),), policy.timeless())
 
 
 def _beneath(func: Any, is_async: bool) -> Beneath | None:

@@ -85,7 +85,7 @@ LEVELS = [
     {"_faces"},
     {"_wiring"},
     {"decorator", "testing._faults"},
-    {"testing.contract", "testing.faulty", "testing._texts", "testing._leaks"},
+    {"testing.contract", "testing.faulty", "testing._texts", "testing._leaks", "testing._hand"},
     {"testing._blocks", "testing._sketches"},
     {"testing._page"},
     {"testing._tape"},

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -19,6 +19,7 @@ from typing import Any
 import instructor
 import pytest
 from conftest import Colour
+from corpus import SHAPES
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
@@ -29,6 +30,7 @@ from instructor_cache import (
     DiskCache,
     MemoryCache,
     UnkeyableArgument,
+    Unstorable,
     cache_client,
     instructor_cache,
 )
@@ -36,6 +38,7 @@ from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
 from instructor_cache.codecs._compare import difference
 from instructor_cache.entry import FORMAT
+from instructor_cache.testing._hand import unknown
 from instructor_cache.testing._leaks import leak
 from instructor_cache.testing._page import Block, Page, read
 from instructor_cache.testing._sketches import shown_text, text_of
@@ -174,16 +177,14 @@ def test_a_file_is_made_to_be_read():
     call = '{"text":["\'first\\\\nsecond\'","0a1b2c3d"],"user":["User(name=\'x\')","4e5f6a7b"]}'
     lines = page(payload, call=call).text().split("\n")
     start = lines.index('      "function": "app.extract",')
-    assert "\n".join(lines[start : start + 24]) == (
+    assert "\n".join(lines[start : start + 22]) == (
         '      "function": "app.extract",\n'
         '      "call": {\n'
         '        "text": {"$lines": [\n'
         '          "first",\n'
         '          "second"\n'
         "        ]},\n"
-        '        "user": {\n'
-        '          "$repr": "User(name=\'x\')"\n'
-        "        }\n"
+        '        "user": {"$repr": "User(name=\'x\')"}\n'
         "      },\n"
         '      "answer": {\n'
         '        "name": "Zoë",\n'
@@ -234,11 +235,11 @@ def test_the_order_of_calls_does_not_matter():
 
 GOOD = page(PAYLOADS[0], PAYLOADS[9]).text()
 BROKEN = [
-    (GOOD[:200], 6, "no JSON"),
+    (GOOD[: GOOD.index('"answer"') + 20], 9, "no JSON"),
     (GOOD.replace('  "entries"', '<<<<<<< HEAD\n  "entries"'), 4, "merge conflict"),
     ("[]", 1, 'no list of "entries"'),
-    (GOOD.replace('"cassette": 1', '"cassette": 2'), 1, '"cassette": 1'),
-    (GOOD.replace('"answer"', '"anwser"'), 6, 'no "anwser"'),
+    (GOOD.replace('"cassette": 1', '"cassette": 2'), 1, "wanted 1"),
+    (GOOD.replace('"answer"', '"anwser"'), 6, 'unknown "anwser"'),
     (GOOD.replace('"answer": {', '"stream": [], "answer": {'), 6, "one of"),
     (GOOD.replace('"stream": []', '"stream": {}'), 15, "wanted a list"),
     (GOOD.replace('"stream": []', '"stream": [{}]'), 15, 'no "answer"'),
@@ -249,7 +250,7 @@ BROKEN = [
     (GOOD.replace('"answer": {', '"attached": {}, "raw": [{}], "answer": {'), 6, "raw"),
     (GOOD.replace('"stream": []', '"payload": []'), 15, "wanted text"),
     (GOOD.replace('"stream": []', '"stream": [[]]'), 15, "wanted an object"),
-    (GOOD.replace('"entries": [', '"entries": [[],'), 4, "an object"),
+    (GOOD.replace('"entries": [', '"entries": [[],'), 4, "no object"),
     (GOOD.replace('"age"', '"age": 1}, "form": "odd", "call": {"age"'), 6, "odd"),
     (GOOD.replace('"stream": []', '"base64": "?"'), 15, "base64"),
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
@@ -265,13 +266,26 @@ def test_a_broken_file_says_where_and_what_to_do(text: str, line: int, wanted: s
         Cassette(path)
     assert str(caught.value).startswith(f"{path}, line {line}: found ")
     assert wanted in str(caught.value)
-    assert "--instructor-cassette=all" in str(caught.value)
+    assert 'Cassette(path, "all")' in str(caught.value)
     assert path.read_text("utf-8", "surrogateescape") == text
 
 
 def test_no_two_tests_share_a_file():
     """Names that differ only in what file systems can't tell, or at the end, get files apart."""
-    names = ["t", "T.t", "t[a/b]", "t[a:b]", "t[a b]", "t[A]", "t[a]", "t[é]", "t[..]", "t[\\]"]
+    names = [
+        "t",
+        "T",
+        "T.t",
+        "t.t",
+        "t[a/b]",
+        "t[a:b]",
+        "t[a b]",
+        "t[A]",
+        "t[a]",
+        "t[é]",
+        "t[..]",
+        "t[\\]",
+    ]
     names += [f"t[{'x' * 300}{end}]" for end in "ab"]
     paths = [path_beside(Path("tests/test_x.py"), name) for name in names]
     assert len({str(path).lower() for path in paths}) == len(names)
@@ -380,19 +394,21 @@ def test_fifty_threads_record_one_call(tmp_path: Path):
 
 
 def test_what_is_not_stored_is_not_recorded(tmp_path: Path):
-    """ttl=0, cache_if and an error of the function leave no trace; there is no file then."""
+    """ttl=0, cache_if and an error of the function leave no answer; a warning says what did."""
     calls: list[str] = []
 
     @instructor_cache(MemoryCache())
     def fails(text: str) -> User:
         raise KeyError(text)
 
-    with Cassette(tmp_path / "x.json").playing() as cassette:
+    told = pytest.warns(CassetteWarning, match="raised KeyError")
+    with told as warned, Cassette(tmp_path / "x.json").playing() as cassette:
         for options in ({"ttl": 0}, {"ttl": lambda _: 0}, {"cache_if": lambda _: False}):
             ask = numbered(calls, **options)
             assert ask("a").age != ask("a").age
         with pytest.raises(KeyError):
             fails("a")
+    assert len(warned) == 1
     assert cassette.recorded == 0
     assert not cassette.path.exists()
 
@@ -481,8 +497,9 @@ def test_streams_are_recorded_and_played(tmp_path: Path):
     async def collect() -> list[User]:
         return [user async for user in astream("c")]
 
-    for _ in range(2):
-        with Cassette(tmp_path / "x.json").playing() as cassette:
+    told = pytest.warns(CassetteWarning, match="stream was left before its end")
+    for context in (told, nullcontext()):
+        with context, Cassette(tmp_path / "x.json").playing() as cassette:
             assert [user.age for user in stream("a")] == [0, 1, 2]
             assert [user.age for user in stream("a")] == [0, 1, 2]
             assert asyncio.run(collect()) == [User(name="c")]
@@ -491,7 +508,8 @@ def test_streams_are_recorded_and_played(tmp_path: Path):
         assert calls == ["a", "c", "b"]
     text = (tmp_path / "x.json").read_text()
     assert text.count('"stream"') == 2 and '"b"' not in text
-    with Cassette(tmp_path / "x.json").playing(), pytest.raises(CacheMiss):
+    miss = pytest.raises(CacheMiss, match="this call was left before its end")
+    with Cassette(tmp_path / "x.json").playing(), miss:
         list(stream("b"))
 
 
@@ -528,11 +546,43 @@ def test_a_clients_raw_streams_are_told_not_made(tmp_path: Path, llm: Any):
     assert llm.calls == 0
 
 
+def test_accounts_are_never_mixed_up(tmp_path: Path, llm: Any):
+    """Two who ask the same are told to have names while it is recorded; these count ever after."""
+    said: Any = {"messages": [{"role": "user", "content": "Ada is 36"}], "model": "m"}
+    servers = {"here": llm.url, "there": llm.url.replace("127.0.0.1", "localhost")}
+
+    def ask(key: str, server: str = "here", **options: Any) -> User:
+        with OpenAI(base_url=servers[server], api_key=key) as plain:
+            client = cache_client(instructor.from_openai(plain), MemoryCache(), **options)
+            return client.chat.completions.create(response_model=User, **said)  # type: ignore[no-any-return]
+
+    with Cassette(tmp_path / "x.json").playing() as cassette:
+        ask("canary-one")
+        ask("canary-one")
+        for other in ({"key": "canary-two"}, {"key": "canary-one", "server": "there"}):
+            with pytest.raises(UnkeyableArgument, match=r"another (account|server).*namespace="):
+                ask(**other)
+        ask("canary-two", namespace="two")
+    assert (llm.calls, cassette.recorded) == (2, 2)
+    text = (tmp_path / "x.json").read_text()
+    assert "canary" not in text and llm.url not in text and "@two" in text
+    with Cassette(tmp_path / "x.json", "none").playing():
+        for key, namespace in (("c", "two"), ("b", None), ("a", None)):
+            ask(key, "there", namespace=namespace)
+
+
 SECRETS = [
     "sk-proj-canary0123456789",
     "AKIACANARY0123456789",
     "ghp_canary0123456789canary0123456789",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIcanary",
+    "Basic Y2FuYXJ5OmNhbmFyeTEyMw==",
+    "SG.canary0123456789canary.canary0123456789canary0123456789",
+    "AccountKey=canary0123456789canary0123456789==",
+    "https://hooks.slack.com/services/T000/B000/canary0123456789",
+    *(f"{begun}canary0123456789canary0123456789" for begun in ("npm_", "pypi-", "tvly-")),
+    "postgres://canary:canary123@db/app",
+    "Y2FuYXJ5IHNrLXByb2otY2FuYXJ5MDEyMzQ1Njc4OQ==",
 ]
 
 
@@ -705,7 +755,8 @@ def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):
     run(pytester, "--instructor-cassette=once", passed=3)
     pytester.makeini("[pytest]\ninstructor_cassette = never")
     done = pytester.runpytest_inprocess("-p", "pytest_instructor_cache")
-    done.stdout.fnmatch_lines(["*must be one of once, none, all*"])
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: *must be one of once, none, all*"])
 
 
 def test_an_answer_corrected_by_hand_is_given(pytester: pytest.Pytester, llm: Any):
@@ -724,7 +775,7 @@ def test_an_answer_corrected_by_hand_is_given(pytester: pytest.Pytester, llm: An
     done.stdout.fnmatch_lines(["E *valid integer*"])
     path.write_text(text.replace('"entries"', '"entres"'))
     done = run(pytester, errors=1)
-    done.stdout.fnmatch_lines(["*test_call.json, line 1: found no list*"])
+    done.stdout.fnmatch_lines(["*test_call.json, line 1: found no list*instructor-cassette=all*"])
     assert "entres" in path.read_text()
     assert llm.calls == 1
 
@@ -804,7 +855,7 @@ def test_client(instructor_cassette):
     answers = []
     for name in ("ONE", "ONE", "OTHER"):
         with OpenAI(**settings(name)) as openai:
-            client = cache_client(instructor.from_openai(openai), MemoryCache())
+            client = cache_client(instructor.from_openai(openai), MemoryCache(), namespace=name)
             answers.append(ask(client, "Ada is 36\\nand a poet"))
     assert answers == [User(name="Ada", age=36)] * 3
 
@@ -821,7 +872,7 @@ def test_async_client(instructor_cassette):
 def test_clients_are_played_whoever_has_the_key(
     pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    """Credentials and servers count as first, second, ... in a test: who plays it has others."""
+    """Neither credentials nor servers count in a test: who plays it has others."""
     monkeypatch.setenv("ONE", "canary-one")
     monkeypatch.setenv("OTHER", "canary-other")
     pytester.makepyfile(test_inner=CLIENT)
@@ -833,6 +884,177 @@ def test_clients_are_played_whoever_has_the_key(
     monkeypatch.setenv("OTHER", "nothing")
     monkeypatch.setenv("LLM_URL", "http://127.0.0.1:9/v1")  # the server has another address now
     run(pytester, "--instructor-cassette=none", passed=2)
+
+
+def test_what_can_not_be_played_is_told_while_recording(tmp_path: Path):
+    """A function's error, also in mid-stream, is told once, stands in the file and in the miss."""
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str) -> User:
+        if text == "bad":
+            raise ValueError(text)
+        return User(name=text)
+
+    @instructor_cache(MemoryCache())
+    def stream(text: str) -> Iterator[User]:
+        yield User(name=text)
+        raise LookupError
+
+    path = tmp_path / "x.json"
+    told = pytest.warns(CassetteWarning, match=r"ask raised ValueError; .*stream raised LookupErr")
+    with told as warned, Cassette(path).playing():
+        ask("good")
+        with suppress(ValueError):
+            ask("bad")
+        with suppress(LookupError):
+            list(stream("a"))
+    assert len(warned) == 1 and '"raised ValueError"' in path.read_text()
+    miss = pytest.raises(CacheMiss, match="recorded this call raised ValueError, and that is not")
+    with Cassette(path).playing(), miss as caught:
+        ask("bad")
+    assert "anew" not in str(caught.value)
+
+
+def test_what_is_no_key_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Words that begin like keys, and the folder in PWD, make no test unplayable."""
+    monkeypatch.setenv("PWD", "/home/somebody")
+    texts = ["hotels/sk-bratislava-centre", "sk-learn-pipelines", "/home/somebody/x", "Basic rules"]
+    with Cassette(tmp_path / "x.json").playing() as cassette:
+        for text in texts:
+            instructor_cache(MemoryCache())(answer)(text)
+    assert cassette.recorded == len(texts)
+    assert all(text in cassette.path.read_text() for text in texts)
+
+
+AWKWARD = ['plain"loo\\king', "it's\nsécret—ünïcode", "日本語の秘密の言葉", "p@ss/word+x=1"]
+
+
+class Bytes(BaseModel):
+    data: bytes
+
+
+@pytest.mark.parametrize("secret", AWKWARD, ids=range(len(AWKWARD)))
+def test_no_form_of_a_secret_is_written(
+    secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither across the place where a text is shortened, nor quoted twice, nor in base64."""
+    monkeypatch.setenv("DB_PASSWORD", secret)
+    monkeypatch.setenv("OTHER_TOKEN", secret + " and more")
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str, *rest: Any) -> Bytes:
+        return Bytes(data=text.encode() if text.startswith("!") else b"fine")
+
+    path = tmp_path / "x.json"
+    with Cassette(path).playing():
+        for before in range(1380, 1520, 5):
+            ask("x" * before + f" {secret} and more " + "y" * 4000)
+        ask("a", json.dumps([json.dumps({"a": f"'{secret}'"}, ensure_ascii=False)]), [repr(secret)])
+    file = read(path.read_bytes(), "x")
+    shown = json.dumps([block.call for block in file.blocks.values()], ensure_ascii=False)
+    for part in (secret[:5], secret[-5:], "and more"):
+        assert part not in shown and part not in path.read_text()
+    told = pytest.warns(CassetteWarning, match="holds the value of the environment variable")
+    with told, Cassette(tmp_path / "y.json").playing():
+        ask("! " + secret)
+    assert not (tmp_path / "y.json").exists()
+    assert "***" not in path_beside(Path("t.py"), f"t[{secret}]").name
+    assert secret[:5] not in str(path_beside(Path("t.py"), f"t[{secret}]"))
+
+
+def test_who_plays_has_other_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A miss hides them as the file does, and says of an argument that has one no difference."""
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str, login: str) -> User:
+        return User(name=text)
+
+    messages: list[str] = []
+    for word, secret in (("old", "canary-one-1"), ("new", "canary-two-2")):
+        monkeypatch.setenv("DB_PASSWORD", secret)
+        with suppress(CacheMiss), Cassette(tmp_path / "x.json").playing():
+            try:
+                ask(f"the {word} prompt", f"login with {secret}")
+            except CacheMiss as error:
+                messages.append(str(error))
+    assert "can't be told, being masked: login" in messages[0] and "login:" not in messages[0]
+    assert "canary" not in messages[0] and "+ 'the new prompt'" in messages[0]
+
+
+def test_long_prompts_are_shown_as_text(tmp_path: Path):
+    """Lines are lines, numbers numbers; a word in the middle that has changed is in the miss."""
+
+    @instructor_cache(MemoryCache())
+    def ask(messages: list[dict[str, Any]], options: dict[str, Any]) -> User:
+        return User(name="x")
+
+    def prompt(word: str) -> list[dict[str, Any]]:
+        lines = [f"Line {n}: some instruction that a prompt has — é" for n in range(15)]
+        text = "\n".join([*lines, f"The word is {word} here", *lines])
+        return [{"role": "system", "content": text}, {"role": "user", "content": "x" * 5000}]
+
+    path, options = tmp_path / "x.json", {"temperature": 0.2, "api_key": "hush", "who": User}
+    with Cassette(path).playing():
+        ask(prompt("alpha"), options)
+    call = json.loads(path.read_text())["entries"][0]["call"]
+    assert call["messages"][0]["content"]["$lines"][15] == "The word is alpha here"
+    masked, other = {"$repr": "***"}, {"$repr": "User"}
+    assert call["options"] == {"temperature": 0.2, "api_key": masked, "who": other}
+    assert 1_900 < len(call["messages"][1]["content"]) <= 2_000
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        ask(prompt("omega"), options)
+    lines = str(caught.value).splitlines()
+    (before,), (after,) = ([x for x in lines if sign in x[:8]] for sign in "-+")
+    assert "alpha" in before and "omega" in after and len(before) + len(after) < 300
+
+
+def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path):
+    """The error names it, in every mode."""
+    for mode in ("once", "all"):
+        with pytest.raises(BrokenCassette, match="found a directory, wanted a file"):
+            Cassette(tmp_path, mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edit", [('"age": 0', '"agee": 9'), ('"age": 0', '"age": 0, "age": 1')])
+def test_a_slip_of_the_hand_is_an_error(edit: tuple[str, str], tmp_path: Path):
+    """A member that the type does not have, or one that is there twice, is no silent default."""
+    path = tmp_path / "x.json"
+
+    @instructor_cache(MemoryCache())
+    def ask() -> list[User]:
+        return [User(name="x", age=0)]
+
+    with Cassette(path).playing():
+        ask()
+    path.write_text(path.read_text().replace(*edit))
+    with pytest.raises(BrokenCassette, match=r'"agee?"'), Cassette(path).playing():
+        ask()
+
+
+def test_no_answer_as_it_was_recorded_looks_mistaken():
+    """Answers of every shape have no member that their type does not know."""
+    for shape in SHAPES:
+        with suppress(Unstorable, TypeError):
+            codec = codec_for(shape.annotation)
+            for value in shape.values:
+                assert unknown(codec, codec.encode(value)) == [], shape.name
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_forked_process_says_that_nothing_is_recorded(tmp_path: Path):
+    """Its answers are lost to the file, and it is told; those of its parent are kept."""
+    ask, warned = numbered([]), tmp_path / "warned"
+    with Cassette(tmp_path / "x.json").playing() as cassette:
+        ask("a")
+        if (child := os.fork()) == 0:
+            try:
+                with pytest.warns(CassetteWarning, match="was forked"):
+                    ask("b")
+                warned.touch()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert warned.exists() and cassette.recorded == 1
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():

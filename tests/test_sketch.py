@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_what_fails_when_it_is_looked_at_is_shown():
 def test_large_values_are_short(value: Any):
     """A text has 200 characters at most, with its beginning and its end."""
     assert len(shown(value)) <= 200 and "…" in shown(value)
+
+
+def test_no_escape_is_cut():
+    """However often a text is shortened, what is left of its escapes can be read."""
+    for before in range(12):
+        for text in ("\ud800", "\n", "\x00", "\\", "'\"\U000e0001"):
+            value = "x" * before + text * 300
+            for shown_value in (shown(value), *(v[0] for v in many(value).values())):
+                assert isinstance(literal_eval(shown_value), str)
+
+
+def many(value: str) -> dict[str, Any]:
+    """The parts of a call with so many arguments that there is little room for each."""
+    return read(sketch({str(n): value for n in range(30)}))
 
 
 def test_many_arguments_are_short():

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from .._stand_in import stand_in
+from .._masks import is_credential
+from .._stand_in import unnamed
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ..identity import identity
 
-__all__ = ["Account", "Asked", "asked_by", "constants_of", "is_absent", "is_secret", "sorted_out"]
+__all__ = ["Account", "Asked", "asked_by", "constants_of", "is_absent", "sorted_out"]
 
 _PLACE = (
     *("base_url", "organization", "project", "_custom_query", "_api_version"),
@@ -28,16 +29,11 @@ _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
 )
-_BILLED = ("organization", "project")
+_OWN = ("base_url", "organization", "project")  # what others have others of
 # What makes credentials when they are needed: nothing tells whose they will be.
 _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
     *("workload_identity", "_provider", "_provider_runtime", "credentials", "_credentials"),
-)
-_SECRET = re.compile(
-    r"api_?key|secret|passw|authorization|cookie|credential|access_key"
-    r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
-    re.IGNORECASE,
 )
 # Headers that follow a request through other systems, or come with every one.
 _TRACING = re.compile(
@@ -58,11 +54,12 @@ class Account:
         self._secrets = secrets
 
     def __cache_key__(self) -> bytes:
-        if (one := stand_in()) is not None:
-            return one.alias("account", canonical(dict(self._secrets)))
+        held = canonical(dict(self._secrets))
+        if (anybody := unnamed("account", held)) is not None:
+            return anybody
         if not self._secrets:
             raise _unnamed("no credentials to tell tenants apart by")
-        return _digest(canonical(dict(self._secrets)))
+        return _digest(held)
 
 
 class Unnamed:
@@ -72,8 +69,8 @@ class Unnamed:
         self._found = found
 
     def __cache_key__(self) -> bytes:
-        if (one := stand_in()) is not None:
-            return one.alias("account", b"")
+        if (anybody := unnamed("account", b"")) is not None:
+            return anybody
         raise _unnamed(self._found)
 
 
@@ -90,17 +87,12 @@ def _digest(secrets: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", secrets, b"instructor_cache", _ROUNDS, 16)
 
 
-def is_secret(name: str) -> bool:
-    """Whether an argument or header of this name says on whose account a call goes."""
-    return _SECRET.search(name.replace("-", "_")) is not None
-
-
 def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the headers that may change an answer, and those that are secret; not the tracing."""
     items = cast("Mapping[Any, Any]", headers or {}).items()
     kept = {str(name).lower(): value for name, value in items if not _TRACING.search(str(name))}
     kept = {name: value for name, value in kept.items() if not is_absent(value)}
-    secret = {name: value for name, value in kept.items() if is_secret(name)}
+    secret = {name: value for name, value in kept.items() if is_credential(name)}
     return {name: kept[name] for name in kept.keys() - secret.keys()}, secret
 
 
@@ -116,7 +108,11 @@ class Place:
         self._facts = facts
 
     def __cache_key__(self) -> dict[str, Any]:
-        return self._facts
+        where = {name: self._facts[name] for name in _OWN if name in self._facts}
+        if (anywhere := unnamed("server", canonical(where))) is None:
+            return self._facts
+        rest = {name: each for name, each in self._facts.items() if name not in _OWN}
+        return {**rest, "server": anywhere}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +151,6 @@ def asked_by(client: Any, create: Any) -> Asked:
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
-    if (one := stand_in()) is not None:  # who is billed is nobody's business in a shared file
-        place = {name: each for name, each in place.items() if name not in _BILLED}
-        place["base_url"] = one.alias("server", canonical(place.get("base_url")))
     secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
     return Asked(Place(place), secrets, _hidden(sdk, http))
 

@@ -9,7 +9,8 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
-from ._account import asked_by, constants_of, is_absent, is_secret, sorted_out
+from .._masks import is_credential
+from ._account import asked_by, constants_of, is_absent, sorted_out
 
 __all__ = ["Request", "Reader"]
 
@@ -90,7 +91,7 @@ class Reader:
         model = kwargs.get("model")
         default = made.pop("default_model", None)
         settings = {name: each for name, each in kwargs.items() if name not in _IGNORED}
-        secret = {name: settings.pop(name) for name in list(settings) if is_secret(name)}
+        secret = {name: settings.pop(name) for name in list(settings) if is_credential(name)}
         headers, secret_headers = sorted_out(settings.pop("extra_headers", None))
         counted = {name: each for name, each in settings.items() if not is_absent(each)}
         counted["model"] = default if model is None else model
@@ -98,7 +99,7 @@ class Reader:
             counted["extra_headers"] = headers
         if settings.get("autodetect_images"):
             counted["files"] = sorted(_files_in(kwargs.get("messages")))
-        captured = {name: made.pop(name) for name in list(made) if is_secret(name)}
+        captured = {name: made.pop(name) for name in list(made) if is_credential(name)}
         counted["_client"] = self._client(made, captured | secret | secret_headers)
         return Request(_with_own_messages(kwargs), counted)
 

@@ -79,10 +79,10 @@ def _shown_attached(index: Members, bodies: list[Any]) -> Members:
 def _item(members: Any) -> bytes:
     found = _dict(members, "an answer")
     if "answer" not in found:
-        raise ValueError('found no "answer"')
+        raise ValueError('found no "answer", wanted one in each')
     form = found.get("form")
     if form is not None and form not in _MARKS:
-        raise ValueError(f"found the form {form!r}; wanted one of {', '.join(_MARKS)}, or none")
+        raise ValueError(f"found the form {form!r}, wanted one of {', '.join(_MARKS)}, or none")
     line = _MARKS.get(form or "", b"") + _line(gather(found["answer"]))
     return b"\n".join([line, *_attached(found)])
 
@@ -92,7 +92,7 @@ def _attached(members: Members) -> list[bytes]:
         return []
     raws = [_dict(_plain(raw), "raw") for raw in _list(members.get("raw", []), "raw")]
     if any(raw.keys() != {"head", "body"} for raw in raws):
-        raise ValueError('found a raw answer without "head" and "body"')
+        raise ValueError('found a raw answer without "head" and "body", wanted both')
     index = {"raw": [raw["head"] for raw in raws], **_dict(_plain(members["attached"]), "attached")}
     return list(map(_line, [index, *(raw["body"] for raw in raws)]))
 
@@ -132,17 +132,17 @@ def _load_exactly(body: bytes) -> Any:
 
 def _dict(value: Any, name: str) -> Members:
     if not is_dict(value):
-        raise ValueError(f'found a {type(value).__name__} as "{name}"; wanted an object')
+        raise ValueError(f'found a {type(value).__name__} as "{name}", wanted an object')
     return value
 
 
 def _list(value: Any, name: str) -> list[Any]:
     if not is_list(value):
-        raise ValueError(f'found a {type(value).__name__} as "{name}"; wanted a list')
+        raise ValueError(f'found a {type(value).__name__} as "{name}", wanted a list')
     return value
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'found a {type(value).__name__} as "{name}"; wanted text')
+        raise ValueError(f'found a {type(value).__name__} as "{name}", wanted text')
     return value

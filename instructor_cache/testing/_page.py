@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json import JSONDecoder
 from typing import Any
 from urllib.parse import unquote
@@ -21,9 +21,10 @@ from ._texts import Compact, write
 VERSION = 1
 _ABOUT = (
     "What cached functions answered in a test, kept by instructor_cache. "
-    "An answer may be corrected by hand. All anew: pytest --instructor-cassette=all"
+    "An answer may be corrected by hand. All anew: mode all, as pytest --instructor-cassette=all"
 )
 _INCOMPLETE = "The test failed while it was recorded; mode once records the rest the next time."
+_LOST = "not recorded"
 _MEMBERS = {"function", "call", "digests", "key", *WAYS, *ANSWER}
 _KEY = re.compile(r"[!-9;-~]*(:[!-9;-~]*){3,}")
 _ENTRIES, _COMMA = re.compile(r'"entries"\s*:\s*\[\s*'), re.compile(r"\s*,?\s*")
@@ -40,6 +41,11 @@ class BrokenCassette(CorruptEntry):
     """A cassette can't be read; the message says where, what is wanted and what to do."""
 
 
+def function_of(key: str) -> str:
+    """Give the function whose call has that *key*."""
+    return unquote(key.split(":")[1])
+
+
 @dataclass(frozen=True)
 class Block:
     """One recorded answer.
@@ -54,7 +60,7 @@ class Block:
 
     @property
     def function(self) -> str:
-        return unquote(self.key.split(":")[1])
+        return function_of(self.key)
 
     @property
     def order(self) -> tuple[str, str, str]:
@@ -83,16 +89,20 @@ class Page:
 
     Attributes:
         is_complete: Whether the test was recorded to its end.
+        lost: By their keys, why calls that were made have no block: "raised ValueError".
     """
 
     blocks: dict[str, Block]
     is_complete: bool = True
+    lost: dict[str, str] = field(default_factory=dict[str, str])
 
     def text(self) -> str:
         """Give it as the text of the file, the same for the same blocks."""
         head: Members = {"cassette": VERSION, "about": _ABOUT}
         if not self.is_complete:
             head["incomplete"] = _INCOMPLETE
+        if self.lost:
+            head[_LOST] = {key: self.lost[key] for key in sorted(self.lost)}
         ordered = sorted(self.blocks.values(), key=lambda block: block.order)
         blocks = ",\n\n".join(f"    {write(block.members(), 4)}" for block in ordered)
         lines = write(head).removesuffix("\n}")
@@ -100,26 +110,55 @@ class Page:
 
 
 def read(raw: bytes, where: str) -> Page:
-    """Give what *raw* holds; raise BrokenCassette, which names *where* and the line."""
+    """Give what *raw* holds; raise BrokenCassette, which names *where* and the line.
+
+    Digests say whether arguments differ, keys which call it is: to edit what is shown as "call"
+    changes no more than what a `CacheMiss` shows.
+    """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = raw[: error.start].decode()
-        raise _broken(where, before, error.start, "bytes that are no UTF-8", "text") from None
+        raise _broken(where, before, error.start, "bytes that are no UTF-8, wanted text") from None
     head, entries = _outline(text, where)
     if head.get("cassette") != VERSION:
-        wanted = f'"cassette": {VERSION}; it is no cassette, or one of another version'
-        raise _broken(where, text, 0, f'{head.get("cassette")!r} as "cassette"', wanted)
+        found = f'{head.get("cassette")!r} as "cassette", wanted {VERSION}'
+        raise _broken(where, text, 0, f"{found}: it is no cassette, or one of another version")
     blocks: dict[str, Block] = {}
     for start, entry in entries:
         try:
             block = _block(entry)
+            _check_once(text, start)
         except (ValueError, TypeError) as error:
-            raise _broken(where, text, start, "a block that can't be read", str(error)) from None
+            found = str(error).removeprefix("found ")
+            is_ours = found != str(error)
+            told = found if is_ours else f"what can't be read ({error}), wanted a block as recorded"
+            raise _broken(where, text, start, told) from None
         if block.key in blocks:
-            raise _broken(where, text, start, "a second block with this key", "one: delete either")
+            told = "a second block with this key, wanted one: delete either"
+            raise _broken(where, text, start, told)
         blocks[block.key] = block
-    return Page(blocks, "incomplete" not in head)
+    if not is_dict(lost := head.get(_LOST, {})):
+        raise _broken(where, text, 0, f'a {type(lost).__name__} as "{_LOST}", wanted an object')
+    lost = {key: str(reason) for key, reason in lost.items()}
+    return Page(blocks, "incomplete" not in head, lost)
+
+
+def _check_once(text: str, start: int) -> None:
+    """Raise ValueError if a member is in an object twice: JSON would take the last."""
+    _STRICT.raw_decode(text, start)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Members:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'found "{twice}" twice in one object, wanted it once: delete either')
+    return members
+
+
+_STRICT = JSONDecoder(object_pairs_hook=_once)
 
 
 def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
@@ -130,9 +169,9 @@ def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
         conflict = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.M)
         at = conflict.start() if conflict else getattr(error, "pos", 0)
         found = "the marks of a merge conflict" if conflict else f"no JSON ({error})"
-        raise _broken(where, text, at, found, "a cassette") from None
+        raise _broken(where, text, at, f"{found}, wanted a cassette") from None
     if not is_dict(whole) or not is_list(whole.get("entries")):
-        raise _broken(where, text, 0, 'no list of "entries"', "a cassette")
+        raise _broken(where, text, 0, 'no list of "entries", wanted a cassette')
     entries: list[Any] = whole.pop("entries")
     return whole, list(zip(_places(text, len(entries)), entries, strict=True))
 
@@ -152,16 +191,16 @@ def _places(text: str, count: int) -> list[int]:
 def _block(entry: Any) -> Block:
     """The block that an entry of the file is; ValueError says what is wanted."""
     if not is_dict(entry):
-        raise TypeError("an object with key and answer")
+        raise TypeError("found a block that is no object, wanted one with key and answer")
     members: Members = entry
     if unknown := members.keys() - _MEMBERS:
-        raise ValueError(f"no {_listed(unknown)}; known are {_listed(_MEMBERS)}")
+        raise ValueError(f"found the unknown {_listed(unknown)}, wanted {_listed(_MEMBERS)}")
     key = members.get("key")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise ValueError('the "key" that was recorded, as text')
+        raise ValueError('found no key in it, wanted the "key" that was recorded, as text')
     ways = [way for way in WAYS if way in members]
     if len(ways) != 1:
-        raise ValueError(f"one of {_listed(WAYS)}, found {_listed(ways) or 'none'}")
+        raise ValueError(f"found {_listed(ways) or 'no answer'}, wanted one of {_listed(WAYS)}")
     return Block(_present(key), _call(members), payload_of(members))
 
 
@@ -176,7 +215,7 @@ def _call(members: Members) -> str:
     texts: Any = members.get("call", {})
     digests: Any = members.get("digests", {})
     if not is_dict(texts) or not is_dict(digests):
-        raise TypeError('objects as "call" and "digests"')
+        raise TypeError('found something else, wanted objects as "call" and "digests"')
     pairs = {name: [text_of(v), str(digests.get(name, ""))] for name, v in texts.items()}
     return json.dumps(pairs, separators=(",", ":"), ensure_ascii=False) if pairs else ""
 
@@ -197,9 +236,8 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(f'"{name}"' for name in sorted(names))
 
 
-def _broken(where: str, text: str, at: int, found: str, wanted: str) -> BrokenCassette:
+def _broken(where: str, text: str, at: int, found: str) -> BrokenCassette:
     line = text.count("\n", 0, at) + 1
     return BrokenCassette(
-        f"{where}, line {line}: found {found}, wanted {wanted}. Correct it, take the file from "
-        f"version control again, or have it recorded anew: pytest --instructor-cassette=all"
+        f"{where}, line {line}: found {found}. Correct it, or take the file from version control"
     )

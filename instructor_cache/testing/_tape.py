@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
+from warnings import warn
 
 from ..entry import Entry
+from ..errors import InstructorCacheWarning
 from ._leaks import without
 from ._page import Block
+
+
+class CassetteWarning(InstructorCacheWarning):
+    """An answer was given but not recorded."""
 
 
 class Tape:
@@ -31,9 +38,14 @@ class Tape:
         self.blocks, self.recorded = dict(blocks), dict[str, Block]()
         self.refused: dict[str, str] = {}
         self.played, self.used = 0, set[str]()
-        self._lock = Lock()
+        self._lock, self._pid = Lock(), os.getpid()
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
+
+    @property
+    def known(self) -> set[str]:
+        """The keys that were recorded, or would have been but for what their answers hold."""
+        return {*self.blocks, *self.recorded, *self.refused}
 
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
@@ -49,11 +61,21 @@ class Tape:
         self._answers[key] = _packed(block)
         if self._is_final:
             return
+        if os.getpid() != self._pid:
+            self._warn_of_fork(block)
         if reason := self._refuse(block):
             self.refused[key] = reason
         else:
             self.refused.pop(key, None)
             self.recorded[key] = block
+
+    def _warn_of_fork(self, block: Block) -> None:
+        warn(
+            f"found a call of {block.function} in a process that was forked in the test: its "
+            f"answer is not recorded, for the first process writes the cassette; call it there",
+            CassetteWarning,
+            stacklevel=2,
+        )
 
     def delete(self, key: str, /) -> None:
         if not self._is_final:

@@ -54,7 +54,7 @@ def gather(value: Any) -> Any:
 def _joined(lines: Any) -> str:
     if is_list(lines) and all(isinstance(line, str) for line in lines):
         return "\n".join(lines)
-    raise ValueError(f'found {compact(lines)[:60]} as "{_LINES}"; wanted a list of texts')
+    raise ValueError(f'found {compact(lines)[:60]} as "{_LINES}", wanted a list of texts')
 
 
 def _is_ours(name: str) -> bool:

@@ -6,52 +6,65 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal, get_args
 from warnings import warn
 
+from .._masks import masked
+from .._pen import Style
+from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
-from ..errors import InstructorCacheWarning
-from ._leaks import leak
-from ._page import Block, BrokenCassette, Page, read
-from ._tape import Tape
+from ..protocols import Codec
+from ._hand import unknown
+from ._leaks import leak, without
+from ._page import Block, BrokenCassette, Page, function_of, read
+from ._tape import CassetteWarning, Tape
 from ._texts import write
 
 __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
 
 Mode = Literal["once", "none", "all"]
 
-_REMEDY = (
-    "to record the test anew, run it with --instructor-cassette=all, which calls the functions"
-)
+_ANEW = 'take Cassette(path, "all"), which calls the functions'
 _LONGEST = 100  # characters of a file's name
 _UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
 
 
-class CassetteWarning(InstructorCacheWarning):
-    """An answer was given but not recorded."""
+# A cassette is reviewed by people, and in time: it may show more than an entry that is stored.
+_STYLE = Style(longest=(2_000, 600, 200), part=20_000, room=20_000, whole=100_000, hide=without)
+_sketched = partial(sketch, style=_STYLE)
 
 
 class Cassette:
     """What cached functions answer in a test, kept in a file that people read and review.
+
+    It counts in all threads of its process. One that is forked meanwhile plays what was there
+    then, and a warning says that its own answers are not recorded; one that is spawned knows
+    nothing of it, and calls.
+
+    In the file an answer may be corrected; "call" is for reading only, for a key says which call
+    it is.
 
     Args:
         path: The file; beside a test, `path_beside` says which.
         mode: "once" records if there is no file, and else plays it: a call that is not in it
             raises `CacheMiss`. "none" never calls a function, not even without a file. "all"
             records everything anew.
+        anew: What somebody does to record it anew, as errors say it.
 
     Attributes:
         played: How many answers came from the cassette.
     """
 
-    def __init__(self, path: Path | str, mode: Mode = "once") -> None:
+    def __init__(self, path: Path | str, mode: Mode = "once", *, anew: str = _ANEW) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
-        self.path, self.mode = Path(path), mode
+        self.path, self.mode, self._anew = Path(path), mode, anew
+        self._losses: dict[str, Callable[[], str]] = {}
         self._before = self._read()
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
         self.is_recording = mode == "all" or (mode == "once" and not self._is_finished())
@@ -91,30 +104,54 @@ class Cassette:
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
         why = f"while its answers are {what} {_near(self.path)}"
-        return standing_in(StandIn(self._tape, is_final, why, _REMEDY, self._check))
+        return standing_in(
+            StandIn(
+                self._tape,
+                "cassette",
+                is_final,
+                why,
+                self._remedy,
+                self._check,
+                _sketched,
+                self._losses,
+            )
+        )
 
-    def _check(self, key: str, decode: Callable[[bytes], Any]) -> None:
+    def _remedy(self, key: str | None) -> str:
+        lost = self._before.lost if self._before else {}
+        if key is not None and (reason := lost.get(str(key))) is not None:
+            return (
+                f"when it was recorded this call {reason}, and that is not kept: test it without "
+                f"the cassette, or give it its answer in the test, with cache_set"
+            )
+        return f"to record the test anew, {self._anew}"
+
+    def _check(self, key: str, codec: Codec) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
-        self._decoders[key] = decode
+        self._decoders[key] = codec.decode
         if (block := self._tape.blocks.get(key)) is None:
             return
-        if (reason := _reason(decode, block.payload)) is not None:
+        if (reason := _reason(codec, block.payload)) is not None:
             raise BrokenCassette(
                 f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
-                f"type, above the key {key}; correct it, or {_REMEDY[3:]}: {reason}"
+                f"type, above the key {key}; correct it, or, to record it anew, {self._anew}: "
+                f"{reason}"
             ) from None
 
     def save(self, *, is_complete: bool = True) -> None:
         """Write the file, if there is anything new to write."""
         if not self.is_recording or not (self.recorded or is_complete):
             return
-        page = Page(self._blocks(is_complete), is_complete)
+        lost = {key: why() for key, why in self._losses.items() if key not in self._tape.known}
+        page = Page(self._blocks(is_complete), is_complete, lost)
         if page.blocks:
             _write(self.path, page.text())
         else:
             self.path.unlink(missing_ok=True)
         for key, reason in self._tape.refused.items():
             warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
+        if lost and is_complete:
+            warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
 
     def _blocks(self, is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
@@ -145,19 +182,26 @@ class Cassette:
             return read(self.path.read_bytes(), str(_near(self.path)))
         except FileNotFoundError:
             return None
-        except BrokenCassette:
+        except BrokenCassette as error:
             if self.mode != "all":
-                raise
+                raise BrokenCassette(f"{error}; to record it anew, {self._anew}") from None
             return None
+        except OSError as error:
+            found = "a directory" if self.path.is_dir() else f"what can't be read ({error})"
+            raise BrokenCassette(
+                f"{_near(self.path)}: found {found}, wanted a file; move it out of the way"
+            ) from None
 
 
-def _reason(decode: Callable[[bytes], Any], payload: bytes) -> BaseException | None:
+def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
     """What is wrong with a payload: with its first line if it is that, else with the others."""
     for part in (payload.partition(b"\n")[0], payload):
         try:
-            decode(part)
+            codec.decode(part)
         except Exception as error:
             return error.__context__ or error
+    if names := unknown(codec, payload):
+        return f"it has {', '.join(names)}, which the type has not"
     return None
 
 
@@ -171,11 +215,11 @@ def _near(path: Path) -> Path:
 def path_beside(module: Path, test: str) -> Path:
     """Give the path of the cassette for a *test* in the file *module*.
 
-    Two tests never share one, also where names are long, or case or signs are not told apart.
+    Two tests never share one, also where names are long, or case or signs are not told apart:
+    then its name has a digest. Secrets in the parameters of a test are left out of it.
     """
-    name = _UNSAFE.sub("-", test)
-    _, _, parameters = name.partition("[")
-    if name != test or len(name) > _LONGEST or parameters != parameters.lower():
+    name = _UNSAFE.sub("-", masked(without(test)))
+    if name != test.lower() or len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
     return module.parent / "cassettes" / module.stem / f"{name}.json"
 
@@ -186,8 +230,17 @@ def _leak_in(block: Block) -> str:
 
 def _refusal(path: Path, key: str, reason: str) -> str:
     return (
-        f"{path.name}: an answer of {Block(key, '', b'').function} was not recorded, because it "
-        f"holds {reason}; have the function answer without it, or the test can't be played"
+        f"{path.name}: an answer of {function_of(key)} was not recorded, because it holds "
+        f"{reason}, so the test can't be played; have the function answer without it, or give the "
+        f"call another answer in the test, with cache_set"
+    )
+
+
+def _loss(path: Path, lost: dict[str, str]) -> str:
+    told = "; ".join(sorted({f"{function_of(key)} {reason}" for key, reason in lost.items()}))
+    return (
+        f"{path.name}: found calls that can't be recorded ({told}), so the test can't be played; "
+        f"test these without the cassette, or give them answers in the test, with cache_set"
     )
 
 
