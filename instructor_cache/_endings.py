@@ -63,12 +63,14 @@ def _parts(raw: Any) -> list[Any]:
 
 def _get(thing: Any, name: str) -> Any:
     """What an object or a mapping has under a name; None for nothing."""
+    kind: Any = type(thing)  # pyright: ignore[reportUnknownVariableType]
     try:
-        if hasattr(type(thing), "keys"):
+        if hasattr(kind, "keys"):
             return thing.get(name)
-        if hasattr(type(thing), "__pydantic_fields__"):  # its getattr is slow for a miss
-            own = thing.__dict__
-            return own[name] if name in own else (thing.__pydantic_extra__ or {}).get(name)
+        if hasattr(kind, "__pydantic_fields__"):  # its getattr is slow for a miss
+            own: dict[str, Any] = thing.__dict__
+            more: dict[str, Any] = thing.__pydantic_extra__ or {}
+            return own.get(name, more.get(name))
         return getattr(thing, name, None)
     except Exception:  # of its own code
         return None

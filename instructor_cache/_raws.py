@@ -21,7 +21,8 @@ _SDKS = {
 }
 
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, bytearray}
-_CONTAINERS = (list, tuple, deque, set, frozenset)
+_DICT: Any = dict  # whose methods are not those of a user's own kind of dict
+_CONTAINERS: Any = (list, tuple, deque, set, frozenset)
 _MODELS = ("__pydantic_fields__", "__dataclass_fields__", "__attrs_attrs__")
 
 
@@ -33,7 +34,7 @@ def raws_of(result: Any) -> Iterator[Any]:
         for thing in level:
             if (attached := _attached(thing)) is not None:
                 yield attached
-            if is_raw[type(thing)]:
+            if is_raw[_class_of(thing)]:
                 yield thing
             elif id(thing) not in opened and len(opened) < _MOST:
                 parts = [part for part in _parts(thing) if type(part) not in _PLAIN]
@@ -53,18 +54,23 @@ class _Raws(dict[type, bool]):
 
 def _attached(thing: Any) -> Any:
     """What instructor attached; what a model declares as private lies in a dict of Pydantic's."""
-    own = thing if issubclass(type(thing), dict) else _own(thing)
-    return dict.get(own, "_raw_response")
+    is_dict = issubclass(_class_of(thing), dict)
+    return _DICT.get(thing if is_dict else _own(thing), "_raw_response")
 
 
 def _parts(thing: Any) -> Iterable[Any]:
     """What a container holds, and what the fields of a model do."""
-    kind: type = type(thing)
+    kind = _class_of(thing)
     if issubclass(kind, dict):
-        return dict.values(thing)
+        return chain(_DICT.values(thing))
     if any(name in vars(cls) for cls in kind.__mro__ for name in _MODELS):
-        return chain(_own(thing).values(), _slots(thing, kind))
-    return next((base.__iter__(thing) for base in _CONTAINERS if issubclass(kind, base)), ())
+        return chain(_own(thing).values(), _slots(thing))
+    iterate: Any = next((base.__iter__ for base in _CONTAINERS if issubclass(kind, base)), None)
+    return chain(iterate(thing)) if iterate else ()
+
+
+def _class_of(value: Any) -> Any:
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _own(thing: Any) -> dict[str, Any]:
@@ -75,12 +81,13 @@ def _own(thing: Any) -> dict[str, Any]:
     return own
 
 
-def _slots(thing: Any, kind: type) -> Iterator[Any]:
+def _slots(thing: Any) -> Iterator[Any]:
     """The values in a model's slots; Pydantic's private and extra ones lie in such."""
-    for cls in kind.__mro__:
+    classes: tuple[type, ...] = _class_of(thing).__mro__
+    for cls in classes:
         for slot in vars(cls).values():
             if type(slot) is MemberDescriptorType:
                 try:
-                    yield slot.__get__(thing, kind)
+                    yield slot.__get__(thing)
                 except AttributeError:  # not set yet
                     continue
