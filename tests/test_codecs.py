@@ -575,7 +575,7 @@ PAYLOADS = [
 ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(PAYLOADS),
     st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from("xid!"), st.binary(max_size=3))),
@@ -600,7 +600,7 @@ def test_payloads_of_other_types(mine: tuple[Any, bytes], other: tuple[Any, byte
     assert_value_error_or_type(mine[0], other[1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([User, list[User], dict[str, Inner], Login]), st.binary(max_size=60))
 def test_random_bytes(annotation: Any, payload: bytes) -> None:
     """Random bytes are a ValueError, or a value of the annotated type."""
@@ -752,14 +752,14 @@ def models(draw: st.DrawFn) -> BaseModel:
     return model.model_construct(_fields_set=chosen, **(held if not more else held | more))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models())
 def test_made_up_models_come_back_exactly(model: BaseModel) -> None:
     """Any model of known types, holding any values, comes back the same."""
     assert same(round_trip(type(model), model), model)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TYPED.flatmap(lambda typed: st.tuples(st.just(typed[0]), typed[1])))
 def test_made_up_types_come_back_exactly(typed: tuple[Any, Any]) -> None:
     """Any annotation of known types, answered with any value, comes back the same."""

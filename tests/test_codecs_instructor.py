@@ -295,7 +295,13 @@ def parsed() -> dict[str, Any]:
     return dict(zip(PARSED, (completion, pairs[0], response, pairs[1]), strict=True))
 
 
-@pytest.mark.parametrize(("name", "annotation"), PARSED.items(), ids=PARSED)
+@pytest.mark.parametrize(
+    ("name", "annotation"),
+    [  # each starts a program
+        pytest.param(*each, id=each[0], marks=[pytest.mark.slow] if "tuple" in each[0] else [])
+        for each in PARSED.items()
+    ],
+)
 def test_parsed_answers_of_the_sdk(parsed: dict[str, Any], name: str, annotation: Any) -> None:
     """A parsed answer comes back whole, also in a process where the SDK has parsed nothing yet."""
     codec = codec_for(annotation)

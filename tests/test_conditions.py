@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -14,8 +16,8 @@ import openai
 import pytest
 from conftest import Colour
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response
-from pydantic import BaseModel
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel, PrivateAttr, RootModel, TypeAdapter
 
 from instructor_cache import (
     CacheMiss,
@@ -178,6 +180,180 @@ def test_a_stream_of_chunks_is_read_to_its_end():
     assert not_truncated([chunk(None), chunk("stop")]) and not_refused([chunk("stop")])
     assert not not_truncated([chunk(None), chunk("length")])
     assert not not_refused([chunk(None, "I"), chunk("stop")])
+
+
+# -- streams of the Responses API ------------------------------------------------------------------
+
+REFUSAL = {"type": "refusal", "refusal": "No."}
+PLACE = {"item_id": "m", "output_index": 0, "content_index": 0, "sequence_number": 1}
+
+
+def message(part: Any) -> dict[str, Any]:
+    return {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+
+
+def event(kind: str, **fields: Any) -> ResponseStreamEvent:
+    """An event as the SDK reads it."""
+    adapter: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
+    return adapter.validate_python({"type": kind, **PLACE, **fields})
+
+
+def telling(part: Any) -> dict[str, ResponseStreamEvent]:
+    """Events of which each holds a part of an answer."""
+    done = response("completed", part=part).model_dump()
+    return {
+        "completed": event("response.completed", response=done),
+        "item": event("response.output_item.done", item=message(part)),
+        "part": event("response.content_part.done", part=part),
+    }
+
+
+EVENTS = {
+    **telling(REFUSAL),
+    "delta": event("response.refusal.delta", delta="N"),
+    "done": event("response.refusal.done", refusal="No."),
+    "empty": event("response.refusal.delta", delta=""),
+    "filter": event(
+        "response.incomplete", response=response("incomplete", "content_filter").model_dump()
+    ),
+}
+TEXT = {"type": "output_text", "text": "a refusal", "annotations": []}
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_refusals_are_seen_in_a_stream_of_events(kind: str):
+    """Whichever event tells of a refusal, alone among others, the stream is not kept."""
+    around = event("response.output_text.delta", delta="refusal", logprobs=[])
+    assert not not_refused([around, EVENTS[kind], around])
+    assert not not_refused(RawCompletion(EVENTS[kind].model_dump()))
+    assert not_refused([around, *telling(TEXT).values()])
+
+
+def test_parts_of_an_answer_are_judged():
+    """A choice, a message or an item of the output is judged as the whole answer is."""
+    choice = completion("length", "No.").choices[0]
+    assert not not_refused(choice) and not not_truncated(choice)
+    assert not not_refused(choice.message)
+    assert not not_refused(response("completed", part=REFUSAL).output)
+    assert not_refused(response("completed", part=TEXT).output)
+
+
+# -- inside a user's own results -------------------------------------------------------------------
+
+
+class Extraction(BaseModel, arbitrary_types_allowed=True, extra="allow"):
+    users: list[User] = []
+    completion: ChatCompletion | None = None
+    inner: Any = None
+    _kept: Any = PrivateAttr(None)
+
+
+class Declared(BaseModel):
+    _raw_response: Any = PrivateAttr(None)
+
+
+@dataclass
+class Plain:
+    completion: Any
+    inner: Any = None
+
+
+@dataclass(slots=True)
+class Slotted:
+    completion: Any
+
+
+def private(raw: Any, declared: bool = False) -> Any:
+    model: Any = Declared() if declared else Extraction()
+    setattr(model, "_raw_response" if declared else "_kept", raw)
+    return model
+
+
+def nested(raw: Any, depth: int) -> Any:
+    """A completion in so many lists, tuples and dicts in one another."""
+    for n in range(depth):
+        raw = [[raw], (raw,), {"a": raw}][n % 3]
+    return raw
+
+
+PLACES: dict[str, Callable[[Any], Any]] = {
+    "field": lambda raw: Extraction(completion=raw),
+    "fields in one another": lambda raw: Extraction(inner=Extraction(inner=Plain(raw))),
+    "extra field": lambda raw: Extraction(more=raw),  # type: ignore[call-arg]
+    "private field": private,
+    "declared attachment": partial(private, declared=True),
+    "dataclass": Plain,
+    "dataclass with slots": Slotted,
+    "attached to a field": lambda raw: Plain(Extraction(users=[attached(raw)])),
+    "root": lambda raw: RootModel[Any]([raw]),
+    "set": lambda raw: {Attached(raw)},
+    "six containers": lambda raw: nested(raw, 6),
+}
+
+
+class Attached:
+    """A hashable thing with an answer attached."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw_response = raw
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_answers_are_seen_inside_of_results(place: str):
+    """An answer in a field, or in many containers, is judged wherever it lies."""
+    put = PLACES[place]
+    assert not not_refused(put(REFUSED["chat"])) and not not_truncated(put(TRUNCATED["chat"]))
+    assert not_refused(put(completion())) and not_truncated(put(completion()))
+
+
+def test_looking_ends():
+    """What holds itself, is deep or is large is looked through once, and in bounds."""
+    loop = Plain(completion("length"), inner=[])
+    loop.inner.append([loop, loop.inner])
+    assert not not_truncated(loop) and not_refused(loop)
+    wide: Any = User(name="ada")
+    for _ in range(100):
+        wide = [wide] * 100
+    assert not_refused(wide)
+    assert not_refused(nested(completion("content_filter"), 1000))
+    stream = [chunk(None)] * 11_000
+    assert not_refused(stream) and not not_refused([*stream, chunk("content_filter")])
+
+
+class Touchy(BaseModel):
+    """A model whose own code must not run."""
+
+    name: str = "ada"
+
+    @property
+    def completion(self) -> Any:
+        raise AssertionError("a property was read")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+
+class TouchyList(list[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("was iterated over")
+
+
+class TouchyDict(dict[str, Any]):
+    get = values = keys = __getattr__ = __getitem__ = TouchyList.__iter__  # type: ignore[assignment]
+
+
+def test_no_code_of_the_users_is_run():
+    """Properties and methods of a result are left alone, and what lies under them is seen."""
+    raw = completion("length")
+    for quiet in (Touchy(), TouchyList([Touchy()]), TouchyDict(a=Touchy())):
+        assert not_truncated(quiet) and not_refused(quiet)
+    assert not not_truncated(TouchyList([raw])) and not not_truncated(TouchyDict(a=raw))
 
 
 # -- as cache_if -----------------------------------------------------------------------------------

@@ -91,14 +91,13 @@ with DiskCache(folder, size_limit=limit, timeout=10) as cache:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "threads"), [(4, 1), (1, 4)])
 @pytest.mark.parametrize(
-    ("limit", "size"),
+    ("limit", "size", "processes", "threads"),
     [
-        (20_000_000, 200_000),
-        (20_000_000, 1_000_000),
-        (20_000_000, 2_400_000),
-        (100_000_000, 12_000_000),
+        (20_000_000, 200_000, 4, 1),
+        (20_000_000, 2_400_000, 4, 1),
+        (20_000_000, 2_400_000, 1, 4),
+        (100_000_000, 12_000_000, 4, 1),
     ],
 )
 def test_many_writers_of_large_entries_keep_the_limit(

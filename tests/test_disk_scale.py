@@ -275,7 +275,7 @@ def waits_while(cache: DiskCache, going: Callable[[], bool]) -> Iterator[float]:
 @pytest.mark.parametrize("limit", [5_000_000, 20_000_000])
 def test_sixteen_writers_in_four_processes_keep_the_limit(folder: Path, limit: int) -> None:
     """All files together stay within a tenth above the limit, and no read fails or waits long."""
-    writers: list[subprocess.Popen[str]] = [python(WRITER, folder, limit, 8, n) for n in range(4)]
+    writers: list[subprocess.Popen[str]] = [python(WRITER, folder, limit, 5, n) for n in range(4)]
     sizes: list[int] = []
     done = threading.Event()
 

@@ -72,6 +72,15 @@ def answering(value: Any, annotation: Any, backend: Any, prefix: str, **options:
     return instructor_cache(backend, returns=annotation, prefix=prefix, **options)(answer)
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "memory",
+        "disk",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("diskcache", "redis")),
+    ],
+    indirect=True,
+)
 def test_every_shape_comes_back_or_is_refused(backend: Any, prefix: str):
     """Miss and hit are the same to the last bit for all shapes but those that are refused."""
     refused: set[str] = set()

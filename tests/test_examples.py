@@ -90,25 +90,40 @@ class Programs:
 
 
 @pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Runs as many programs at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield pool
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def programs(
+    pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory, redis_server_url: str
+) -> Programs:
+    """All examples, begun."""
+    programs = Programs(pool, tmp_path_factory)
+    programs.start(redis_server_url, "demo", "--delay", "0")  # it takes longest
+    for name in sorted(PROGRAMS):
+        programs.start(redis_server_url, name)
+    return programs
+
+
+@pytest.fixture(scope="module")
 def nobody() -> str:
     """Where Redis should be, and is not."""
     return f"redis://127.0.0.1:{free_port()}/0"
 
 
 @pytest.fixture(scope="module")
-def programs(
-    tmp_path_factory: pytest.TempPathFactory, redis_server_url: str, nobody: str
-) -> Iterator[Programs]:
-    """All examples, begun."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        programs = Programs(pool, tmp_path_factory)
-        programs.start(redis_server_url, "demo", "--delay", "0")  # it takes longest
-        for name in sorted(PROGRAMS):
-            programs.start(redis_server_url, name)
-        for name in WITHOUT_REDIS:
-            programs.start(nobody, name)
-        yield programs
-        pool.shutdown(cancel_futures=True)
+def programs_without_redis(
+    pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory, nobody: str
+) -> Programs:
+    """Those that want a Redis, begun without one."""
+    programs = Programs(pool, tmp_path_factory)
+    for name in WITHOUT_REDIS:
+        programs.start(nobody, name)
+    return programs
 
 
 @pytest.fixture
@@ -128,9 +143,11 @@ def test_an_example_keeps_its_promise(programs: Programs, redis_url: str, name: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_REDIS)
-def test_an_example_answers_without_redis(programs: Programs, nobody: str, name: str) -> None:
+def test_an_example_answers_without_redis(
+    programs_without_redis: Programs, nobody: str, name: str
+) -> None:
     """An example that wants Redis says that there is none, and has its answers all the same."""
-    out = programs.ending(nobody, name).out
+    out = programs_without_redis.ending(nobody, name).out
     assert "Redis can't be reached" in out
     assert "name='Jason'" in out
 

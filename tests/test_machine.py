@@ -573,11 +573,11 @@ def run(machine: type[TwoFunctions], examples: int, steps: int) -> None:
 def test_two_functions_agree_with_a_model(machine: type[TwoFunctions]) -> None:
     """Whatever is done, fails or jumps, no answer is wrong, expired or dropped, and no call is
     made that the cache could have saved."""
-    run(machine, 30, 25)
+    run(machine, 20, 25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_two_functions_agree_with_a_model_for_long(machine: type[TwoFunctions]) -> None:
     """The same, for many more and longer histories."""
-    run(machine, 300, 40)
+    run(machine, 150, 40)

@@ -311,7 +311,7 @@ class Traffic:
         return sum(cached.cache_info().misses for cached in self.both)
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_slots_that_move_under_traffic(cluster: Cluster, prefix: str, count: int) -> None:
     """While slots move from node to node no caller sees an error, no hit becomes a miss, and
     nothing is told; the moved keys are hits at their new place."""

@@ -1382,7 +1382,7 @@ class Storm:
 @pytest.mark.slow
 def test_a_storm_of_threads():
     """Threads that read, leave early and forget one another's streams get every item in order."""
-    storm = Storm(8.0)
+    storm = Storm(5.0)
 
     @instructor_cache(MemoryCache())
     def ask(of: str) -> Iterator[Item]:
@@ -1403,7 +1403,7 @@ def test_a_storm_of_threads():
 @pytest.mark.slow
 async def test_a_storm_of_tasks():
     """Tasks that are cancelled at random moments disturb no other listener, and leave nothing."""
-    storm = Storm(8.0)
+    storm = Storm(5.0)
 
     @instructor_cache(MemoryCache())
     async def ask(of: str) -> AsyncIterator[Item]:
