@@ -10,7 +10,7 @@ from typing import Any
 from .._fork import renew_after_fork
 from ..errors import UnstorableResultWarning
 from ..events import Announcer
-from ._answers import Kind, is_partial, kind_of, original_of, without_stream
+from ._answers import Kind, is_partial, kind_of, original_of
 from ._request import Reader
 
 __all__ = ["Functions"]
@@ -96,7 +96,6 @@ class Functions:
 
     def _function(self) -> Function:
         """What is cached; its parameters are what the keys are made of."""
-        create = self._reader.create
 
         def ask(
             question: Any,
@@ -110,8 +109,7 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            question.is_asked = True
-            return without_stream(create(**question.request.kwargs))
+            return question.settle(question.ask(question.request.kwargs))
 
         async def ask_async(
             question: Any,
@@ -125,8 +123,7 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            question.is_asked = True
-            return without_stream(await create(**question.request.kwargs))
+            return question.settle(await question.ask(question.request.kwargs))
 
         function = ask_async if self._reader.is_async else ask
         function.__module__, _, function.__qualname__ = self._reader.name.partition(".")
