@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import instructor
 import openai
@@ -19,6 +19,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 from openai_server import OpenAIServer
 from pydantic import BaseModel, Field, create_model
+from typing_extensions import TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from methods import CALLS, MODES, User, asked, client_of, fits, outcome, thrice
@@ -36,7 +37,7 @@ from instructor_cache import (
     refresh,
 )
 from instructor_cache.codecs._compare import difference
-from instructor_cache.errors import UnkeyableArgumentWarning
+from instructor_cache.errors import UnkeyableArgumentWarning, UnstorableResultWarning
 from instructor_cache.testing import FaultyBackend
 
 TOOLS = instructor.Mode.TOOLS
@@ -194,7 +195,6 @@ COUNTED: dict[str, dict[str, Any]] = {
     "language": {"extra_headers": {"Accept-Language": "fr"}},
     "a header like one for tracing": {"extra_headers": {"X-Trace-Tenant": "a"}},
     "secret mode": {"extra_headers": {"X-Secret-Mode": "on"}},
-    "order in the body": {"extra_body": {"b": 1, "a": 1}},
 }
 NOT_COUNTED: dict[str, dict[str, Any]] = {
     "max_retries": {"max_retries": 7},
@@ -413,6 +413,14 @@ def test_the_order_in_a_context_counts(server: OpenAIServer):
     for names in ("ab", "ba") * 2:
         ask(client, messages=messages, context={"d": dict.fromkeys(names, 1)})
     assert [r["messages"][-1]["content"].strip() for r in server.requests] == ["a b", "b a"]
+
+
+def test_the_order_in_a_body_counts(server: OpenAIServer):
+    """A schema in a request is read in its order; messages that say the same do not differ."""
+    client = cache_client(plain(server), MemoryCache())
+    for names in ("ab", "ba") * 2:
+        ask(client, extra_body={"guided": {"fields": dict.fromkeys(names, 1)}})
+    assert server.calls == 2
 
 
 def test_two_servers(server: OpenAIServer):
@@ -680,14 +688,19 @@ def partials(client: Any, **options: Any) -> Any:
     return ask(client, response_model=instructor.Partial[User], stream=True, **options)
 
 
+async def begin(client: Any) -> Any:
+    """A stream as it is given, of which nothing was read."""
+    answer = partials(client, max_retries=0)
+    return await answer if hasattr(answer, "__await__") else answer
+
+
 async def test_streams_fail_when_called(server: OpenAIServer, is_async: bool):
     """An API's error is raised by the call itself, as by the plain client, not by its iteration."""
     client = plain(server, is_async=is_async)
     for one in (client, cache_client(client, MemoryCache())):
         server.faults = [500]
         with pytest.raises(Exception, match="on purpose"):
-            answer = partials(one, max_retries=0)
-            await answer if is_async else None
+            await begin(one)
 
 
 async def test_a_stream_is_asked_as_it_was_keyed(server: OpenAIServer):
@@ -855,6 +868,20 @@ def test_no_client_of_instructors(found: Any):
         cache_client(found)
 
 
+def test_a_client_that_was_patched(server: OpenAIServer):
+    """What instructor.patch gives is told apart, with what to do instead."""
+    with pytest.raises(TypeError, match=r"instructor\.patch.*not patched.*from_openai"):
+        cache_client(instructor.patch(sdk(server)))
+
+
+def test_a_context_of_nothing(server: OpenAIServer):
+    """No context, by either of its names, is none."""
+    client = cache_client(plain(server), MemoryCache())
+    for options in ({}, {"context": None}, {"validation_context": None}):
+        ask(client, **options)
+    assert server.calls == 1
+
+
 def test_cached_twice(server: OpenAIServer):
     """A cached client is not cached again."""
     with pytest.raises(ValueError, match="cached already"):
@@ -954,6 +981,63 @@ def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):
     """Another client over the same folder, with the same key, knows the answer."""
     users = [ask(cache_client(plain(server), DiskCache(tmp_path))) for _ in range(2)]
     assert server.calls == 1 and difference(*users) is None
+
+
+ANNOTATED: dict[str, Any] = {
+    "int": lambda: Annotated[int, Field(gt=0)],
+    "list": lambda: list[Annotated[int, Field(gt=0)]],
+    "optional": lambda: Optional[Annotated[int, Field(gt=0)]],
+    "model": lambda: Annotated[User, Field(description="Somebody")],
+}
+
+
+@pytest.mark.parametrize("kind", ANNOTATED, ids=str)
+def test_annotated_types(server: OpenAIServer, kind: str):
+    """An annotated type is cached, under another key than the same type annotated otherwise."""
+    client = cache_client(plain(server), MemoryCache())
+    answers = [ask(client, response_model=ANNOTATED[kind]()) for _ in range(3)]
+    assert server.calls == 1 and difference(answers, answers[:1] * 3) is None
+    ask(client, response_model=Annotated[int, Field(gt=0, lt=10**9)])
+    assert server.calls == 2
+
+
+class Typed(TypedDict):
+    """What instructor makes a class of, another one for each answer."""
+
+    name: str
+
+
+def test_a_typed_dict(server: OpenAIServer):
+    """It is answered and not cached; the warning, once, says what to write in its place."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnstorableResultWarning, match="write it as a model") as told:
+        assert ask(client, response_model=Typed).name != ask(client, response_model=Typed).name
+    assert server.calls == 2 and len(told) == 1
+
+
+def test_remedies_are_those_of_a_client(server: OpenAIServer):
+    """A warning about an argument names nothing that cache_client would refuse."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match="ignore=") as told:
+        ask(client, context={"who": object()})
+    assert "give key=" not in str(told[0].message)
+
+
+def test_raw_answers_of_several_tools(server: OpenAIServer):
+    """Without a response model PARALLEL_TOOLS gives a completion, which is cached."""
+    client = cache_client(plain(server, instructor.Mode.PARALLEL_TOOLS), MemoryCache())
+    assert difference(*(ask(client, response_model=None) for _ in range(2))) is None
+    assert server.calls == 1
+
+
+async def test_offline_refuses_what_can_not_be_cached(server: OpenAIServer, is_async: bool):
+    """A call that nothing could have recorded is not made in offline mode, and that is said."""
+    mode = instructor.Mode.PARALLEL_TOOLS if is_async else TOOLS
+    client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+    options: Any = {"response_model": Iterable[User]} if is_async else {"response_model": None}
+    with offline(), pytest.raises(CacheMiss, match=r"can't be cached.*offline mode"):
+        await outcome(ask(client, stream=not is_async, **options))
+    assert server.calls == 0
 
 
 async def test_several_tools_at_once(server: OpenAIServer, is_async: bool):

@@ -140,7 +140,7 @@ class Captured:
 
 
 def captured_by(create: Any, client: Any) -> Captured:
-    """Read *create*, instructor's function, for a client of instructor's that was given *client*."""
+    """Read *create*, the function of a client of instructor's that was given *client*."""
     found = Captured(client)
     found.layer(create)
     is_new = client is not None and not any(client is each for each in found.clients)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cached import CacheInfo
-from ._answers import without_stream
+from ._answers import counted, without_stream
 from ._begun import begun, begun_later
 from ._functions import Functions
 from ._hooks import tell
@@ -114,8 +114,10 @@ class ClientCache:
             kind, function = known
             if response_model is not None:
                 kwargs = {**kwargs, "response_model": kind.response_model}
-            reader = self._reader
-            return Question(reader, reader.read(kwargs), function, kind.form == "items")
+            request = self._reader.read(kwargs)
+            if response_model is not None:
+                request.counted["response_model"] = counted(kind.response_model)
+            return Question(self._reader, request, function, kind.form == "items")
         except Exception as error:  # a type that has no hash, a client that can't be read
             self._functions.tell(response_model, error)
             return None

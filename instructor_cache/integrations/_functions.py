@@ -16,6 +16,10 @@ from ._request import Reader
 __all__ = ["Functions"]
 
 _MOST = 256
+_REMEDIES = (
+    "leave it out with ignore={name!r} if it does not change the answer, or give its class a "
+    "method __cache_key__() that returns plain data"
+)
 _RAW = (None, False, False)  # calls without a response model
 
 Function = Callable[..., Any]
@@ -125,6 +129,7 @@ class Functions:
         ) -> Any:
             return question.settle(await question.ask(question.request.kwargs))
 
-        function = ask_async if self._reader.is_async else ask
+        function: Any = ask_async if self._reader.is_async else ask
+        function.__cache_remedies__ = _REMEDIES
         function.__module__, _, function.__qualname__ = self._reader.name.partition(".")
         return function

@@ -1,4 +1,4 @@
-"""What a provider's client is, and whether all of it that chooses account and answer can be read."""
+"""What a provider's client is, and whether all that chooses account and answer can be read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 __all__ = [
-    "client_in",
-    "cookies_of",
-    "home_of",
-    "is_sdk",
-    "is_providers",
-    "overridden",
-    "unreadable",
+    *("client_in", "cookies_of", "home_of", "is_providers", "is_sdk", "overridden", "unreadable"),
 ]
 
 # The packages of the providers that instructor knows, and of what they send requests by.
@@ -67,7 +61,7 @@ def unreadable(sdk: Any, http: Any) -> str:
             return f"a transport of its own ({type(transport).__name__})"
     for part in (sdk, http):
         if part is not None and (name := overridden(type(part)) or _replaced(part)):
-            return f"a {type(part).__name__} with a {name} of its own"
+            return f"a {type(part).__name__} that overrides {name}"
     return ""
 
 
