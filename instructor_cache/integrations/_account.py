@@ -19,7 +19,7 @@ from ..errors import UnkeyableArgument
 from ..identity import identity
 from ._captured import Captured
 from ._frozen import ordered
-from ._sdk import cookies_of, unreadable
+from ._sdk import cookies_of, kind_of, unreadable
 
 __all__ = ["Account", "Asked", "asked_by", "is_absent", "is_credential", "sorted_out", "veiled"]
 
@@ -204,7 +204,7 @@ def _settings(found: Iterable[tuple[int, str, Any]]) -> tuple[list[Any], dict[st
             headers, more = sorted_out(value)
             secrets.update(more)
             settings.append((n, name, headers))
-        elif type(value) is dict:
+        elif kind_of(value) is dict:
             held: dict[Any, Any] = value
             known = {key: held[key] for key in held if is_credential(str(key))}
             secrets.update({f"{name} {key}": each for key, each in known.items()})

@@ -16,7 +16,7 @@ from ..annotations import closure_of
 from ..canonical import canonical
 from ..identity import identity
 from ..source import source_version
-from ._sdk import client_in, home_of, is_providers, is_sdk, overridden
+from ._sdk import client_in, home_of, is_providers, is_sdk, kind_of, overridden
 
 __all__ = ["Captured", "captured_by"]
 
@@ -77,7 +77,7 @@ class Captured:
 
     def _method(self, method: Any) -> None:
         owner = method.__self__
-        if overridden(type(owner)):
+        if overridden(kind_of(owner)):
             self._unknown(f"a {type(owner).__name__} with methods of its own")
         if (client := client_in(owner)) is not None:
             self._client(client)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel
+
+from ._sdk import kind_of
 
 __all__ = ["Ordered", "frozen", "ordered"]
 
@@ -24,11 +25,11 @@ class Ordered(dict[Any, Any]):
 
 def frozen(value: Any) -> Any:
     """Give a copy of a container, with copies of those in it; anything else as it is."""
-    kind: Any = value.__class__
+    kind = kind_of(value)
     if kind is dict:
         return {name: frozen(each) for name, each in value.items()}
     if kind in _PARTS:
-        return kind(frozen(each) for each in value)
+        return kind(map(frozen, value))
     return _copied(value) if _may_change(value) else value
 
 
@@ -46,9 +47,9 @@ def _copied(value: Any) -> Any:
 
 def ordered(value: Any) -> Any:
     """Give *value* with `Ordered` dicts in place of plain ones."""
-    kind: Any = value.__class__
+    kind = kind_of(value)
     if kind is dict:
         return Ordered((name, ordered(each)) for name, each in value.items())
     if kind in (list, tuple):
-        return kind(ordered(each) for each in cast("Iterable[Any]", value))
+        return kind(map(ordered, value))
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 from .._fork import renew_after_fork
 from ..errors import UnstorableResultWarning
@@ -132,4 +132,4 @@ class Functions:
         function: Any = ask_async if self._reader.is_async else ask
         function.__cache_remedies__ = _REMEDIES
         function.__module__, _, function.__qualname__ = self._reader.name.partition(".")
-        return function
+        return cast("Function", function)

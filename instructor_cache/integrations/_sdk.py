@@ -8,7 +8,14 @@ from functools import lru_cache
 from typing import Any, cast
 
 __all__ = [
-    *("client_in", "cookies_of", "home_of", "is_providers", "is_sdk", "overridden", "unreadable"),
+    "client_in",
+    "cookies_of",
+    "home_of",
+    "is_providers",
+    "is_sdk",
+    "kind_of",
+    "overridden",
+    "unreadable",
 ]
 
 # The packages of the providers that instructor knows, and of what they send requests by.
@@ -24,23 +31,28 @@ _RESOURCES = ("_client", "_api_client", "sdk_configuration")
 _LOOKS = frozenset({"__getattr__", "__getattribute__"})
 
 
+def kind_of(thing: Any) -> Any:
+    """Give its class."""
+    return thing.__class__
+
+
 def home_of(thing: Any) -> str:
     """Give the package that a function's code, or an object's class, is of; wrappers' own."""
     scope: Any = getattr(thing, "__globals__", None)
     name = scope.get("__name__") if scope else getattr(thing, "__module__", None)
-    return str(name or type(thing).__module__).partition(".")[0]
+    return str(name or kind_of(thing).__module__).partition(".")[0]
 
 
 def is_sdk(thing: Any) -> bool:
     """Whether it is a client that tells where it asks."""
     if isinstance(thing, (type, types.ModuleType)) or not hasattr(thing, "base_url"):
         return False
-    return hasattr(thing, "api_key") or not _SDKS.isdisjoint(_roots(type(thing)))
+    return hasattr(thing, "api_key") or not _SDKS.isdisjoint(_roots(kind_of(thing)))
 
 
 def is_providers(thing: Any) -> bool:
     """Whether it is of a provider's package, a subclass of such a class included."""
-    return not _SDKS.isdisjoint((home_of(thing), *_roots(type(thing))))
+    return not _SDKS.isdisjoint((home_of(thing), *_roots(kind_of(thing))))
 
 
 def client_in(resource: Any) -> Any:
@@ -53,14 +65,14 @@ def client_in(resource: Any) -> Any:
 
 def unreadable(sdk: Any, http: Any) -> str:
     """Say what of a client may change its requests and can't be read; empty for nothing."""
-    hooks = getattr(http, "event_hooks", None) or {}
-    if hooks.get("request"):
+    hooks: dict[str, Any] | None = getattr(http, "event_hooks", None)
+    if hooks and hooks.get("request"):
         return "hooks that may change requests (event_hooks of the HTTP client)"
     for transport in _transports(http):
-        if _roots(type(transport))[0] not in _HTTP:
+        if _roots(kind_of(transport))[0] not in _HTTP:
             return f"a transport of its own ({type(transport).__name__})"
     for part in (sdk, http):
-        if part is not None and (name := overridden(type(part)) or _replaced(part)):
+        if part is not None and (name := overridden(kind_of(part)) or _replaced(part)):
             return f"a {type(part).__name__} that overrides {name}"
     return ""
 
@@ -75,7 +87,9 @@ def _replaced(part: Any) -> str:
     """A method that was replaced on the object itself."""
     held: dict[str, Any] = getattr(part, "__dict__", {})
     kinds = (types.FunctionType, types.MethodType)
-    return next((n for n, v in held.items() if isinstance(v, kinds) and hasattr(type(part), n)), "")
+    return next(
+        (n for n, v in held.items() if isinstance(v, kinds) and hasattr(kind_of(part), n)), ""
+    )
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +102,7 @@ def overridden(cls: Any) -> str:
     names = {name for name in names if not name.startswith("__")} | _LOOKS
     for each in classes if theirs else ():
         if _root(each) not in known | _NOT_CODE and (found := names & vars(each).keys()):
-            return min(found)
+            return str(min(found))
     return ""
 
 
