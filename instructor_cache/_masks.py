@@ -18,11 +18,22 @@ _KEYS = {
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-# Names that say on whose account a call goes; of those above, the ones that mean nothing else.
-_CREDENTIAL = re.compile(
+# What makes a name a secret's wherever it stands.
+_TELLING = re.compile(
     r"api_?key|secret|passw|authorization|cookie|credential|access_key"
     r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
     re.IGNORECASE,
+)
+
+# Arguments and headers that choose an account, written with underscores.
+_CREDENTIALS = frozenset(
+    {
+        *("api_key", "apikey", "x_api_key", "x_goog_api_key", "token", "auth_token", "id_token"),
+        *("x_auth_token", "access_token", "bearer_token", "session_token", "azure_ad_token"),
+        *("admin_api_key", "authorization", "proxy_authorization", "cookie", "credentials"),
+        *("aws_access_key", "aws_access_key_id", "aws_secret_key", "aws_secret_access_key"),
+        *("aws_session_token", "x_amz_security_token", "openai_organization", "openai_project"),
+    }
 )
 
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
@@ -100,7 +111,7 @@ _ALL = (*_PATTERNS, *_KEYS_PROPER)
 
 def is_secret(name: str) -> bool:
     """Whether a parameter, field or header of that *name* holds what nobody else should read."""
-    if is_credential(name):
+    if is_credential(name) or _TELLING.search(name.replace("-", "_")):
         return True
     words = [word.lower() for word in _WORD.findall(name)]
     joined = "".join(words)
@@ -112,8 +123,8 @@ def is_secret(name: str) -> bool:
 
 
 def is_credential(name: str) -> bool:
-    """Whether an argument or header of this *name* says on whose account a call goes."""
-    return _CREDENTIAL.search(name.replace("-", "_")) is not None
+    """Whether an argument or header of this *name* chooses the account of a call, nothing else."""
+    return name.lower().replace("-", "_") in _CREDENTIALS
 
 
 def masked(text: str) -> str:

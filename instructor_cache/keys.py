@@ -45,6 +45,7 @@ class Keys:
         self.function = identity(func)
         self.prefix, self.prefix_namespace = prefix, namespace(prefix)
         self._func, self._version = func, version
+        self._remedies: str = getattr(func, "__cache_remedies__", _REMEDIES)
         self._captured = _captured(func)
         self.ignore = _checked(func, ignore)
         self.namespace = f"{self.prefix_namespace}{_escape(self.function)}:"
@@ -100,7 +101,7 @@ class Keys:
         except Exception:  # once more, slowly, to say which
             for name, value in zip(self._names, values, strict=True):
                 for each, item in value.items() if name == self._options else [(name, value)]:
-                    _encode(item, self.function, each)
+                    _encode(item, self.function, each, self._remedies)
             raise
 
     def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -148,7 +149,7 @@ def _is_constant(value: Any) -> bool:
     return kind in (str, bytes, int, float, bool, type(None))
 
 
-def _encode(value: Any, function: str, name: str) -> bytes:
+def _encode(value: Any, function: str, name: str, remedies: str = _REMEDIES) -> bytes:
     try:
         return canonical(value)
     except UnkeyableArgument:  # in the words of a class of its own
@@ -156,7 +157,7 @@ def _encode(value: Any, function: str, name: str) -> bytes:
     except Exception as error:
         raise UnkeyableArgument(
             f"{function}: the argument {name!r} has no stable key: {_reason(error, value)}; "
-            + _REMEDIES.format(name=(name,)),
+            + remedies.format(name=(name,)),
             name,
         ) from error
 

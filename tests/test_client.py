@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import instructor
 import openai
@@ -19,6 +19,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 from openai_server import OpenAIServer
 from pydantic import BaseModel, Field, create_model
+from typing_extensions import TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from methods import CALLS, MODES, User, asked, client_of, fits, outcome, thrice
@@ -36,10 +37,11 @@ from instructor_cache import (
     refresh,
 )
 from instructor_cache.codecs._compare import difference
-from instructor_cache.errors import UnkeyableArgumentWarning
+from instructor_cache.errors import UnkeyableArgumentWarning, UnstorableResultWarning
 from instructor_cache.testing import FaultyBackend
 
 TOOLS = instructor.Mode.TOOLS
+Base: Any = type(openai.DefaultHttpxClient(verify=False)._transport)
 # The other modes differ in what is sent, which the quick tests leave to the slow ones.
 THOROUGH = [
     mode
@@ -190,6 +192,9 @@ COUNTED: dict[str, dict[str, Any]] = {
     "extra query": {"extra_query": {"version": "2"}},
     "header": {"extra_headers": {"X-Tenant": "a"}},
     "authorization": {"extra_headers": {"Authorization": "Bearer other"}},
+    "language": {"extra_headers": {"Accept-Language": "fr"}},
+    "a header like one for tracing": {"extra_headers": {"X-Trace-Tenant": "a"}},
+    "secret mode": {"extra_headers": {"X-Secret-Mode": "on"}},
 }
 NOT_COUNTED: dict[str, dict[str, Any]] = {
     "max_retries": {"max_retries": 7},
@@ -244,6 +249,8 @@ CLIENTS: dict[str, dict[str, Any]] = {
     "default query": {"default_query": {"api-version": "2"}},
     "default headers": {"default_headers": {"X-Tenant": "b"}},
     "authorization": {"default_headers": {"Authorization": "Bearer other"}},
+    "cookies": {"http_client": openai.DefaultHttpxClient(cookies={"session": "b"})},
+    "query of the HTTP client": {"http_client": openai.DefaultHttpxClient(params={"tenant": "b"})},
     "headers of the HTTP client": {
         "http_client": openai.DefaultHttpxClient(headers={"X-Tenant": "c"})
     },
@@ -256,6 +263,163 @@ def test_other_endpoints_and_accounts_are_asked(server: OpenAIServer, change: st
     memory = MemoryCache()
     for options in ({}, CLIENTS[change]) * 2:
         ask(cache_client(instructor.from_openai(sdk(server, **options)), memory))
+    assert server.calls == 2
+
+
+def _hook(request: Any) -> None:
+    request.headers["Authorization"] = "Bearer other"
+
+
+class Transport(Base):
+    """One that may write other headers."""
+
+
+class OwnHeaders(openai.OpenAI):
+    """A client whose headers are made by code of its user's."""
+
+    @property
+    def auth_headers(self) -> dict[str, str]:
+        return {"Authorization": "Bearer other"}
+
+
+class Prepared(openai.OpenAI):
+    """A client whose requests are prepared by code of its user's."""
+
+    def _prepare_options(self, options: Any) -> Any:
+        return super()._prepare_options(options)
+
+
+HIDDEN: dict[str, Any] = {
+    "event_hooks": lambda server: sdk(
+        server, http_client=openai.DefaultHttpxClient(event_hooks={"request": [_hook]})
+    ),
+    "Transport": lambda server: sdk(
+        server, http_client=openai.DefaultHttpxClient(transport=Transport())
+    ),
+    "auth_headers": lambda server: OwnHeaders(base_url=server.url, api_key="k", max_retries=0),
+    "_prepare_options": lambda server: Prepared(base_url=server.url, api_key="k", max_retries=0),
+}
+
+
+@pytest.mark.parametrize("found", HIDDEN, ids=str)
+def test_what_may_write_other_credentials(server: OpenAIServer, found: str):
+    """A client with code that may change its requests is not cached, said once, but by name."""
+    client = instructor.from_openai(HIDDEN[found](server))
+    cached = cache_client(client, MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match=f"{found}.*namespace=") as told:
+        assert ask(cached).age != ask(cached).age
+    assert len(told) == 1
+    named = cache_client(client, MemoryCache(), namespace="team")
+    assert ask(named).age == ask(named).age
+
+
+def test_a_namespace_replaces_the_account_only(server: OpenAIServer):
+    """Organization and project are of the account; headers count, however secret they look."""
+    memory = MemoryCache()
+    for options in ({}, {"organization": "o"}, {"project": "p"}, {"api_key": "other"}):
+        client = instructor.from_openai(sdk(server, **options))
+        ask(cache_client(client, memory, namespace="team"))
+    assert server.calls == 1
+    for mode in "abab":
+        client = instructor.from_openai(sdk(server, default_headers={"X-Secret-Mode": mode}))
+        ask(cache_client(client, memory, namespace="team"))
+    assert server.calls == 3
+
+
+def patched(create: Any, mode: Any = TOOLS, client: Any = None) -> Any:
+    """A client of instructor's over a function."""
+    return instructor.Instructor(client=client, create=instructor.patch(create=create, mode=mode))
+
+
+def _closure(create: Any, **settings: Any) -> Any:
+    def create_with(**kwargs: Any) -> Any:
+        return create(**{**kwargs, **settings})
+
+    return create_with
+
+
+CAPTURED: dict[str, Any] = {
+    "a dict": {"extra_body": {"top_k": 1}},
+    "a list": {"stop": ["a"]},
+    "a header": {"extra_headers": {"X-Tenant": "a"}},
+    "a credential": {"extra_headers": {"Authorization": "Bearer other"}},
+}
+
+
+@pytest.mark.parametrize("way", [functools.partial, _closure], ids=["partial", "closure"])
+@pytest.mark.parametrize("change", CAPTURED, ids=str)
+def test_settings_in_a_function_count(server: OpenAIServer, way: Any, change: str):
+    """What a partial or a closure brings is part of the key, whatever its type."""
+    memory, create = MemoryCache(), sdk(server).chat.completions.create
+    for settings in ({}, CAPTURED[change]) * 2:
+        ask(cache_client(patched(way(create, **settings)), memory))
+    assert server.calls == 2
+
+
+def test_credentials_in_a_partial(server: OpenAIServer):
+    """A namespace stands for the credentials that a partial brings too, and tracing is nothing."""
+    memory, create = MemoryCache(), sdk(server).chat.completions.create
+    for key in "ab":
+        headers = {"Authorization": f"Bearer {key}", "X-Request-ID": key}
+        client = patched(functools.partial(create, extra_headers=headers))
+        ask(cache_client(client, memory, namespace="team"))
+    assert server.calls == 1
+
+
+def test_the_mode_given_to_patch_counts(server: OpenAIServer):
+    """Two functions patched for two modes don't share, though their clients name neither."""
+    memory, plain_sdk = MemoryCache(), sdk(server)
+    for mode in (TOOLS, instructor.Mode.JSON) * 2:
+        ask(cache_client(patched(plain_sdk.chat.completions.create, mode, plain_sdk), memory))
+    assert server.calls == 2
+
+
+class Router:
+    """What asks one of many models by code of its own, as litellm's router does."""
+
+    def __init__(self, client: Any, models: dict[str, str]) -> None:
+        self.client, self.models = client, models
+
+    def completion(self, **kwargs: Any) -> Any:
+        model = self.models[kwargs.pop("model")]
+        return self.client.chat.completions.create(model=model, **kwargs)
+
+
+@pytest.mark.parametrize("way", ["method", "closure"])
+def test_functions_that_can_not_be_read(server: OpenAIServer, way: str):
+    """Where endpoint and model can't be told nothing is cached, under a namespace either."""
+    router = Router(sdk(server), {"m": "x"})
+    create = router.completion if way == "method" else lambda **kwargs: router.completion(**kwargs)
+    client = cache_client(patched(create), MemoryCache(), namespace="team")
+    with pytest.warns(UnkeyableArgumentWarning, match=r"(?i)router.*SDK's own client") as told:
+        assert ask(client).age != ask(client).age
+    assert len(told) == 1
+
+
+def test_lambdas_differ_in_their_code(server: OpenAIServer):
+    """Of two lambdas over one client each has answers of its own, a namespace or not."""
+    memory, one = MemoryCache(), sdk(server)
+    hot = lambda **kwargs: one.chat.completions.create(temperature=1, **kwargs)  # noqa: E731
+    cold = lambda **kwargs: one.chat.completions.create(temperature=0, **kwargs)  # noqa: E731
+    for create in (hot, cold) * 2:
+        ask(cache_client(patched(create), memory, namespace="team"))
+    assert [request["temperature"] for request in server.requests] == [1, 0]
+
+
+def test_the_order_in_a_context_counts(server: OpenAIServer):
+    """A template may loop over a dict, so its order makes another prompt."""
+    client = cache_client(plain(server), MemoryCache())
+    messages = [{"role": "user", "content": "{% for name in d %}{{ name }} {% endfor %}"}]
+    for names in ("ab", "ba") * 2:
+        ask(client, messages=messages, context={"d": dict.fromkeys(names, 1)})
+    assert [r["messages"][-1]["content"].strip() for r in server.requests] == ["a b", "b a"]
+
+
+def test_the_order_in_a_body_counts(server: OpenAIServer):
+    """A schema in a request is read in its order; messages that say the same do not differ."""
+    client = cache_client(plain(server), MemoryCache())
+    for names in ("ab", "ba") * 2:
+        ask(client, extra_body={"guided": {"fields": dict.fromkeys(names, 1)}})
     assert server.calls == 2
 
 
@@ -520,12 +684,76 @@ async def test_a_stream_that_is_left(server: OpenAIServer, is_async: bool):
     await outcome(client.client.close())  # instructor leaves the connection of such a stream open
 
 
-def test_sync_streams_fail_when_called(server: OpenAIServer):
+def partials(client: Any, **options: Any) -> Any:
+    return ask(client, response_model=instructor.Partial[User], stream=True, **options)
+
+
+async def begin(client: Any) -> Any:
+    """A stream as it is given, of which nothing was read."""
+    answer = partials(client, max_retries=0)
+    return await answer if hasattr(answer, "__await__") else answer
+
+
+async def test_streams_fail_when_called(server: OpenAIServer, is_async: bool):
     """An API's error is raised by the call itself, as by the plain client, not by its iteration."""
-    for client in (plain(server), cache_client(plain(server), MemoryCache())):
+    client = plain(server, is_async=is_async)
+    for one in (client, cache_client(client, MemoryCache())):
         server.faults = [500]
         with pytest.raises(Exception, match="on purpose"):
-            stream(client, max_retries=0)
+            await begin(one)
+
+
+async def test_a_stream_is_asked_as_it_was_keyed(server: OpenAIServer):
+    """What changes after the call, before its items are read, is of another call."""
+    client = cache_client(plain(server, is_async=True), MemoryCache())
+    messages = [{"role": "user", "content": "Who is {{ who }}?"}]
+    for later in ("Bob", "Ada"):
+        context, body = {"who": "Ada"}, {"top": {"k": 1}}
+        items = await partials(client, messages=messages, context=context, extra_body=body)
+        context["who"], body["top"]["k"] = later, 2
+        client.client.api_key = "rotated"
+        await outcome(items)
+        client.client.api_key = "k"
+    assert server.by_key == {"k": 1} and server.requests[0]["top"] == {"k": 1}
+    assert server.requests[0]["messages"][0]["content"] == "Who is Ada?"
+
+
+class Rotating(MemoryCache):
+    """Credentials change, and so does the question, while the store is asked."""
+
+    change: Any = None
+
+    def get(self, key: str) -> bytes | None:
+        if self.change is not None:
+            self.change()
+        return super().get(key)
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+async def test_a_key_that_is_rotated_meanwhile(
+    server: OpenAIServer, is_async: bool, is_stream: bool
+):
+    """An answer that was asked with another key than the call began with is not stored."""
+    memory = Rotating()
+    client = cache_client(plain(server, is_async=is_async), memory)
+    call = partials if is_stream else ask
+    memory.change = lambda: setattr(client.client, "api_key", "rotated")
+    first = await outcome(call(client))
+    assert server.by_key == {"rotated": 1} and first
+    memory.change = None
+    client.client.api_key = "k"
+    await outcome(call(client))
+    assert server.by_key == {"rotated": 1, "k": 1}
+
+
+def test_what_a_call_was_given_is_sent(server: OpenAIServer):
+    """A context that another thread changes while the store is asked stays as it was keyed."""
+    memory, context = Rotating(), {"who": "Ada"}
+    client = cache_client(plain(server), memory)
+    memory.change = lambda: context.update(who="Bob")
+    messages = [{"role": "user", "content": "Who is {{ who }}?"}]
+    ask(client, messages=messages, context=context)
+    assert server.requests[0]["messages"][-1]["content"] == "Who is Ada?"
 
 
 def test_50_streams_at_once(server: OpenAIServer):
@@ -640,6 +868,20 @@ def test_no_client_of_instructors(found: Any):
         cache_client(found)
 
 
+def test_a_client_that_was_patched(server: OpenAIServer):
+    """What instructor.patch gives is told apart, with what to do instead."""
+    with pytest.raises(TypeError, match=r"instructor\.patch.*not patched.*from_openai"):
+        cache_client(instructor.patch(sdk(server)))
+
+
+def test_a_context_of_nothing(server: OpenAIServer):
+    """No context, by either of its names, is none."""
+    client = cache_client(plain(server), MemoryCache())
+    for options in ({}, {"context": None}, {"validation_context": None}):
+        ask(client, **options)
+    assert server.calls == 1
+
+
 def test_cached_twice(server: OpenAIServer):
     """A cached client is not cached again."""
     with pytest.raises(ValueError, match="cached already"):
@@ -739,6 +981,63 @@ def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):
     """Another client over the same folder, with the same key, knows the answer."""
     users = [ask(cache_client(plain(server), DiskCache(tmp_path))) for _ in range(2)]
     assert server.calls == 1 and difference(*users) is None
+
+
+ANNOTATED: dict[str, Any] = {
+    "int": lambda: Annotated[int, Field(gt=0)],
+    "list": lambda: list[Annotated[int, Field(gt=0)]],
+    "optional": lambda: Optional[Annotated[int, Field(gt=0)]],
+    "model": lambda: Annotated[User, Field(description="Somebody")],
+}
+
+
+@pytest.mark.parametrize("kind", ANNOTATED, ids=str)
+def test_annotated_types(server: OpenAIServer, kind: str):
+    """An annotated type is cached, under another key than the same type annotated otherwise."""
+    client = cache_client(plain(server), MemoryCache())
+    answers = [ask(client, response_model=ANNOTATED[kind]()) for _ in range(3)]
+    assert server.calls == 1 and difference(answers, answers[:1] * 3) is None
+    ask(client, response_model=Annotated[int, Field(gt=0, lt=10**9)])
+    assert server.calls == 2
+
+
+class Typed(TypedDict):
+    """What instructor makes a class of, another one for each answer."""
+
+    name: str
+
+
+def test_a_typed_dict(server: OpenAIServer):
+    """It is answered and not cached; the warning, once, says what to write in its place."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnstorableResultWarning, match="write it as a model") as told:
+        assert ask(client, response_model=Typed).name != ask(client, response_model=Typed).name
+    assert server.calls == 2 and len(told) == 1
+
+
+def test_remedies_are_those_of_a_client(server: OpenAIServer):
+    """A warning about an argument names nothing that cache_client would refuse."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match="ignore=") as told:
+        ask(client, context={"who": object()})
+    assert "give key=" not in str(told[0].message)
+
+
+def test_raw_answers_of_several_tools(server: OpenAIServer):
+    """Without a response model PARALLEL_TOOLS gives a completion, which is cached."""
+    client = cache_client(plain(server, instructor.Mode.PARALLEL_TOOLS), MemoryCache())
+    assert difference(*(ask(client, response_model=None) for _ in range(2))) is None
+    assert server.calls == 1
+
+
+async def test_offline_refuses_what_can_not_be_cached(server: OpenAIServer, is_async: bool):
+    """A call that nothing could have recorded is not made in offline mode, and that is said."""
+    mode = instructor.Mode.PARALLEL_TOOLS if is_async else TOOLS
+    client = cache_client(plain(server, mode, is_async=is_async), MemoryCache())
+    options: Any = {"response_model": Iterable[User]} if is_async else {"response_model": None}
+    with offline(), pytest.raises(CacheMiss, match=r"can't be cached.*offline mode"):
+        await outcome(ask(client, stream=not is_async, **options))
+    assert server.calls == 0
 
 
 async def test_several_tools_at_once(server: OpenAIServer, is_async: bool):

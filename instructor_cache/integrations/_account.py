@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
-from .._masks import is_credential
+from .._masks import is_credential, is_secret
 from .._stand_in import unnamed
-from ..annotations import closure_of
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ..identity import identity
+from ._captured import Captured
+from ._frozen import ordered
+from ._sdk import cookies_of, kind_of, unreadable
 
-__all__ = ["Account", "Asked", "asked_by", "constants_of", "is_absent", "sorted_out"]
+__all__ = ["Account", "Asked", "asked_by", "is_absent", "sorted_out", "veiled"]
 
 _PLACE = (
-    *("base_url", "organization", "project", "_custom_query", "_api_version"),
+    *("base_url", "_custom_query", "_api_version"),
     *("_azure_deployment", "location", "region", "project_id", "aws_region", "model_name"),
 )
 _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
 )
-_OWN = ("base_url", "organization", "project")  # what others have others of
+# Which of its accounts a provider counts a call to: who shares answers shares them over these too.
+_BILLED = ("organization", "project")
 # What makes credentials when they are needed: nothing tells whose they will be.
 _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
@@ -37,8 +40,9 @@ _SOURCES = (
 )
 # Headers that follow a request through other systems, or come with every one.
 _TRACING = re.compile(
-    r"trace|span|request-?id|correlation|baggage|\bb3\b|sentry|datadog|newrelic|idempotency"
-    r"|user-agent|stainless|^accept|^connection$|^content-(type|length)$|^host$",
+    r"traceparent|tracestate|baggage|b3|x-b3-.+|x-request-id|x-correlation-id|x-amzn-trace-id"
+    r"|x-cloud-trace-context|x-datadog-.+|sentry-trace|newrelic|idempotency-key|user-agent"
+    r"|x-stainless-.+|accept|accept-encoding|connection|content-length|content-type|host",
     re.IGNORECASE,
 )
 _ROUNDS = 50_000  # some 20 ms, once for each credential: none is found by trying
@@ -88,12 +92,30 @@ def _digest(secrets: bytes) -> bytes:
 
 
 def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the headers that may change an answer, and those that are secret; not the tracing."""
+    """Give the headers that may change an answer, and credentials; not those for tracing."""
     items = cast("Mapping[Any, Any]", headers or {}).items()
-    kept = {str(name).lower(): value for name, value in items if not _TRACING.search(str(name))}
+    kept = {str(name).lower(): value for name, value in items if not _TRACING.fullmatch(str(name))}
     kept = {name: value for name, value in kept.items() if not is_absent(value)}
     secret = {name: value for name, value in kept.items() if is_credential(name)}
-    return {name: kept[name] for name in kept.keys() - secret.keys()}, secret
+    return {name: veiled(name, kept[name]) for name in kept.keys() - secret.keys()}, secret
+
+
+class Veiled:
+    """A value that may be a secret by its name, and may change answers: its digest counts."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __cache_key__(self) -> bytes:
+        held = canonical(self._value)
+        if (anything := unnamed("secret", held)) is not None:
+            return anything
+        return _digest(held)
+
+
+def veiled(name: str, value: Any) -> Any:
+    """Give a text that is secret by its name so that it is seen nowhere; anything else as it is."""
+    return Veiled(value) if isinstance(value, str) and is_secret(name) else value
 
 
 def is_absent(value: Any) -> bool:
@@ -108,11 +130,29 @@ class Place:
         self._facts = facts
 
     def __cache_key__(self) -> dict[str, Any]:
-        where = {name: self._facts[name] for name in _OWN if name in self._facts}
-        if (anywhere := unnamed("server", canonical(where))) is None:
+        clients: list[dict[str, Any]] = self._facts["clients"]
+        where = canonical([client.get("base_url") for client in clients])
+        if (anywhere := unnamed("server", where)) is None:
             return self._facts
-        rest = {name: each for name, each in self._facts.items() if name not in _OWN}
-        return {**rest, "server": anywhere}
+        rest = [{n: each for n, each in client.items() if n != "base_url"} for client in clients]
+        return {**self._facts, "clients": rest, "server": anywhere}
+
+
+class Unread:
+    """Stands for a client or function that can't be read; no call has a key with it."""
+
+    def __init__(self, found: str) -> None:
+        self._found = found
+
+    def __cache_key__(self) -> bytes:
+        if (anywhere := unnamed("server", self._found.encode())) is not None:
+            return anywhere
+        raise UnkeyableArgument(
+            f"found {self._found}, so that endpoint, model and settings can't be told; wanted what "
+            f"can be read, whatever the namespace: give instructor the SDK's own client, as in "
+            f"instructor.from_openai(client), and settings with the call",
+            "client",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +161,11 @@ class Asked:
 
     Attributes:
         place: The endpoint, with all that chooses it.
-        secrets: Credentials that could be read.
-        hidden: What of it could not be read; empty for nothing.
+        secrets: Credentials that could be read, and which account of theirs it is.
+        hidden: What of the credentials could not be read; empty for nothing.
     """
 
-    place: Place
+    place: Any
     secrets: dict[str, Any]
     hidden: str = ""
 
@@ -134,49 +174,50 @@ class Asked:
         return Unnamed(self.hidden) if self.hidden else Account({**self.secrets, **more})
 
 
-def asked_by(client: Any, create: Any) -> Asked:
-    """Give who is asked by a patched function.
+def asked_by(captured: Captured) -> Asked:
+    """Give who is asked by a function that has captured this."""
+    settings, secrets = _settings(captured.settings)
+    asked = [_asked(sdk) for sdk in captured.clients]
+    for n, (_, _, each, _) in enumerate(asked):
+        secrets.update({f"{name} {n}" if n else name: each[name] for name in each})
+    places = [place | {"headers": headers} for place, headers, _, _ in asked]
+    hidden = next((hidden for *_, hidden in asked if hidden), "")
+    place = Place({"clients": places, "settings": settings})
+    return Asked(Unread(captured.unread) if captured.unread else place, secrets, hidden)
 
-    Args:
-        client: The provider's client that instructor holds; None if it was given a function.
-        create: instructor's function, whose client may be another one.
-    """
-    owners: list[Any] = [owner for owner in map(_owner, _layers(create)) if owner is not None]
-    sdk: Any = owners[0] if owners else client
-    if sdk is None:
-        return Asked(Place({"function": _name(getattr(create, "__wrapped__", create))}), {})
-    held = {name: _held(sdk, name) for name in (*_PLACE, *_SECRETS)}
+
+def _settings(found: Iterable[tuple[int, str, Any]]) -> tuple[list[Any], dict[str, Any]]:
+    """What was captured, and the credentials in it."""
+    settings, secrets = list[Any](), dict[str, Any]()
+    for n, name, value in found:
+        if is_credential(name):
+            secrets[name] = value
+        elif name == "extra_headers" and isinstance(value, Mapping):
+            headers, more = sorted_out(value)
+            secrets.update(more)
+            settings.append((n, name, headers))
+        elif kind_of(value) is dict:
+            held: dict[Any, Any] = value
+            known = {key: held[key] for key in held if is_credential(str(key))}
+            secrets.update({f"{name} {key}": each for key, each in known.items()})
+            rest = {key: each for key, each in held.items() if key not in known}
+            settings.append((n, name, ordered(rest)))
+        else:
+            settings.append((n, name, ordered(veiled(name, value))))
+    return settings, secrets
+
+
+def _asked(sdk: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
+    """The endpoint of a client, its headers, its credentials, and what of them is hidden."""
+    held = {name: _held(sdk, name) for name in (*_PLACE, *_BILLED, *_SECRETS)}
     own, own_secrets = sorted_out(getattr(sdk, "_custom_headers", None))
     http = getattr(sdk, "_client", None)
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
-    kind = _name(type(sdk)).replace("Async", "")  # clients of both colours share
-    place = {"client": kind, "headers": sent | own, **_there(held, _PLACE)}
-    secrets = _there(held, _SECRETS) | sent_secrets | own_secrets
-    return Asked(Place(place), secrets, _hidden(sdk, http))
-
-
-def _name(thing: Any) -> str:
-    return identity(thing if hasattr(thing, "__qualname__") else type(thing))
-
-
-def _layers(func: Any) -> Iterator[Any]:
-    """A function and what it wraps, as a wrapper or as a partial, one in the other."""
-    while func is not None:
-        yield func
-        inner: Any = getattr(func, "__wrapped__", None)
-        func = getattr(func, "func", None) if inner is None and _is_partial(func) else inner
-
-
-def _is_partial(func: Any) -> bool:
-    return isinstance(func, partial)
-
-
-def _owner(func: Any) -> Any:
-    """The client that a function belongs to, or was given."""
-    given = getattr(func, "keywords", {}).get("client")
-    resource = getattr(func, "__self__", None)
-    found = (given, getattr(resource, "_client", None), resource)
-    return next((owner for owner in found if owner is not None), None)
+    kind = identity(type(sdk)).replace("Async", "")  # clients of both colours share
+    place = {"client": kind, "params": str(getattr(http, "params", "")), **_there(held, _PLACE)}
+    account = _there(held, _SECRETS) | _there(held, _BILLED)
+    secrets = account | sent_secrets | own_secrets | cookies_of(http)
+    return place, sent | own, secrets, _hidden(sdk, http) or unreadable(sdk, http)
 
 
 def _hidden(sdk: Any, http: Any) -> str:
@@ -197,20 +238,3 @@ def _held(sdk: Any, name: str) -> Any:
 
 def _there(held: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: held[name] for name in names if held[name] not in (None, "", {})}
-
-
-def constants_of(create: Any) -> dict[str, Any]:
-    """Give what the layers of a patched function have captured and that is constant by nature.
-
-    A model's name may live there and nowhere else.
-    """
-    found: dict[str, Any] = {}
-    for layer in _layers(create):
-        captured = {**closure_of(layer), **getattr(layer, "keywords", {})}
-        found = {**{n: v for n, v in captured.items() if _is_constant(v)}, **found}
-    found.pop("cache_scope", None)  # instructor's own random number for each client
-    return found
-
-
-def _is_constant(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool))

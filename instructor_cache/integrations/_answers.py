@@ -7,7 +7,11 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Kind", "kind_of", "without_stream"]
+from ..annotations import name_of
+from ..canonical import NoForm, canonical
+from ..schema import fingerprint
+
+__all__ = ["Kind", "counted", "is_partial", "kind_of", "original_of", "without_stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,16 @@ class Kind:
 def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: bool) -> Kind | None:
     """Give how instructor answers; None for what can't be kept, such as a raw stream."""
     inner = _items_of(response_model)
+    if hasattr(response_model, "__required_keys__"):
+        raise ValueError(
+            "found a TypedDict, of which instructor makes another class for each answer; wanted a "
+            "class that is there again for a hit: write it as a model of Pydantic's"
+        )
     if stream:
         if inner is not None:
             return Kind("items", inner, response_model)
         return _partial(response_model, is_async) if is_partial(response_model) else None
-    if is_parallel:
+    if is_parallel and response_model is not None:
         is_kept = inner is not None and not is_async  # async clients give a plain generator
         return Kind("items", inner, response_model) if is_kept else None
     if inner is not None:
@@ -47,6 +56,18 @@ def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: b
     if is_partial(response_model):
         return Kind("whole", original_of(response_model), response_model)
     return Kind("whole", Any if response_model is None else response_model, response_model)
+
+
+def counted(response_model: Any) -> Any:
+    """Give what counts of a response model in a key: itself, or else what describes it.
+
+    ``Annotated[int, Field(gt=0)]`` holds an object that has no form of its own.
+    """
+    try:
+        canonical(response_model)
+    except NoForm:
+        return name_of(response_model), fingerprint(response_model)
+    return response_model
 
 
 def _items_of(response_model: Any) -> Any:

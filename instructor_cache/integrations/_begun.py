@@ -28,14 +28,18 @@ def _with(first: Any, items: Generator[Any]) -> Generator[Any]:
         yield from items
 
 
-async def begun_later(items: Any, then: Callable[[Any], Any]) -> AsyncGenerator[Any]:
-    """Give *items*, and call *then* once the first is there: instructor's begin as late."""
-    is_new = True
+async def begun_later(
+    items: AsyncGenerator[Any], then: Callable[[Any], Any]
+) -> AsyncGenerator[Any]:
+    """Do the same for an async stream: once awaited, the first item is there."""
+    first = await anext(items, _NONE)
+    then(None)
+    return _with_later(first, items)
+
+
+async def _with_later(first: Any, items: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
     async with aclosing(items):
+        if first is not _NONE:
+            yield first
         async for item in items:
-            if is_new:
-                is_new = False
-                then(None)
             yield item
-    if is_new:
-        then(None)

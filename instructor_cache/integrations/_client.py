@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cached import CacheInfo
+from ._answers import counted, without_stream
 from ._begun import begun, begun_later
 from ._functions import Functions
 from ._hooks import tell
@@ -19,11 +20,13 @@ class Question:
     """One call on its way.
 
     Attributes:
+        reader: Knows the client.
         function: The cached function that answers it.
         is_stream: Whether the answer comes item by item.
         is_asked: Whether the provider was asked.
     """
 
+    reader: Reader
     request: Request
     function: Any
     is_stream: bool
@@ -31,18 +34,44 @@ class Question:
 
     def put(self) -> Any:
         """Call the cached function; instructor's hooks hear of a hit."""
-        answer = self.function(self, **self.request.counted)
-        return begun(answer, self._tell) if self.is_stream else self._tell(answer)
+        try:
+            answer = self.function(self, **self.request.counted)
+            return begun(answer, self._tell) if self.is_stream else self._tell(answer)
+        except Moved as moved:
+            return moved.answer if moved.question is self else self.ask(self.request.kwargs)
 
     async def put_later(self) -> Any:
         """Do the same for a coroutine function."""
-        answer = await self.function(self, **self.request.counted)
-        return begun_later(answer, self._tell) if self.is_stream else self._tell(answer)
+        try:
+            answer = await self.function(self, **self.request.counted)
+            return await begun_later(answer, self._tell) if self.is_stream else self._tell(answer)
+        except Moved as moved:
+            is_own = moved.question is self
+            return moved.answer if is_own else await self.ask(self.request.kwargs)
+
+    def ask(self, kwargs: dict[str, Any]) -> Any:
+        """Call instructor's function."""
+        self.is_asked = True
+        return self.reader.create(**kwargs)
+
+    def settle(self, answer: Any) -> Any:
+        """Give *answer* if it may be stored: if it was asked on the account that is in the key."""
+        if self.reader.has_moved(self.request):
+            raise Moved(self, answer)
+        return without_stream(answer)
 
     def _tell(self, answer: Any) -> Any:
         if not self.is_asked:
             tell(self.request.hooks, self.request.sent, answer)
         return answer
+
+
+class Moved(Exception):
+    """The client asked elsewhere, or for somebody else, than the key says: nothing to store."""
+
+    def __init__(self, question: Question, answer: Any) -> None:
+        super().__init__("the client's endpoint or credentials changed during a call")
+        self.question, self.answer = question, answer
 
 
 class ClientCache:
@@ -85,7 +114,10 @@ class ClientCache:
             kind, function = known
             if response_model is not None:
                 kwargs = {**kwargs, "response_model": kind.response_model}
-            return Question(self._reader.read(kwargs), function, kind.form == "items")
+            request = self._reader.read(kwargs)
+            if response_model is not None:
+                request.counted["response_model"] = counted(kind.response_model)
+            return Question(self._reader, request, function, kind.form == "items")
         except Exception as error:  # a type that has no hash, a client that can't be read
             self._functions.tell(response_model, error)
             return None

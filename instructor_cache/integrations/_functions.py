@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 from .._fork import renew_after_fork
 from ..errors import UnstorableResultWarning
 from ..events import Announcer
-from ._answers import Kind, is_partial, kind_of, original_of, without_stream
+from ._answers import Kind, is_partial, kind_of, original_of
 from ._request import Reader
 
 __all__ = ["Functions"]
 
 _MOST = 256
+_REMEDIES = (
+    "leave it out with ignore={name!r} if it does not change the answer, or give its class a "
+    "method __cache_key__() that returns plain data"
+)
 _RAW = (None, False, False)  # calls without a response model
 
 Function = Callable[..., Any]
@@ -96,7 +100,6 @@ class Functions:
 
     def _function(self) -> Function:
         """What is cached; its parameters are what the keys are made of."""
-        create = self._reader.create
 
         def ask(
             question: Any,
@@ -110,8 +113,7 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            question.is_asked = True
-            return without_stream(create(**question.request.kwargs))
+            return question.settle(question.ask(question.request.kwargs))
 
         async def ask_async(
             question: Any,
@@ -125,9 +127,9 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            question.is_asked = True
-            return without_stream(await create(**question.request.kwargs))
+            return question.settle(await question.ask(question.request.kwargs))
 
-        function = ask_async if self._reader.is_async else ask
+        function: Any = ask_async if self._reader.is_async else ask
+        function.__cache_remedies__ = _REMEDIES
         function.__module__, _, function.__qualname__ = self._reader.name.partition(".")
-        return function
+        return cast("Function", function)

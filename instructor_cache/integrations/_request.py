@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .._masks import is_credential
-from ._account import asked_by, constants_of, is_absent, sorted_out
+from ..canonical import canonical
+from ..errors import UnkeyableArgument
+from ._account import asked_by, is_absent, sorted_out, veiled
+from ._captured import Captured, captured_by
+from ._frozen import frozen, ordered
+from ._sdk import home_of
 
 __all__ = ["Request", "Reader"]
 
@@ -29,6 +34,7 @@ _OWN = frozenset(
         *("token_budget", "cache", "cache_ttl", "cache_namespace", "autodetect_images"),
     }
 )
+_DATA = frozenset({"context", "validation_context"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +89,62 @@ class Reader:
     @property
     def is_parallel(self) -> bool:
         """Whether several tools are called at once."""
-        return "parallel" in _text(self.client.mode)
+        return "parallel" in self._own(captured_by(self.create, self.client.client))["mode"]
 
     def read(self, kwargs: dict[str, Any]) -> Request:
-        """Give the call with these arguments."""
-        made = constants_of(self.create)
+        """Give the call with these arguments, which nobody else can change."""
+        kwargs = {n: each if n in _OWN - _DATA else frozen(each) for n, each in kwargs.items()}
+        captured = captured_by(self.create, self.client.client)
         model = kwargs.get("model")
-        default = made.pop("default_model", None)
-        settings = {name: each for name, each in kwargs.items() if name not in _IGNORED}
-        secret = {name: settings.pop(name) for name in list(settings) if is_credential(name)}
-        headers, secret_headers = sorted_out(settings.pop("extra_headers", None))
-        counted = {name: each for name, each in settings.items() if not is_absent(each)}
-        counted["model"] = default if model is None else model
-        if headers:
-            counted["extra_headers"] = headers
-        if settings.get("autodetect_images"):
+        counted = _counted(kwargs)
+        counted["model"] = captured.own.get("default_model") if model is None else model
+        if kwargs.get("autodetect_images"):
             counted["files"] = sorted(_files_in(kwargs.get("messages")))
-        captured = {name: made.pop(name) for name in list(made) if is_credential(name)}
-        counted["_client"] = self._client(made, captured | secret | secret_headers)
-        return Request(_with_own_messages(kwargs), counted)
+        counted["_client"] = self._client(captured, kwargs)
+        return Request(kwargs, counted)
 
-    def _client(self, made: dict[str, Any], secret: dict[str, Any]) -> dict[str, Any]:
-        asked = asked_by(self.client.client, self.create)
+    def has_moved(self, request: Request) -> bool:
+        """Whether the client asks elsewhere by now, or on another account."""
+        captured = captured_by(self.create, self.client.client)
+        try:
+            return canonical(self._client(captured, request.kwargs)) != canonical(
+                request.counted["_client"]
+            )
+        except UnkeyableArgument:
+            return True
+
+    def _client(self, captured: Captured, kwargs: dict[str, Any]) -> dict[str, Any]:
+        asked = asked_by(captured)
+        secret = {name: each for name, each in kwargs.items() if is_credential(name)}
+        secret |= sorted_out(kwargs.get("extra_headers"))[1]
         return {
-            "mode": _text(self.client.mode),
-            "provider": _text(self.client.provider),
-            "made": made,
+            **self._own(captured),
             "endpoint": asked.place,
             "account": asked.account(secret) if self.namespace is None else self.namespace,
         }
+
+    def _own(self, captured: Captured) -> dict[str, str]:
+        """Mode and provider, as the function was given them, else the client."""
+        own = {"mode": self.client.mode, "provider": self.client.provider} | captured.own
+        provider = _text(own["provider"])
+        is_openai = any(home_of(type(sdk)) == "openai" for sdk in captured.clients)
+        if provider == "unknown" and is_openai:  # which old versions of instructor call it
+            provider = "openai"
+        return {"mode": _text(own["mode"]), "provider": provider}
+
+
+def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that count, by their names."""
+    counted = {
+        name: each if name in _OWN - _DATA else veiled(name, ordered(each))
+        for name, each in kwargs.items()
+        if not (name in _IGNORED or is_credential(name) or is_absent(each))
+    }
+    for name in ("context", "validation_context"):
+        if counted.get(name, True) is None:
+            del counted[name]
+    headers, _ = sorted_out(counted.pop("extra_headers", None))
+    return counted | {"extra_headers": headers} if headers else counted
 
 
 def _text(member: Any) -> str:
@@ -128,16 +161,3 @@ def _files_in(part: Any) -> Iterator[tuple[str, str]]:
     elif type(part) in (list, dict):
         for each in parts if type(part) is list else parts.values():
             yield from _files_in(each)
-
-
-def _with_own_messages(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with a copy of the messages: instructor 1.9 writes its prompts into them."""
-    messages = kwargs.get("messages")
-    return {**kwargs, "messages": _copied(messages)} if type(messages) is list else kwargs
-
-
-def _copied(part: Any) -> Any:
-    parts: Any = part
-    if type(part) is dict:
-        return {name: _copied(each) for name, each in parts.items()}
-    return [_copied(each) for each in parts] if type(part) is list else part

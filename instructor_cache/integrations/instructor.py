@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from .._modes import mode
 from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
+from ..errors import CacheMiss
 from ..events import Observer
 from ..policy import TTL, Lifetime
 from ..tiers import BackendLike
@@ -17,6 +19,7 @@ from ._client import ClientCache
 from ._functions import Functions
 from ._native import native_cache
 from ._request import Reader
+from ._sdk import home_of
 
 __all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
 
@@ -50,8 +53,15 @@ def cache_client(
     mode, provider, endpoint, and every other argument, such as ``temperature``, ``store`` or
     ``metadata``; ``ignore=("metadata",)`` leaves some out. What can't is not: ``max_retries``,
     ``token_budget``, ``timeout``, ``hooks``, ``user``, ``safety_identifier``, the hints for the
-    provider's prompt cache, and headers for tracing. Where there is nothing to keep, a call goes
-    through: a raw stream, which has no response model, and several tools at once on async clients.
+    provider's prompt cache, and headers for tracing, which are known by their names. The order of
+    dicts counts, for templates loop over them. What is asked is what was given at the call, and on
+    the account that the client had then: if that changes meanwhile nothing is stored. Where there
+    is nothing to keep, a call goes through: a raw stream, which has no response model, and several
+    tools at once on async clients. In offline mode that raises `CacheMiss`.
+
+    What a function that instructor was given has captured counts too: clients, settings, code.
+    Where endpoint, model and settings can't be read, as in a method of litellm's router, the call
+    is not cached, whatever the namespace, and a warning says so, once.
 
     On a hit instructor's hooks hear ``completion:kwargs``, with the arguments as they were given,
     and ``completion:response``, a copy of the completion whose usage is zero, where the answer has
@@ -62,9 +72,13 @@ def cache_client(
         client: What ``instructor.from_provider``, ``from_openai`` and their like give.
         backend: As for `instructor_cache`.
         ttl: As for `instructor_cache`.
-        namespace: Names those who may share answers, whatever credentials they have. None keeps
-            answers to the credentials of the client, by a digest that can't be turned back into
-            them. Clients whose credentials can't be read are then not cached.
+        namespace: Names those who may share answers. It takes the place of the credentials and of
+            what else chooses the account: organization, project, and headers, arguments and
+            cookies that are credentials. Every other header and argument counts all the same,
+            however secret its name sounds. None keeps answers to the account of the client, by a
+            digest that can't be turned back into it. Clients whose credentials can't be read are
+            then not cached: those that make tokens when needed, whose HTTP client has hooks, an
+            auth or a transport of its own, and subclasses that override what makes requests.
         options: The other options of `instructor_cache`, except those that a client decides.
 
     Raises:
@@ -92,7 +106,7 @@ def _create(create: Any, cache: ClientCache) -> Any:
     def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached("instructor.create", _UNCACHED)
+            _refuse_offline()
         return create(*args, **kwargs) if question is None else question.put()
 
     return cached_create
@@ -103,10 +117,22 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
     async def cached_create(*args: Any, **kwargs: Any) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
-            refuse_uncached("instructor.create", _UNCACHED)
+            _refuse_offline()
         return await (create(*args, **kwargs) if question is None else question.put_later())
 
     return cached_create
+
+
+def _refuse_offline() -> None:
+    """Raise CacheMiss where a call that nothing can keep must not be made."""
+    refuse_uncached("instructor.create", _UNCACHED)
+    if mode() == "offline":
+        raise CacheMiss(
+            f"found a call of instructor.create that can't be cached ({_UNCACHED}), so it is not "
+            f"made in offline mode; ask for an answer that can be kept, or call it in a block "
+            f"`with bypass():`",
+            "instructor.create",
+        )
 
 
 def _copy(client: Any) -> Any:
@@ -131,6 +157,12 @@ def _shallow(thing: Any) -> Any:
 
 def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
     kind = getattr(sys.modules.get("instructor"), "Instructor", ())
+    if not isinstance(client, kind) and _is_patched(client):
+        raise TypeError(
+            f"found a {type(client).__name__} that instructor.patch has changed in place; wanted a "
+            f"client of instructor's, which has methods to cache: give one that was not patched to "
+            f"instructor.from_openai, and what that gives to cache_client"
+        )
     if not isinstance(client, kind):
         raise TypeError(
             f"found a {type(client).__name__}; wanted a client of instructor's, such as "
@@ -144,6 +176,12 @@ def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
         raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
     if "_client" in options.get("ignore", ()):
         raise ValueError("ignore names '_client'; say whose answers may be shared by namespace=")
+
+
+def _is_patched(client: Any) -> bool:
+    chat = getattr(client, "chat", None)
+    create = getattr(getattr(chat, "completions", None), "create", None)
+    return hasattr(create, "__globals__") and home_of(create) == "instructor"
 
 
 def for_instructor(
