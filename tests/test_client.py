@@ -313,6 +313,39 @@ def test_what_may_write_other_credentials(server: OpenAIServer, found: str):
     assert ask(named).age == ask(named).age
 
 
+class Tagged(openai.OpenAI):
+    """A client that its user's class adds something to."""
+
+    team = "docs"
+
+    def whoami(self) -> str:
+        return self.team
+
+
+def test_subclasses_that_override_nothing(server: OpenAIServer):
+    """A subclass of the SDK's client that asks as that does is cached like any other."""
+    client = instructor.from_openai(Tagged(base_url=server.url, api_key="k", max_retries=0))
+    cached = cache_client(client, MemoryCache())
+    assert ask(cached).age == ask(cached).age and server.calls == 1
+
+
+def test_cookies_that_a_server_sets(server: OpenAIServer):
+    """What a server has the HTTP client remember changes no key: the next call is a hit."""
+    plain_sdk = sdk(server)
+    cached = cache_client(instructor.from_openai(plain_sdk), MemoryCache())
+    first = ask(cached)
+    _set_cookie(plain_sdk._client)
+    assert ask(cached).age == first.age and server.calls == 1
+
+
+def _set_cookie(http: Any) -> None:
+    request = http.build_request("GET", "https://api.openai.com/")
+    cookie = "__cf_bm=17; path=/; domain=.api.openai.com; HttpOnly; Secure; SameSite=None"
+    kind = sys.modules[type(http).__mro__[-3].__module__.partition(".")[0]].Response
+    http.cookies.extract_cookies(kind(200, headers={"Set-Cookie": cookie}, request=request))
+    assert list(http.cookies.jar)
+
+
 def test_a_namespace_replaces_the_account_only(server: OpenAIServer):
     """Organization and project are of the account; headers count, however secret they look."""
     memory = MemoryCache()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ def frozen(value: Any) -> Any:
     if kind is dict:
         return {name: frozen(each) for name, each in value.items()}
     if kind in _PARTS:
-        return kind(map(frozen, value))
+        return _of(kind, map(frozen, value))
     return _copied(value) if _may_change(value) else value
 
 
@@ -51,5 +52,9 @@ def ordered(value: Any) -> Any:
     if kind is dict:
         return Ordered((name, ordered(each)) for name, each in value.items())
     if kind in (list, tuple):
-        return kind(map(ordered, value))
+        return _of(kind, map(ordered, value))
     return value
+
+
+def _of(kind: Any, parts: Iterable[Any]) -> Any:
+    return kind(parts)

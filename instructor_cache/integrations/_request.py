@@ -89,7 +89,8 @@ class Reader:
     @property
     def is_parallel(self) -> bool:
         """Whether several tools are called at once."""
-        return "parallel" in self._own(captured_by(self.create, self.client.client))["mode"]
+        captured = captured_by(self.create, self.client.client)
+        return "parallel" in _text(captured.own.get("mode", self.client.mode))
 
     def read(self, kwargs: dict[str, Any]) -> Request:
         """Give the call with these arguments, which nobody else can change."""
@@ -124,13 +125,13 @@ class Reader:
         }
 
     def _own(self, captured: Captured) -> dict[str, str]:
-        """Mode and provider, as the function was given them, else the client."""
-        own = {"mode": self.client.mode, "provider": self.client.provider} | captured.own
-        provider = _text(own["provider"])
+        """Mode and provider, as the function was given them, and the client."""
+        modes = (captured.own.get("mode", self.client.mode), self.client.mode)
+        provider = _text(captured.own.get("provider", self.client.provider))
         is_openai = any(home_of(type(sdk)) == "openai" for sdk in captured.clients)
         if provider == "unknown" and is_openai:  # which old versions of instructor call it
             provider = "openai"
-        return {"mode": _text(own["mode"]), "provider": provider}
+        return {"mode": "/".join(dict.fromkeys(map(_text, modes))), "provider": provider}
 
 
 def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:
