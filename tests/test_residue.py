@@ -80,7 +80,7 @@ def body(n: int) -> User:
     return User(name=str(n))
 
 
-@pytest.mark.parametrize("many", [1500, pytest.param(8000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [3000, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options",
     [{}, {"ttl": 3600, "stale_ttl": 3600, "jitter": 0.1, "refresh_ahead": 0.5}],
