@@ -80,7 +80,7 @@ def body(n: int) -> User:
     return User(name=str(n))
 
 
-@pytest.mark.parametrize("many", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [3000, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options",
     [{}, {"ttl": 3600, "stale_ttl": 3600, "jitter": 0.1, "refresh_ahead": 0.5}],
@@ -188,13 +188,13 @@ async def come_down_to(threads: int, files: int) -> None:
     ("kind", "times"),
     [
         *((kind, 60) for kind in ("memory", "disk", "redis")),
-        *(pytest.param(kind, 200, marks=pytest.mark.slow) for kind in KINDS),
+        *(pytest.param(kind, 120, marks=pytest.mark.slow) for kind in KINDS),
     ],
 )
 async def test_open_use_close_leaves_nothing(
     colour: Colour, make: Callable[[str], Any], prefix: str, kind: str, times: int
 ) -> None:
-    """60 times, or 200: no thread, file, socket or task stays, nor anything that grows."""
+    """60 times, or 120: no thread, file, socket or task stays, nor anything that grows."""
 
     async def once(n: int) -> None:
         backend = make(kind)
