@@ -97,7 +97,10 @@ async def test_many_keys_leave_nothing_behind(
     before, objects = reachable(engine_of(function)), len(gc.get_objects())
     await use(colour, function, 1000, 1000 + many)
     gc.collect()
-    assert reachable(engine_of(function)) == before
+    after = reachable(engine_of(function))
+    waiting = [path for path in before if "._dues." in path]  # whose number is up to the jitter
+    assert all(after.pop(path) <= before.pop(path) + 100 for path in waiting)
+    assert after == before
     assert len(gc.get_objects()) - objects < 100
     assert len(memory) == 100
     assert any("Flights" in path or "flights" in path for path in before), before
