@@ -168,19 +168,19 @@ def disks(root: Path) -> Iterator[Case]:
 
     @contextmanager
     def locked(folder: Path) -> Iterator[None]:
-        other = sqlite3.connect(next(folder.glob("*.sqlite3")), isolation_level=None)
+        other = sqlite3.connect(next(folder.rglob("*.sqlite3")), isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         yield
         other.close()
 
     @contextmanager
     def corrupt(folder: Path) -> Iterator[None]:
-        next(folder.glob("*.sqlite3")).write_bytes(b"no database" * 1000)
+        next(folder.rglob("*.sqlite3")).write_bytes(b"no database" * 1000)
         yield
 
     @contextmanager
     def deleted(folder: Path) -> Iterator[None]:
-        for path in folder.glob("entries*"):
+        for path in folder.rglob("entries*"):
             path.unlink()
         yield
 
