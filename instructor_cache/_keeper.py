@@ -69,9 +69,18 @@ class Keeper:
         """Give the form in which *result* is stored, or None if it is not to be."""
         if isinstance(result, Elsewhere):
             return None
-        if not self._survive(key, lambda: self.policy.admits(result, seconds), False):
+        if self.policy.cache_if is not None and not self._admits(key, result, seconds):
             return None
         return self.encode(key, result)
+
+    def _admits(self, key: str, result: Any, seconds: float) -> bool:
+        """Whether all conditions hold; those of a stream are given the list of its items."""
+
+        def ask() -> bool:
+            judged = list(result) if isinstance(result, Passed) else result
+            return self.policy.admits(judged, seconds)
+
+        return bool(self._survive(key, ask, False))
 
     def encode(self, key: str, result: Any) -> bytes | None:
         """Give the stored form of *result*, or None if there is none that would restore it."""

@@ -41,6 +41,7 @@ from instructor_cache import (
     UnstorableResultWarning,
     instructor_cache,
     lru,
+    not_truncated,
     offline,
 )
 from instructor_cache.testing import FaultyBackend
@@ -1029,6 +1030,21 @@ def test_who_judges_items_sees_their_raw_responses():
 
     list(ask())
     assert seen[0][0]._raw_response == {"finish_reason": "length"}
+
+
+def test_ready_conditions_see_how_a_stream_ended():
+    """The ready conditions look at every item of a stream, as at those of a list."""
+
+    @instructor_cache(MemoryCache(), cache_if=not_truncated)
+    def ask(reason: str) -> Iterator[Item]:
+        yield Item(n=1)
+        item = Item(n=2)
+        object.__setattr__(item, "_raw_response", {"choices": [{"finish_reason": reason}]})
+        yield item
+
+    for reason, is_kept in [("length", False), ("stop", True)]:
+        assert len(list(ask(reason))) == 2
+        assert ask.cache_contains(reason) is is_kept
 
 
 async def test_a_function_that_gives_an_async_iterator_takes_the_mode_of_its_call(source: Source):
