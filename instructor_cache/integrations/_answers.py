@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from ..annotations import name_of
 from ..canonical import NoForm, canonical
+from ..codecs import is_partial as is_partial_class
+from ..codecs import own_class
 from ..schema import fingerprint
 
-__all__ = ["Kind", "counted", "is_partial", "kind_of", "original_of", "without_stream"]
+__all__ = ["Kind", "counted", "is_partial", "kind_of", "without_stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: b
     if inner is not None:
         return Kind("whole", list[inner], response_model)  # type: ignore[valid-type]
     if is_partial(response_model):
-        return Kind("whole", original_of(response_model), response_model)
+        return Kind("whole", own_class(response_model), response_model)
     return Kind("whole", Any if response_model is None else response_model, response_model)
 
 
@@ -78,23 +80,13 @@ def _items_of(response_model: Any) -> Any:
 
 def is_partial(response_model: Any) -> bool:
     """Whether it is instructor's ``Partial[M]``, a class of its own each time it is written."""
-    bases = getattr(response_model, "__mro__", ())
-    return any(b.__name__ == "PartialBase" and _is_instructors(b) for b in bases)
-
-
-def original_of(partial: Any) -> Any:
-    """Give the M of ``Partial[M]``."""
-    return partial.__bases__[0]
+    return isinstance(response_model, type) and is_partial_class(response_model)
 
 
 def _partial(response_model: Any, is_async: bool) -> Kind:
     """Its snapshots, kept as instances of M; newer versions gather them for sync callers."""
     is_gathered = hasattr(response_model, "_original_model") and not is_async
-    return Kind("list" if is_gathered else "items", original_of(response_model), response_model)
-
-
-def _is_instructors(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "instructor"
+    return Kind("list" if is_gathered else "items", own_class(response_model), response_model)
 
 
 def without_stream(answer: Any) -> Any:

@@ -8,9 +8,10 @@ from threading import Lock
 from typing import Any, cast
 
 from .._fork import renew_after_fork
+from ..codecs import own_class
 from ..errors import UnstorableResultWarning
 from ..events import Announcer
-from ._answers import Kind, is_partial, kind_of, original_of
+from ._answers import Kind, is_partial, kind_of
 from ._request import Reader
 
 __all__ = ["Functions"]
@@ -61,7 +62,7 @@ class Functions:
     def find(self, response_model: Any, *, stream: bool) -> Known | None:
         """Give how a response model is answered, and by which function; None if by none."""
         partial = is_partial(response_model)
-        name = original_of(response_model) if partial else response_model, partial, stream
+        name = own_class(response_model) if partial else response_model, partial, stream
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._made_if_possible(response_model, stream=stream)
