@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc as abc
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from ..annotations import name_of
 from ..canonical import NoForm, canonical
@@ -78,7 +78,7 @@ def _items_of(response_model: Any) -> Any:
     return typing.get_args(response_model)[0] if is_iterable else None
 
 
-def is_partial(response_model: Any) -> bool:
+def is_partial(response_model: Any) -> TypeGuard[type[Any]]:
     """Whether it is instructor's ``Partial[M]``, a class of its own each time it is written."""
     return isinstance(response_model, type) and is_partial_class(response_model)
 
