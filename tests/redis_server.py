@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import shutil
 import signal
 import socket
@@ -39,13 +40,25 @@ def find_server() -> str:
     raise RuntimeError(NONE_FOUND)
 
 
-def free_port(below: int = 65_536) -> int:
-    """A port that nobody uses now; a node of a cluster takes the one 10,000 above as well."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            if (port := int(sock.getsockname()[1])) < below:
-                return port
+# Below what any system gives outgoing connections, one of which may have a port a moment after it
+# was found free; 10,000 above them are those that the nodes of a cluster talk to each other on.
+# Each is given once, and no two processes begin at the same.
+_PORTS = iter(random.SystemRandom().sample(range(10_000, 20_000), 10_000))
+
+
+def free_port() -> int:
+    """A port that nobody uses, and nobody the one 10,000 above."""
+    return next(port for port in _PORTS if _is_free(port) and _is_free(port + 10_000))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def until(is_so: Callable[[], object], seconds: float = 20) -> None:
@@ -79,15 +92,22 @@ class RedisServer:
         try:
             until(self._answers)
         except RuntimeError:
+            told = self._told()
             self.stop()
-            raise RuntimeError(f"{self._command[0]} did not answer on port {self.port}") from None
+            raise RuntimeError(f"{self._command[0]} did not answer: {told}") from None
         return self
 
     def begin(self) -> None:
         """Start it without waiting until it answers."""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
         self.process = subprocess.Popen(
-            self._command, cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL
+            self._command, cwd=tempfile.gettempdir(), stdout=self._log, stderr=self._log
         )
+
+    def _told(self) -> str:
+        """The end of what the server printed."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-1_000:]
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -107,6 +127,7 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+            self._log.close()
 
     def freeze(self) -> None:
         """Let it be silent, with its connections open, until it is stopped or thawed."""
@@ -175,7 +196,7 @@ class Cluster(_Several):
         self.url = f"redis+cluster://{hosts}"
 
     def _node(self, options: tuple[str, ...]) -> RedisServer:
-        port = free_port(below=55_000)
+        port = free_port()
         how = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500")
         config = ("--cluster-config-file", f"{self._folder.name}/{port}.conf")
         coverage = ("--cluster-require-full-coverage", "no", "--dir", self._folder.name)
