@@ -78,6 +78,7 @@ class RedisServer:
     def __init__(self, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._log = Path(tempfile.gettempdir(), f"redis-{self.port}.log")
         self._command = [
             *(find_server(), "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--save", "", "--appendonly", "no", "--daemonize", "no"),
@@ -92,22 +93,17 @@ class RedisServer:
         try:
             until(self._answers)
         except RuntimeError:
-            told = self._told()
+            told = self._log.read_text(errors="replace")[-1_000:]
             self.stop()
             raise RuntimeError(f"{self._command[0]} did not answer: {told}") from None
         return self
 
     def begin(self) -> None:
         """Start it without waiting until it answers."""
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
-        self.process = subprocess.Popen(
-            self._command, cwd=tempfile.gettempdir(), stdout=self._log, stderr=self._log
-        )
-
-    def _told(self) -> str:
-        """The end of what the server printed."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")[-1_000:]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command, cwd=tempfile.gettempdir(), stdout=log, stderr=log
+            )
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -127,7 +123,7 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
-            self._log.close()
+            self._log.unlink(missing_ok=True)
 
     def freeze(self) -> None:
         """Let it be silent, with its connections open, until it is stopped or thawed."""
