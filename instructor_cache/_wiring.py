@@ -9,7 +9,7 @@ from typing import Any
 
 from ._behind import Behind
 from ._bridge import ASYNC, SYNC, Colour, drive, inline, threaded
-from ._calls import Beneath, Calls, map_in_tasks, map_in_threads
+from ._calls import Beneath, Calls
 from ._engine import Engine
 from ._faces import face_of, whole
 from ._flights import Flights
@@ -18,6 +18,7 @@ from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
 from ._marks import Marks
+from ._many import map_in_tasks, map_in_threads
 from ._memo import Memo
 from ._modes import from_environment
 from ._stack import Stack

@@ -82,7 +82,7 @@ LEVELS = [
     {"_lane", "_live_async", "_offline"},
     {"_streams"},
     {"cached", "_control", "_transfer"},
-    {"_calls"},
+    {"_calls", "_many"},
     {"_faces"},
     {"_wiring"},
     {"decorator", "testing._faults"},
