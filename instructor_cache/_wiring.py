@@ -17,8 +17,8 @@ from ._keeper import Keeper, Outcome
 from ._lane import Lane
 from ._lock import SharedLock
 from ._maker import Maker
-from ._marks import Marks
 from ._many import map_in_tasks, map_in_threads
+from ._marks import Marks
 from ._memo import Memo
 from ._modes import from_environment
 from ._stack import Stack
