@@ -17,6 +17,9 @@ from redis_server import NONE_FOUND, Cluster, RedisServer, find_server
 
 pytest_plugins = ["pytester"]
 
+# For tests with a bound on seconds that other programs on the machine may well take up once.
+timed = pytest.mark.flaky(reruns=2, only_rerun="AssertionError")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import Colour
+from conftest import Colour, timed
 from other import OtherProcess, User, extract
 from redis_server import RedisServer
 
@@ -512,6 +512,7 @@ async def test_a_server_that_says_nothing_is_noticed(prefix: str) -> None:
         await nearby.close()
 
 
+@timed
 async def test_a_server_that_is_not_there_yet(colour: Colour, prefix: str) -> None:
     """Decorating and calling neither wait nor fail without a server; once there is one, changes
     are told."""
@@ -760,6 +761,7 @@ class Readers:
             time.sleep(0.0005)
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_no_answer_is_older_than_a_tenth_of_a_second(

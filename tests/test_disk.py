@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import timed
 
 from instructor_cache import BackendWarning, DiskCache
 
@@ -441,6 +442,7 @@ assert list(cache.scan("")) == ["after", "before", "child"]
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
 
 
+@timed
 def test_a_lock_of_another_process_costs_about_the_timeout(folder: Path) -> None:
     """While another process holds the write lock, reads answer, writes fail after the timeout."""
     with DiskCache(folder, timeout=0.3) as cache:

@@ -17,7 +17,7 @@ from typing import Any
 
 import diskcache
 import pytest
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 from test_disk import FILE, LAYOUT, LOCK, outcome, posix, python, set_aside, sql
 
@@ -579,6 +579,7 @@ def took(work: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
+@timed
 async def test_a_store_locked_by_another_process(colour: Colour, folder: Path) -> None:
     """What is held is answered at once; what is new waits about the timeout once, then not."""
     with DiskCache(folder, timeout=0.2) as cache:
@@ -596,6 +597,7 @@ async def test_a_store_locked_by_another_process(colour: Colour, folder: Path) -
         await case.is_remembered(new)
 
 
+@timed
 def test_a_lock_is_waited_for_in_vain_only_once(folder: Path) -> None:
     """After one writer has waited, others fail at once, until the lock is free: then they write."""
     with DiskCache(folder, timeout=0.3) as cache:
@@ -626,6 +628,7 @@ WRITES: list[Callable[[Any], object]] = [
 ]
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("kind", [diskcache.Cache, diskcache.FanoutCache, None])
@@ -666,6 +669,7 @@ def _all_locked(paths: list[Path]) -> Iterator[None]:
             connection.close()
 
 
+@timed
 def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path) -> None:
     """With a lock that shuts out readers too, each operation raises in time, opening included."""
     with DiskCache(folder) as cache:
@@ -681,6 +685,7 @@ def test_everything_ends_within_the_timeout_when_all_is_locked(folder: Path) -> 
     cache.close()
 
 
+@timed
 @posix
 def test_a_stuck_beginner_keeps_nobody_waiting_longer(folder: Path) -> None:
     """While another process holds the folder's lock file, each operation raises in time."""

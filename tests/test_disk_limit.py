@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from conftest import timed
 from test_disk import FILE, python, sql
 from test_disk_scale import outcomes, size_of
 
@@ -149,6 +150,7 @@ def test_any_text_is_a_prefix(folder: Path, prefix: str) -> None:
 # -- a program that reads for long -----------------------------------------------------------------
 
 
+@timed
 def test_a_program_that_reads_for_long_stops_what_is_kept_in_the_end(folder: Path) -> None:
     """While the journal can't be emptied it grows up to the limit; sets are refused from then on.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import timed
 from test_disk import FILE, LAYOUT, modes, outcome, python, set_aside, sql
 
 from instructor_cache import DiskCache
@@ -152,6 +153,7 @@ def test_the_journal_stays_within_its_share(folder: Path) -> None:
         assert size_of(folder) < 1.1 * 2_000_000
 
 
+@timed
 def test_a_program_that_reads_for_long_stops_no_writer(folder: Path) -> None:
     """While a foreign connection keeps an old snapshot open, writes are done, and in time."""
     with DiskCache(folder, size_limit=10_000_000) as cache:
@@ -298,6 +300,7 @@ def test_sixteen_writers_in_four_processes_keep_the_limit(folder: Path, limit: i
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
 
 
+@timed
 @pytest.mark.slow
 def test_a_hot_hit_among_many_costs_at_most_twice_as_much(tmp_path: Path) -> None:
     """A get among 200,000 entries costs at most twice what it costs among 1,000."""

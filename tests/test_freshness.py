@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 
 from instructor_cache import DiskCache, Event, MemoryCache, Tier, TieredCache, instructor_cache
@@ -270,6 +270,7 @@ async def test_an_ageing_answer_is_made_anew_in_the_background(colour: Colour):
     assert case.provider.calls == 2
 
 
+@timed
 async def test_one_refresh_for_many_hits(colour: Colour):
     """Hits do not wait for the refresh that is under way, nor begin another one."""
     case = Case(colour, refresh_ahead=0.5)

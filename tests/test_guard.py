@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
 from instructor_cache import BackendError, CacheMetrics, Event, MemoryCache, Tier, instructor_cache
@@ -90,6 +90,7 @@ async def test_a_silent_tier_costs_nothing_after_the_first_call(colour: Colour):
     assert case.count("opened") == 1
 
 
+@timed
 async def test_concurrent_first_calls_wait_once_each(colour: Colour):
     """Fifty callers that meet the silence together are held up for one timeout together."""
     case = Case(colour, timeout=0.2)
@@ -144,6 +145,7 @@ async def test_a_refusing_tier_is_left_out_after_ten_failures(colour: Colour):
     assert case.count("opened") == 1
 
 
+@timed
 @pytest.mark.parametrize("seconds", [0.6, pytest.param(5, marks=pytest.mark.slow)])
 async def test_a_tier_that_recovers_is_used_again_by_itself(colour: Colour, seconds: float):
     """Within 5 seconds of its recovery it gives hits, and an event says that it is back."""
@@ -234,6 +236,7 @@ def test_a_probe_that_never_comes_back_has_failed():
     assert breaker.admits_probe(timeout=0.05)
 
 
+@timed
 async def test_all_functions_of_a_backend_share_its_breaker(colour: Colour):
     """What one function has found out, the next one does not pay for."""
     one = Case(colour)
@@ -335,6 +338,7 @@ async def test_no_stored_byte_is_told(
     assert any(type(error).__name__ in text or "UnicodeDecodeError" in text for text in told)
 
 
+@timed
 async def test_fail_closed_tells_at_once(colour: Colour):
     """With `fail_open=False` a tier that is left out raises, naming what opened it."""
     case = Case(colour, fail_open=False)
@@ -394,6 +398,7 @@ class SyncOnly:
         self._memory.delete(key)
 
 
+@timed
 async def test_a_stalling_disk_delays_no_other_task():
     """While a sync-only backend stalls for 2 s, no task waits for 50 ms, nor do others' threads."""
     backend = SyncOnly()
@@ -451,6 +456,7 @@ async def test_thousands_of_reads_wait_their_turn(many: int):
     assert calls == []
 
 
+@timed
 async def test_a_loop_that_was_held_up_blames_no_backend():
     """Time in which the loop did not run is not counted against a reply that came."""
 
@@ -476,6 +482,7 @@ async def test_a_loop_that_was_held_up_blames_no_backend():
     assert [event.kind for event in events if event.kind == "failure"] == []
 
 
+@timed
 async def test_a_native_backend_that_refuses_to_be_cancelled_is_left_behind():
     """A coroutine that swallows its cancellation holds up nobody."""
     leave = asyncio.Event()

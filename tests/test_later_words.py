@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -201,6 +201,7 @@ async def test_replicas_refresh_an_answer_once(colour: Colour):
     assert engine_of(one).announce.misses == 1  # what was made in the background is no miss
 
 
+@timed
 async def test_a_lock_that_the_call_itself_holds_is_not_waited_for(colour: Colour):
     """Decorators that stack over one store, each with a lock, do not lock each other out."""
     store = Shared()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -181,6 +181,7 @@ def test_processes_share_one_call(processes: Processes, kind: str):
     assert processes.calls() == answers[:1]
 
 
+@timed
 def test_a_killed_leader_holds_up_nobody_for_longer_than_its_lease(processes: Processes):
     """A process that is killed in the middle of its call leaves its lock; it lapses."""
     leader = processes.start("sync", 30, lock_lease=0.6)
@@ -249,6 +250,7 @@ async def test_the_near_tier_of_the_second_leader_gets_the_first_answer(
     assert (await colour.call(f, "ada")).name == "first"
 
 
+@timed
 @pytest.mark.slow
 async def test_waiting_is_cheap(colour: Colour):
     """A waiter sends at most 20 commands a second."""

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from conftest import timed
 
 from instructor_cache import MemoryCache, instructor_cache
 from instructor_cache.backends._order import Order
@@ -147,6 +148,7 @@ class Held:
         self._lock.release()
 
 
+@timed
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize(
     ("size", "most"), [(20_000, 0.01), pytest.param(100_000, 0.03, marks=pytest.mark.slow)]
@@ -325,6 +327,7 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_collection")
 def test_a_million_sets_with_a_ttl_do_not_slow_down() -> None:
@@ -341,6 +344,7 @@ def test_a_million_sets_with_a_ttl_do_not_slow_down() -> None:
         assert statistics.median(costs[-5:]) < 2 * statistics.median(costs[:5])
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_collection")
 def test_a_hot_hit_among_a_million_costs_little_more_than_among_a_thousand() -> None:

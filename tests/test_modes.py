@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel, SecretStr
 
 from instructor_cache import (
@@ -611,6 +611,7 @@ async def test_a_miss_looks_through_all_tiers(colour: Colour, tmp_path: Path):
     assert "the tier 'down' failed" in str(missed)
 
 
+@timed
 def test_the_search_is_bounded():
     """Among many stored calls the first 1,000 are looked at, in bounded time."""
     case = Case(Colour("sync"), MemoryCache(5_000))
@@ -631,6 +632,7 @@ class Slow(MemoryCache):
             yield key
 
 
+@timed
 @pytest.mark.slow
 async def test_a_slow_listing_is_given_up(colour: Colour):
     """What can't be listed in about two seconds is left out, and a miss is told all the same."""

@@ -22,6 +22,7 @@ import redis
 import redis.asyncio
 import valkey
 import valkey.asyncio
+from conftest import timed
 from pydantic import BaseModel
 from redis_server import Cluster, RedisServer, free_port
 
@@ -70,6 +71,7 @@ def until_raised(cache: RedisCache, is_async: bool) -> tuple[Exception, float]:
 both_colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
+@timed
 @both_colours
 def test_a_refused_port_fails_fast(is_async: bool) -> None:
     """Where nobody listens the error comes at once, not after a ladder of retries."""
@@ -78,6 +80,7 @@ def test_a_refused_port_fails_fast(is_async: bool) -> None:
     assert seconds < 0.5
 
 
+@timed
 @both_colours
 def test_a_silent_server_fails_after_the_timeout(is_async: bool) -> None:
     """A server that accepts and says nothing costs about one timeout."""
@@ -88,6 +91,7 @@ def test_a_silent_server_fails_after_the_timeout(is_async: bool) -> None:
     assert seconds < 1
 
 
+@timed
 @both_colours
 def test_a_wrong_password_fails_fast_and_is_not_shown(is_async: bool) -> None:
     """A refused password is an error that does not repeat it."""

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 import redis
 import redis.asyncio
+from conftest import timed
 from proxy import Proxy
 from redis_server import RedisServer
 
@@ -425,6 +426,7 @@ def depth(error: BaseException) -> int:
     return length
 
 
+@timed
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 async def test_a_server_that_goes_fails_each_reader_in_time(own: RedisServer, end: str) -> None:
     """When the server stands still or dies in mid-command each of 300 readers has an error of its

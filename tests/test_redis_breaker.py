@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Colour
+from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
 from redis_server import RedisServer
@@ -106,6 +106,7 @@ async def dies_and_comes_back(
     await subject.cache.aclose()
 
 
+@timed
 @pytest.mark.slow
 async def test_a_stopped_server(colour: Colour, server: RedisServer) -> None:
     """SIGSTOP costs one timeout; after SIGCONT there are hits again within five seconds."""
@@ -115,12 +116,14 @@ async def test_a_stopped_server(colour: Colour, server: RedisServer) -> None:
     await dies_and_comes_back(subject, lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT))
 
 
+@timed
 @pytest.mark.slow
 async def test_a_killed_server(colour: Colour, server: RedisServer) -> None:
     """kill -9 costs next to nothing; after a restart there are hits again within five seconds."""
     await dies_and_comes_back(Subject(colour, server.url), server.stop, server.start)
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["refuse", "blackhole", "drip", "reset", "cut", "garbage"])
 async def test_a_network_that_fails(colour: Colour, server: RedisServer, mode: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Colour
+from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
 from redis.crc import key_slot
@@ -111,6 +111,7 @@ async def test_the_masters_are_told(cluster: Cluster, cache: RedisCache) -> None
 # -- seeds -----------------------------------------------------------------------------------------
 
 
+@timed
 async def test_the_first_seed_that_answers_is_used(cluster: Cluster, prefix: str) -> None:
     """A seed that refuses and one that is silent cost a part of the first operation's time."""
     node = cluster.masters[0].port
@@ -127,6 +128,7 @@ async def test_the_first_seed_that_answers_is_used(cluster: Cluster, prefix: str
         cache.close()
 
 
+@timed
 async def test_seeds_that_are_not_there_yet(cluster: Cluster, prefix: str, colour: Colour) -> None:
     """With no seed in reach the function answers, a tier event tells why, and when one appears
     answers are kept again."""
@@ -160,6 +162,7 @@ async def _until_kept(colour: Colour, extract: Any) -> None:
         await colour.call(extract, "again")
 
 
+@timed
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_silent_seeds_cost_one_timeout(is_async: bool) -> None:
     """Seeds that accept and say nothing are an error after the timeout, not after one each."""
@@ -388,6 +391,7 @@ def own_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@timed
 @pytest.mark.slow
 def test_a_killed_node_fails_alone_until_its_replica_takes_over(
     own_cluster: Cluster, prefix: str
@@ -432,6 +436,7 @@ def _is_hit(cached: Any, question: str) -> bool:
     return bool(cached.cache_info().hits == hits + 1)
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
 async def test_a_node_that_comes_back(is_silent: bool, prefix: str, colour: Colour) -> None:
@@ -479,6 +484,7 @@ async def _hits(colour: Colour, cached: Any, question: str) -> bool:
     return bool(cached.cache_info().hits == hits + 1)
 
 
+@timed
 @pytest.mark.slow
 async def test_many_keys_with_a_silent_node(prefix: str) -> None:
     """Of many keys asked for together, also by many tasks at once, only those of a silent node
@@ -494,7 +500,7 @@ async def test_many_keys_with_a_silent_node(prefix: str) -> None:
         for outcomes in (links.outcomes, partial(_now, cache), partial(_in_tasks, cache)):
             start = time.monotonic()
             found = await outcomes(keys)
-            assert time.monotonic() - start < 0.5
+            assert time.monotonic() - start < 0.8
             for key, outcome in zip(keys, found, strict=True):
                 lives = cluster.masters[0].port != _port_of(cluster, key)
                 assert outcome == key.encode() if lives else isinstance(outcome, NodeDown)
@@ -536,6 +542,7 @@ def behind(begun_behind: tuple[Cluster, Proxy]) -> Iterator[tuple[Cluster, Proxy
     begun_behind[1].mode = "pass"
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", ["refuse", "blackhole", "drip", "reset", "half_close", "garbage", "cut", "stale"]

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import Colour
+from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
 from redis_server import RedisServer, free_port
@@ -101,6 +101,7 @@ BROKEN: list[tuple[str, type[Exception]]] = [
 ]
 
 
+@timed
 @pytest.mark.parametrize(("mode", "kind"), BROKEN, ids=[mode for mode, _ in BROKEN])
 async def test_every_operation_ends_in_time(
     colour: Colour, proxy: Proxy, mode: str, kind: type[Exception]
@@ -150,6 +151,7 @@ async def test_a_big_value_goes_through_in_parts(colour: Colour, proxy: Proxy) -
     await cache.cache.aclose()
 
 
+@timed
 async def test_a_peer_that_does_not_read_is_given_up(colour: Colour, server: RedisServer) -> None:
     """A value that the peer never takes off the wire costs the timeout, and leaves no socket."""
     before = open_files()
@@ -168,6 +170,7 @@ async def test_a_peer_that_does_not_read_is_given_up(colour: Colour, server: Red
     assert await settled(open_files, before)
 
 
+@timed
 async def test_a_paused_server_costs_the_timeout(colour: Colour) -> None:
     """A server stopped by SIGSTOP costs the timeout and no more, and is used again afterwards."""
     with RedisServer() as server:
@@ -186,6 +189,7 @@ async def test_a_paused_server_costs_the_timeout(colour: Colour) -> None:
 # -- connecting ----------------------------------------------------------------------------------
 
 
+@timed
 async def test_a_name_that_is_not_found_in_time(
     colour: Colour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +233,7 @@ async def test_an_unknown_name_is_named(colour: Colour) -> None:
     assert "no-such-host.invalid" in str(error)
 
 
+@timed
 async def test_several_addresses_share_one_timeout(
     colour: Colour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +263,7 @@ async def test_the_next_address_is_tried(
     await cache.cache.aclose()
 
 
+@timed
 async def test_a_handshake_that_drips_is_given_up(colour: Colour) -> None:
     """Password, database and name are part of the one limit, however slowly they are answered."""
     with RedisServer("--requirepass", "secret") as server, Proxy(server.port, 0.02) as proxy:
@@ -348,6 +354,7 @@ def test_tls_serves_both_colours_and_tells_what_is_wrong(
     assert all("CERTIFICATE_VERIFY_FAILED" in error for error in errors) or HIDES_TLS, errors
 
 
+@timed
 async def test_tls_that_is_not_answered(colour: Colour, proxy: Proxy) -> None:
     """A TLS handshake with a peer that says nothing ends in time."""
     proxy.mode = "blackhole"
@@ -373,6 +380,7 @@ async def test_tls_with_a_peer_that_speaks_none(colour: Colour) -> None:
 # -- a server that says no -----------------------------------------------------------------------
 
 
+@timed
 async def test_a_refusal_keeps_its_class(colour: Colour, proxy: Proxy) -> None:
     """What the server refuses raises redis-py's own class for it, at once, so that events name it;
     the server is asked once."""
@@ -461,6 +469,7 @@ def failures(events: list[Event]) -> set[str]:
     return {type(error).__name__ for error in errors} | ({"ClusterDownError"} if is_down else set())
 
 
+@timed
 async def test_a_server_that_refuses_costs_nothing_but_the_saving(
     colour: Colour, unwilling: tuple[str, RedisServer]
 ) -> None:
@@ -498,6 +507,7 @@ async def test_a_server_busy_with_a_script_is_survived(colour: Colour) -> None:
 # -- functions over a network that misbehaves ----------------------------------------------------
 
 
+@timed
 @pytest.mark.parametrize("mode", [mode for mode, _ in BROKEN])
 async def test_a_function_survives_every_fault(colour: Colour, proxy: Proxy, mode: str) -> None:
     """Whatever the network does, the answer is right and comes within a few timeouts, an event

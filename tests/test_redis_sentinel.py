@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 from redis_server import RedisServer, Sentinels, free_port, until
 
@@ -61,6 +61,7 @@ def get(cache: RedisCache, key: str, is_async: bool) -> bytes | None:
 # -- which sentinel --------------------------------------------------------------------------------
 
 
+@timed
 @both_colours
 def test_the_first_sentinel_that_answers_is_used(
     sentinels: Sentinels, prefix: str, is_async: bool
@@ -78,6 +79,7 @@ def test_the_first_sentinel_that_answers_is_used(
         cache.close()
 
 
+@timed
 @both_colours
 def test_a_service_that_no_sentinel_knows(sentinels: Sentinels, is_async: bool) -> None:
     """A wrong name is an error at the first use, at once."""
@@ -194,6 +196,7 @@ def test_a_forked_child_has_connections_of_its_own(sentinels: Sentinels, prefix:
 # -- failover --------------------------------------------------------------------------------------
 
 
+@timed
 async def test_a_master_that_is_killed(own_sentinels: Sentinels, prefix: str) -> None:
     """From the kill on every call of either colour is answered in time; once the replica is the
     master, what was replicated is a hit and new answers are kept, with nothing to be done."""
@@ -277,6 +280,7 @@ async def test_a_write_that_a_demoted_master_refuses(own_sentinels: Sentinels, p
     cache.close()
 
 
+@timed
 @pytest.mark.slow
 async def test_a_silent_master_costs_few_timeouts(prefix: str, colour: Colour) -> None:
     """A master that freezes with its connections open: few calls wait, none longer than two

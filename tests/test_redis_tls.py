@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 from redis_server import RedisServer
 from tls import Authority, TlsServer
@@ -68,6 +68,7 @@ def _told(error: BaseException | None) -> str:
 both_colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
+@timed
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
@@ -97,6 +98,7 @@ def _says(error: str, why: str) -> bool:
     return any(part in error for part in why.split("|"))
 
 
+@timed
 @both_colours
 def test_an_authority_must_be_named_or_known(server: TlsServer, is_async: bool) -> None:
     """Without ?ssl_ca_certs= the machine's authorities count, which don't know this one."""
@@ -111,6 +113,7 @@ def test_verification_can_be_given_up(server: TlsServer, is_async: bool) -> None
     cache.close()
 
 
+@timed
 @both_colours
 def test_the_name_of_the_host_counts(
     server: TlsServer, authority: Authority, is_async: bool
@@ -142,6 +145,7 @@ async def test_a_refused_server_breaks_no_call(
     assert failures and "certificate verify failed" in _told(failures[0].error)
 
 
+@timed
 @both_colours
 def test_a_server_without_tls_ends_in_time(is_async: bool) -> None:
     """A rediss:// URL of a server that speaks plain Redis is an error within the timeout."""

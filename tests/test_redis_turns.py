@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import Colour
+from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
 from redis_server import RedisServer
@@ -130,6 +130,7 @@ async def test_tasks_take_turns_with_a_ready_client(server: RedisServer) -> None
         assert await asyncio.gather(*(port.get("k") for _ in range(500))) == [b"v"] * 500
 
 
+@timed
 async def test_connections_that_others_hold_are_waited_for(
     colour: Colour, server: RedisServer
 ) -> None:
@@ -175,6 +176,7 @@ async def test_a_queue_has_an_end(colour: Colour, server: RedisServer) -> None:
         await cache.aclose()
 
 
+@timed
 async def test_nobody_queues_for_a_dead_server(colour: Colour, server: RedisServer) -> None:
     """When a server answers nobody, those in the queue are told at once, not one by one."""
     with Proxy(server.port) as proxy:
@@ -227,6 +229,7 @@ class Stubborn:
             raise
 
 
+@timed
 @pytest.mark.slow
 async def test_a_slow_cleanup_holds_up_nobody() -> None:
     """A ready client that cleans up for half a second costs the timeout only, and a caller that

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 
 from instructor_cache import MemoryCache, instructor_cache
@@ -79,6 +79,7 @@ def test_threads_and_tasks_at_once():
     assert no_flight_is_left(in_threads) and no_flight_is_left(in_tasks)
 
 
+@timed
 async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
     """Nobody waits longer for a shared failure than one call takes, and a little."""
     calls: list[str] = []
@@ -165,6 +166,7 @@ async def test_a_closed_loop_gives_its_flights_back(caplog: pytest.LogCaptureFix
     assert no_flight_is_left(extract)
 
 
+@timed
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_flight_that_will_never_land_costs_one_timeout(caplog: pytest.LogCaptureFixture):
     """A leader that is stuck for ever holds its followers up for the timeout, and nobody later."""

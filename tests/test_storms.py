@@ -230,4 +230,4 @@ def test_leaders_that_are_killed(backend: Any, prefix: str) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_many_leaders_that_are_killed(backend: Any, prefix: str, seed: int) -> None:
     """The same, hundreds of times."""
-    run_killing(backend, prefix, 500, seed)
+    run_killing(backend, prefix, 300, seed)

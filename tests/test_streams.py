@@ -24,7 +24,7 @@ from typing import Any
 
 import instructor
 import pytest
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel, SecretStr, field_validator
 
 from instructor_cache import (
@@ -985,6 +985,7 @@ def test_a_stream_in_a_loop_that_stands_still(is_closed: bool, source: Source):
         loop.close()
 
 
+@timed
 async def test_the_pauses_of_a_reader_are_no_part_of_the_call(kind: Kind, source: Source):
     """How long a stream took is told without the time in which nobody asked for more."""
     seconds: list[float] = []

@@ -22,7 +22,7 @@ import diskcache
 import pytest
 import redis
 import redis.asyncio
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 from redis_server import Cluster, RedisServer, free_port
 
@@ -464,6 +464,7 @@ class Breaking(NoSwap):
             yield key
 
 
+@timed
 @pytest.mark.parametrize("after", [0, 40])
 async def test_a_list_that_breaks_off_is_begun_anew(colour: Colour, after: int):
     """Listing the source is tried again as long as patience lasts, and nothing counts twice."""
@@ -481,6 +482,7 @@ async def test_a_list_that_breaks_off_is_begun_anew(colour: Colour, after: int):
     assert time.monotonic() - start < 1
 
 
+@timed
 async def test_a_backend_that_hangs(stores: Stores, colour: Colour):
     """Who gets no answer waits for no longer than the tier's timeout, in every operation."""
     move = transfer if colour.name == "sync" else atransfer
@@ -513,6 +515,7 @@ async def test_a_backend_that_goes_on_failing(stores: Stores, colour: Colour):
     assert (done.copied, done.present) == (200, 100)
 
 
+@timed
 def test_a_server_that_is_gone(stores: Stores):
     """Without a server a transfer ends in its time, and says so."""
     destination = RedisCache(f"redis://127.0.0.1:{free_port()}", timeout=0.2)
