@@ -1,6 +1,6 @@
 """Many processes at once, and the worst ends of them: nothing wrong is ever read.
 
-``INSTRUCTOR_CACHE_HAMMER_SECONDS`` shortens the hammering, which takes 12 seconds for each store.
+``INSTRUCTOR_CACHE_HAMMER_SECONDS`` shortens the hammering, which takes 20 seconds for each store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from test_disk import FILE, LAYOUT, LOCK, modes, posix, python, set_aside, sql
 
 from instructor_cache import DiskCache
 
-SECONDS = float(os.environ.get("INSTRUCTOR_CACHE_HAMMER_SECONDS", "12"))
+SECONDS = float(os.environ.get("INSTRUCTOR_CACHE_HAMMER_SECONDS", "20"))
 
 pytestmark = [
     pytest.mark.slow,
