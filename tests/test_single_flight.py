@@ -431,9 +431,12 @@ class InterruptAt:
     def __init__(self, n: int) -> None:
         self.left = n
         self.place = ""
+        # Kept: Python holds no reference of its own while it calls this, and lets go of it when it
+        # has raised, as it may in a finalizer that runs just before the call.
+        self._hook = self._look
 
     def __enter__(self) -> InterruptAt:
-        sys.setprofile(self._look)
+        sys.setprofile(self._hook)
         return self
 
     def __exit__(self, *_: object) -> None:
