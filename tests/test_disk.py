@@ -780,3 +780,31 @@ def test_a_row_that_holds_no_bytes_is_missing(folder: Path, cache: DiskCache) ->
     for planted in ("'text'", "5", "2.5"):
         sql(folder, f"UPDATE entries SET value = {planted}")
         assert cache.get("k") is None
+
+
+MAINTENANCE = [
+    "ANALYZE",
+    "CREATE INDEX mine ON entries(expires)",
+    "CREATE TABLE _litestream_seq(id INTEGER PRIMARY KEY, seq INTEGER)",
+]
+
+
+@pytest.mark.parametrize("statement", MAINTENANCE)
+def test_what_maintenance_leaves_is_accepted(folder: Path, statement: str) -> None:
+    """Tables and indexes that another tool adds do no harm: the store is used as it is."""
+    fill(folder)
+    sql(folder, statement)
+    with DiskCache(folder) as cache:
+        assert [cache.get(f"key:{number}") for number in range(300)] == [bytes(200)] * 300
+        cache.set("key:0", b"new", None)
+        assert cache.get("key:0") == b"new"
+    assert set_aside(folder) == []
+
+
+def test_a_store_with_a_trigger_is_set_aside_without_a_loss(folder: Path) -> None:
+    """A trigger would act when we write, so the file is not used; but all of it can be read."""
+    fill(folder)
+    foreign_trigger(folder)
+    with DiskCache(folder, timeout=10) as cache, pytest.warns(BackendWarning, match="300 entries"):
+        assert [cache.get(f"key:{number}") for number in range(300)] == [bytes(200)] * 300
+    assert len(set_aside(folder)) == 1

@@ -22,6 +22,7 @@ _SCHEMA = (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL)""",
     "CREATE INDEX entries_expires ON entries(expires) WHERE expires IS NOT NULL",
 )
+_FOUND = "SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL"
 _INSERT = "INSERT OR IGNORE INTO entries(id, key, value, expires) VALUES (?, ?, ?, ?)"
 
 Row = tuple[int, str, bytes, "float | None"]
@@ -63,21 +64,39 @@ def connect(path: Path, mode: str, deadline: float, *before: str) -> Connection:
     """Give a connection to the file at *path*, opened as the URI parameters *mode* say.
 
     The statements *before* come first. Raises DatabaseError if the file is not one of ours, or
-    anything is in it that we did not put there, such as a trigger.
+    anything is in it that would act when we write, such as a trigger. What maintenance leaves may
+    be there: tables and indexes of its own.
     """
-    connection = _connect(path, mode, deadline)
+    connection = look_into(path, mode, deadline, *before)
     try:
-        for setting in (*before, *_SETTINGS):
-            connection.execute(setting)
-        connection.wait(deadline - time.monotonic())
-        found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        if {sql for (sql,) in found} != set(_SCHEMA):
+        found = connection.execute(_FOUND).fetchall()
+        if not set(_SCHEMA) <= {sql for _, sql in found} or not all(map(_is_inert, found)):
             raise sqlite3.DatabaseError("it is not a database of this cache")
         connection.wait(deadline - time.monotonic())
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def look_into(path: Path, mode: str, deadline: float, *before: str) -> Connection:
+    """Give a connection to a file that holds our entries, whatever else is in it, to read them."""
+    connection = _connect(path, mode, deadline)
+    try:
+        for setting in (*before, *_SETTINGS):
+            connection.execute(setting)
+        connection.wait(deadline - time.monotonic())
+        if ("table", _SCHEMA[0]) not in connection.execute(_FOUND).fetchall():
+            raise sqlite3.DatabaseError("it is not a database of this cache")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_inert(found: tuple[str, str]) -> bool:
+    kind, sql = found
+    return kind in ("table", "index") and not sql.upper().startswith("CREATE VIRTUAL")
 
 
 def create(path: Path, deadline: float, rows: Iterable[Row] = ()) -> int:

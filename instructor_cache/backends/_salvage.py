@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from ._connection import Connection, Row, connect
+from ._connection import Connection, Row, look_into
 
 _DOWN = "SELECT * FROM entries WHERE id < ? ORDER BY id DESC LIMIT ?"
 _UP = "SELECT * FROM entries WHERE id > ? ORDER BY id LIMIT ?"
@@ -23,7 +23,7 @@ def salvage(path: Path, deadline: float) -> Iterator[Row]:
     for query, edge in ((_DOWN, sys.maxsize), (_UP, -1)):  # from both ends, as far as the damage
         with (
             suppress(sqlite3.Error),
-            closing(connect(path, "mode=rw", deadline)) as connection,
+            closing(look_into(path, "mode=rw", deadline)) as connection,
             closing(_read(connection, query, edge)) as rows,
         ):
             for row in rows:
