@@ -13,6 +13,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from ._bridge import Colour
 from ._guard import FAILED, Failed, Guard
@@ -20,6 +21,8 @@ from ._stack import Stack
 from .policy import Policy
 
 _FIRST, _LAST = 0.05, 0.25  # seconds between two looks at a lock that another one holds
+_OVER = 0.001  # seconds that a lock lasts which was given back
+_SOON = 0.05  # seconds within which a refusal comes; a store that is silent is not asked twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,24 @@ class SharedLock:
     async def renew(self, name: str, token: bytes, released: Future[None]) -> None:
         """Keep the lock alive until it is *released*."""
         while not await self.colour.wait(released, self.lease / 3):
-            if await self.guard.ask("swap", name, token, token, self.lease) is False:
+            if await self._change(name, token, token, self.lease) is False:
                 return  # it is another's now
 
     async def release(self, name: str, token: bytes) -> None:
         """Give the lock back, unless it is another's by now."""
-        await self.guard.ask("swap", name, token, None, None)
+        await self._change(name, token, None, _OVER)
+
+    async def _change(self, name: str, token: bytes, new: bytes | None, lease: float) -> Any:
+        """Replace *token* if it is there; unasked if the store refuses that, as without scripts.
+
+        It then may be another's, who loses a saving; but a lock that is never given back would
+        keep everybody waiting for the whole lease, at each call.
+        """
+        start = monotonic()
+        held = await self.guard.ask("swap", name, token, new, lease)
+        if held is FAILED and monotonic() - start < _SOON:
+            return await self.guard.ask("set", name, token, lease)
+        return held
 
 
 class Hold:

@@ -17,6 +17,7 @@ import pytest
 import redis
 from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
+from redis_server import RedisServer
 
 from instructor_cache import (
     DiskCache,
@@ -456,3 +457,22 @@ async def test_a_lock_whose_reply_was_lost_is_given_back(colour: Colour):
         assert (await colour.call(f, "ada")).name == "ada"
         assert fault.struck == 1
     assert len(faulty.inner) == 0
+
+
+@pytest.mark.parametrize("refused", ["-@scripting", "-evalsha -eval", "-@scripting -unlink"])
+async def test_a_lock_is_given_back_where_scripts_are_refused(colour: Colour, refused: str):
+    """A Redis that lets a lock be taken, but not compared and deleted, keeps nobody waiting."""
+    with RedisServer() as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", *refused.split())
+        backend = RedisCache(server.url.replace("redis://", "redis://app:pw@"))
+
+        @instructor_cache(backend, lock="backend", cache_if=lambda _: False)
+        @colour.function
+        def extract(text: str) -> User:
+            return User(name=text)
+
+        start = time.monotonic()
+        for _ in range(3):
+            assert (await colour.call(extract, "ada")).name == "ada"
+        assert time.monotonic() - start < 5  # of the ten seconds of a lease
+        backend.close()
