@@ -115,7 +115,7 @@ class Guard:
         """Ask a backend that has deletions to make up for; not about what they concern."""
         missed, keys = self.health.missed, _keys(operation, key, args)
         if due := missed.due():
-            with suppress(BackendBusy, RuntimeError):  # no thread is to be had
+            with suppress(BackendBusy):  # no thread is to be had
                 catching_up = self.port.begin(due, missed.made_up)
                 catching_up.add_done_callback(look_at)
                 if missed.of(*keys):

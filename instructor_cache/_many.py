@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import copy_context
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ._memo import Args, Kwargs
+from ._workers import Job
 
 
 def map_in_threads(
@@ -19,12 +22,19 @@ def map_in_threads(
     """Answer *calls* in threads; see `Cached.cache_map`."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_at_least_one(concurrency)) as pool:
-        jobs = [
-            # in the caller's context: a call that leads to itself is seen there
-            pool.submit(copy_context().run, call, *args, **kwargs)
-            for args, kwargs in map(_arguments, calls)
-        ]
+    # Each in the caller's context: a call that leads to itself is seen there.
+    jobs = [Job(partial(call, *args, **kwargs)) for args, kwargs in map(_arguments, calls)]
+    left = deque(jobs)
+
+    def work() -> None:
+        with suppress(IndexError):
+            while True:
+                left.popleft().run()
+
+    with ThreadPoolExecutor(_at_least_one(concurrency)) as pool, suppress(RuntimeError):
+        for _ in jobs[:concurrency]:
+            pool.submit(work)
+    work()  # what is left, as no thread was to be had
     return [_outcome(job, return_exceptions) for job in jobs]
 
 

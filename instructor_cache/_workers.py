@@ -43,10 +43,20 @@ class Job(Future[T], Generic[T]):
 
 
 def in_daemon(work: Callable[[], T]) -> Job[T]:
-    """Start *work* in a thread of its own, which holds up the end of no process and no loop."""
+    """Start *work* in a thread of its own, which holds up the end of no process and no loop.
+
+    Raises BackendBusy if no thread can be started: that says nothing about any backend.
+    """
     job = Job(work)
-    start(Thread(target=job.run, name="instructor_cache", daemon=True))
+    _start(job.run, "instructor_cache")
     return job
+
+
+def _start(work: Callable[..., None], name: str, *args: Any) -> None:
+    try:
+        start(Thread(target=work, args=args, name=name, daemon=True))
+    except RuntimeError as error:
+        raise BackendBusy(f"found no thread to be had ({error}), wanted one to wait in") from None
 
 
 Inbox = SimpleQueue[Job[Any]]
@@ -85,7 +95,7 @@ class Workers:
 
     def _start(self) -> Inbox:
         inbox = Inbox()
-        start(Thread(target=self._serve, args=(inbox,), name=self._name, daemon=True))
+        _start(self._serve, self._name, inbox)
         self._threads += 1
         return inbox
 

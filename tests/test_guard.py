@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,16 @@ import redis
 from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
-from instructor_cache import BackendError, CacheMetrics, Event, MemoryCache, Tier, instructor_cache
+from instructor_cache import (
+    BackendError,
+    CacheMetrics,
+    DiskCache,
+    Event,
+    MemoryCache,
+    RedisCache,
+    Tier,
+    instructor_cache,
+)
 from instructor_cache._breaker import Breaker
 from instructor_cache._missed import Missed
 from instructor_cache._workers import Workers
@@ -677,3 +687,37 @@ def test_missed_deletions_do_not_grow_for_ever():
     assert len(missed) <= 1000
     assert missed.of("app:f:schema:0") == [("clear", "app:f:")]
     assert missed.of("app:g:schema:0") == []
+
+
+# -- no more threads ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["disk", "redis"])
+async def test_a_process_out_of_threads_still_hits(
+    kind: str, tmp_path: Path, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """That no thread is to be had is no fault of a backend: what needs none goes on."""
+    backend: Any = DiskCache(tmp_path) if kind == "disk" else RedisCache(redis_url)
+    calls, events = [], []
+
+    @instructor_cache(backend, prefix=prefix, observer=lambda event: events.append(event.kind))
+    def extract(text: str) -> User:
+        calls.append(text)
+        return User(name=text)
+
+    @instructor_cache(backend, prefix=prefix, observer=lambda event: events.append(event.kind))
+    async def extract_later(text: str) -> User:
+        return User(name=text)
+
+    extract.cache_map("abcde")
+    calls.clear()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for n in range(12):
+        assert (await extract_later(f"{n}")).name == f"{n}"
+    assert [user.name for user in extract.cache_map("abcde")] == list("abcde")
+    assert calls == []
+    assert "opened" not in events

@@ -18,6 +18,7 @@ import redis.asyncio
 
 from ..._bridge import ASYNC
 from ..._workers import in_daemon
+from ...errors import BackendBusy
 from ._cluster import LoopClusterLinks
 from ._commands import checked
 from ._link import Connection
@@ -66,8 +67,10 @@ class AsyncConnection(Connection):
         connecting = asyncio.ensure_future(conn.connect())
         try:
             await unless(self._over, connecting)
-        except BaseException:
+        except BaseException as error:
             connecting.add_done_callback(conn.cut)
+            if isinstance(error.__cause__, BackendBusy):  # redis-py takes it for the server's fault
+                raise error.__cause__ from None
             raise
 
     async def exchange(self, args: tuple[Any, ...]) -> Any:

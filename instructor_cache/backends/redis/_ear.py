@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..._bridge import start
 from ..._workers import Job, in_daemon
+from ...errors import BackendBusy
 from ...events import logger
 from ._channel import HEARTBEAT, Channel
 from ._masters import Masters
@@ -151,7 +152,7 @@ class Ear:
             work = partial(_find, self._masters, set(self._channels), self._audience.prefixes())
             try:
                 self._seeking = in_daemon(work)
-            except RuntimeError as error:  # no thread is to be had
+            except BackendBusy as error:  # no thread is to be had
                 self._lose(error)
                 return
             self._seeking.add_done_callback(lambda _: self.wake())
