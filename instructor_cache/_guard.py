@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from ._breaker import Breaker
-from ._bridge import Wait, look_at
+from ._bridge import Wait
 from ._discreet import discreet
 from ._health import Health
 from .errors import BackendBusy, BackendClosed, BackendError, NodeDown
@@ -117,12 +117,18 @@ class Guard:
         if due := missed.due():
             with suppress(BackendBusy):  # no thread is to be had
                 catching_up = self.port.begin(due, missed.made_up)
-                catching_up.add_done_callback(look_at)
+                catching_up.add_done_callback(partial(self._end_late, key))
                 if missed.of(*keys):
                     await self.wait(catching_up, _PATIENCE)
         if missed.of(*keys):
             return FAILED
         return await self._ask(breaker, operation, key, *args)
+
+    def _end_late(self, key: str, catching_up: Any) -> None:
+        """Tell that deletions still can't be made up for: until then nothing of them is cached."""
+        if not catching_up.cancelled() and (error := catching_up.exception()) is not None:
+            self.health.missed.put_off()
+            self.announce("failure", key, self.name, error=discreet(error))
 
     # -- failures ----------------------------------------------------------------------------
 

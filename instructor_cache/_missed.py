@@ -6,13 +6,13 @@ from time import monotonic
 
 _MOST = 1000  # of a backend that can clear; _MANY of one that can't: then they are given up
 _MANY = 100_000
-_PAUSE = 0.25  # seconds between two attempts to make up for them
+_FIRST, _LAST = 0.25, 4.0  # seconds between two attempts to make up for them
 
 
 class Missed(dict[tuple[str, str], None]):
     """Deletions that a backend was not there for: operations, and the key or prefix of each."""
 
-    _due = 0.0
+    _due, _pause = 0.0, _FIRST
 
     def add(self, operation: str, key: str, *, can_clear: bool) -> None:
         """Take note of a "delete" of *key*, or a "clear" of what begins with it."""
@@ -30,12 +30,17 @@ class Missed(dict[tuple[str, str], None]):
     def made_up(self, operation: str, key: str, *_: object) -> None:
         """Take note that it was done after all."""
         self.pop((operation, key), None)
+        self._pause = _FIRST
+
+    def put_off(self) -> None:
+        """Wait longer for the next attempt, as one has failed."""
+        self._pause = min(2 * self._pause, _LAST)
 
     def due(self) -> list[tuple[str, str]]:
         """Give all of them, but not again and again."""
         if monotonic() < self._due:
             return []
-        self._due = monotonic() + _PAUSE
+        self._due = monotonic() + self._pause
         return list(self)
 
     def of(self, *keys: str) -> list[tuple[str, str]]:

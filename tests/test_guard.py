@@ -689,6 +689,31 @@ def test_missed_deletions_do_not_grow_for_ever():
     assert missed.of("app:g:schema:0") == []
 
 
+async def test_a_deletion_that_is_never_made_up_for_is_told_again(colour: Colour):
+    """While a backend refuses a deletion nothing of it is cached, and events say so, ever seldomer."""
+
+    class Refusing(MemoryCache):
+        def delete(self, key: str, /) -> None:
+            raise PermissionError("you may not delete")
+
+    events: list[Event] = []
+
+    @instructor_cache(Refusing(), observer=events.append)
+    @colour.function
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    await colour.call(extract, "ada")
+    await colour.call(extract.cache_invalidate, "ada")
+    missed = engine_of(extract).stack.shelves[0].guard.health.missed
+    for _ in range(3):
+        events.clear()
+        missed._due = 0.0
+        await colour.call(extract, "ada")
+        assert [event.kind for event in events] == ["failure", "miss"]
+    assert missed._pause > 1
+
+
 # -- no more threads ---------------------------------------------------------------------------
 
 
