@@ -690,7 +690,7 @@ def test_missed_deletions_do_not_grow_for_ever():
 
 
 async def test_a_deletion_that_is_never_made_up_for_is_told_again(colour: Colour):
-    """While a backend refuses a deletion nothing of it is cached, and events say so, ever seldomer."""
+    """While a backend refuses a deletion nothing of it is cached, and events go on to say so."""
 
     class Refusing(MemoryCache):
         def delete(self, key: str, /) -> None:
