@@ -80,7 +80,7 @@ class Cached(Protocol[P, R]):
         ...
 
     def cache_parameters(self) -> dict[str, Any]:
-        """Give the options this function was decorated with."""
+        """Give the options that decide how long and where its answers are kept."""
         ...
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -102,7 +102,7 @@ class Cached(Protocol[P, R]):
         ...
 
     def cache_contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Tell whether a call would be a hit."""
+        """Tell whether there is an entry for a call; `cache_explain` tells if it can be read."""
         ...
 
     def cache_invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:

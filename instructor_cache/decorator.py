@@ -127,8 +127,8 @@ def instructor_cache(
             mode tells what differs. Secrets are masked in it.
         fail_open: When a backend fails, or an argument has no key, call the function as if there
             were no cache; otherwise raise BackendError or UnkeyableArgument.
-        timeout: Seconds that one operation of a backend may take. None leaves it to the tier, and
-            that to the backend, which says 0.5.
+        timeout: Seconds that one operation of a backend may take. What a `Tier` says of itself
+            counts before this. None leaves it to the backend, which says 0.5.
         flight_timeout: Seconds that a call waits for an equal one that is under way, before it
             calls the function itself.
         lock: "backend" also makes one call at a time across processes and hosts, by a lock in the
@@ -203,7 +203,7 @@ def lru(maxsize: Any = 128, ttl: TTL = None, **options: Any) -> Any:
     copy of its own. Stacks on top of `instructor_cache`, and takes its *options*.
     """
     if _is_function(maxsize):
-        return instructor_cache(MemoryCache(128))(cast("Callable[..., Any]", maxsize))
+        return lru()(cast("Callable[..., Any]", maxsize))
     return instructor_cache(MemoryCache(maxsize), ttl=ttl, **options)
 
 

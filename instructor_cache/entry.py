@@ -16,7 +16,7 @@ _HEAD = struct.Struct(">BBI")  # format, flags, checksum of them, the key, and t
 _TIMES = struct.Struct(">ddddfH")  # created at, fresh until, kept until, seen at, seconds, length
 _ALL = struct.Struct(">BBIddddfH")  # of the call's text, which lies before the payload
 _unpack, _SIZE = _ALL.unpack_from, _ALL.size
-_STALE, _TAGGED = 1, 2  # other flags are there for entries that are compressed or encrypted
+_STALE, _TAGGED = 1, 2
 _LONGEST = 0xFFFF  # bytes of the call's text
 
 

@@ -2,7 +2,7 @@
 
 InstructorCacheError
 ├── BackendError             a backend failed and the function says fail_open=False
-├── BackendBusy              all connections of this process are in use
+├── BackendBusy              no connection or thread of this process is to be had
 ├── BackendClosed            a backend was used after its close()
 ├── NodeDown                 one node of a cluster fails, others answer
 ├── CacheMiss                (LookupError) offline mode has no answer to a call
@@ -34,11 +34,14 @@ class InstructorCacheError(Exception):
 
 
 class BackendError(InstructorCacheError):
-    """A backend failed while ``fail_open`` was False; ``__cause__`` is its own error."""
+    """A backend failed while ``fail_open`` was False.
+
+    ``__cause__`` is its own error; there is none while the backend is left out without being asked.
+    """
 
 
 class BackendBusy(InstructorCacheError):
-    """All connections of this process are in use, which says nothing about the server."""
+    """No connection or thread is to be had in this process, which says nothing of the backend."""
 
 
 class BackendClosed(InstructorCacheError):

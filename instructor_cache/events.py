@@ -48,7 +48,7 @@ class Event:
             not be stored. *unkeyable*: the call had no key and went through. *opened*: a tier
             failed so often, or so slowly, that it is left out until it works; *closed*: it works.
         function: Module and qualified name of the cached function.
-        key: The full key; empty for *unkeyable*.
+        key: The key concerned, or what those begin with that are; empty where there is none.
         tier: Name of the tier concerned, or None.
         error: The exception behind it, or None.
         seconds: How long the original call took: saved by a *hit*, spent before a *stored*.

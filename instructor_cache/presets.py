@@ -67,7 +67,7 @@ class AsyncInstructorCache:
         return instructor_cache(self.backend, ttl=ttl, **options)
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop."""
+        """Close all connections, for good; the functions then go on without a cache."""
         await self.backend.aclose()
 
 
@@ -111,7 +111,7 @@ def warm_cache(
 def warm_cache(
     function: Any, common_queries: Iterable[Any], *, concurrency: int = 8
 ) -> int | Awaitable[int]:
-    """Call *function* for every query that has no answer yet; give how many have one now.
+    """Call *function* for every query that has no answer yet; give how many calls did not fail.
 
     A query is what `cache_map` takes: a tuple of arguments, a dict of keyword arguments, or the
     one argument. Errors are logged, not raised. Await it for a coroutine function.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -13,9 +13,28 @@ class Backend(Protocol):
     A *ttl* is in seconds, greater than zero, or None for "until deleted". Keys are printable
     ASCII; values are opaque. Methods are called from many threads at once.
 
-    Every operation is watched, in a thread of its own for sync callers, and given up after the
-    tier's timeout. A class that says ``bounded = True`` in its own body promises that each ends or
-    raises within ``self.timeout`` seconds, and is called directly.
+    A backend may offer more; each method with a twin for coroutines whose name begins with "a":
+
+    - ``get_many(keys)`` gives a list of values in the order of *keys*, None where there is none.
+      Without it, tagged entries are read one key after the other.
+    - ``clear(prefix)`` deletes every key that begins with *prefix*. For ``cache_clear``.
+    - ``swap(key, old, new, ttl)`` stores *new* (None: deletes) if what is stored is *old* (None:
+      nothing, or what has expired), and tells if so; atomically, for every thread, process and
+      host that uses the store. For ``lock="backend"``, and to let the first of several answers win.
+    - ``scan(prefix)`` gives the live keys that begin with *prefix*, in any order. For `transfer`,
+      and for the nearest call in a `CacheMiss`; there ``count(prefix)`` makes the progress exact.
+    - ``close()``, and ``closed``: whether it was called.
+
+    And say more about itself:
+
+    - ``bounded = True``, in the body of the class itself: each operation ends or raises within
+      ``self.timeout`` seconds. It is called directly then; otherwise in a worker thread, where it
+      is given up after the tier's timeout.
+    - ``is_near = True``: it waits for no other machine. ``is_local = True``: only this process
+      can reach it, so it is trusted, and is no place for locks.
+    - ``place``: any hashable value; two backends with the same place keep the same entries.
+    - ``lanes``: how many operations `transfer` may have under way at once; 1 if it is missing.
+    - ``async_only``, ``sync_only``: this object can't be used in the other colour, its class can.
     """
 
     def get(self, key: str, /) -> bytes | None: ...
@@ -33,72 +52,17 @@ class AsyncBackend(Protocol):
 
 
 @runtime_checkable
-class Multiple(Protocol):
-    """Optional: reads several keys at once, which tagged entries need."""
-
-    def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Give the values in the order of *keys*, None where there is none."""
-        ...
-
-
-@runtime_checkable
-class AsyncMultiple(Protocol):
-    """Optional: ``get_many`` for coroutines."""
-
-    async def aget_many(self, keys: Sequence[str], /) -> list[bytes | None]: ...
-
-
-@runtime_checkable
 class Scannable(Protocol):
-    """Optional: lists the live keys that begin with *prefix*, in any order. For `transfer`."""
+    """A backend that lists the live keys that begin with *prefix*."""
 
     def scan(self, prefix: str, /) -> Iterator[str]: ...
 
 
 @runtime_checkable
 class AsyncScannable(Protocol):
-    """Optional: ``scan`` for coroutines."""
+    """The same for coroutines."""
 
     def ascan(self, prefix: str, /) -> AsyncIterator[str]: ...
-
-
-@runtime_checkable
-class Clearable(Protocol):
-    """Optional: deletes every key that begins with *prefix*. Makes ``cache_clear`` possible."""
-
-    def clear(self, prefix: str, /) -> None: ...
-
-
-@runtime_checkable
-class AsyncClearable(Protocol):
-    """Optional: ``clear`` for coroutines."""
-
-    async def aclear(self, prefix: str, /) -> None: ...
-
-
-@runtime_checkable
-class Swappable(Protocol):
-    """Optional: changes a key only if it holds what the caller believes.
-
-    Makes ``lock="backend"`` possible, and lets the first of several answers win.
-    """
-
-    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
-        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
-
-        Atomically, for every thread, process and host that uses the store. An expired value
-        counts as nothing.
-        """
-        ...
-
-
-@runtime_checkable
-class AsyncSwappable(Protocol):
-    """Optional: ``swap`` for coroutines."""
-
-    async def aswap(
-        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /
-    ) -> bool: ...
 
 
 class Listener(Protocol):

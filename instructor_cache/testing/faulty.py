@@ -203,7 +203,7 @@ class FaultyBackend:
         return None if close is None else close()
 
     async def aclose(self) -> None:
-        """Heal, and close the connections of this event loop, if *inner* has any."""
+        """Heal, and close *inner* for good, if it can be closed by coroutines."""
         self.heal()
         aclose = getattr(self.inner, "aclose", None)
         if aclose is not None:
