@@ -11,7 +11,7 @@ from ._bridge import ASYNC, SYNC, Colour, drive
 from ._workers import Workers
 from .entry import Entry
 from .errors import BackendClosed, CorruptEntry
-from .policy import shorter
+from .lifetimes import shorter
 from .ports import is_native, open_port
 from .tiers import Tier
 

@@ -14,7 +14,7 @@ from ._tagged import LIFE, joined, new_epoch, parted, tags_of
 from .entry import Entry
 from .errors import CorruptEntry
 from .events import Announcer
-from .policy import shorter
+from .lifetimes import shorter
 
 _ROUNDS = 3  # against others who write the same key: then we leave it to them
 

@@ -14,7 +14,7 @@ from ._listing import count_keys
 from ._mover import Mover, Transferred
 from ._progress import Bar
 from .keys import namespace
-from .policy import patience as checked_patience
+from .lifetimes import patience as checked_patience
 from .protocols import Backend
 from .tiers import BackendLike, Tier, TieredCache, tiers_of
 

@@ -96,14 +96,19 @@ def check_condition(condition: Any) -> None:
         raise TypeError(f"cache_if is {condition!r}; it must be a callable of the result; {wanted}")
     if iscoroutinefunction(condition) or iscoroutinefunction(_class_of(condition).__call__):
         raise TypeError(f"cache_if is the coroutine function {condition!r}; {wanted}")
+    check_takes_result("cache_if", condition)
+
+
+def check_takes_result(name: str, called: Any) -> None:
+    """Raise TypeError if *called*, the option of that *name*, can't be called with a result."""
     try:
-        takes = signature(condition)
+        takes = signature(called)
     except (ValueError, TypeError):  # written in C, and silent about it
         return
     try:
         takes.bind(None)
     except TypeError as error:
-        raise TypeError(f"cache_if is {condition!r}, called with the result: {error}") from None
+        raise TypeError(f"{name} is {called!r}, called with the result: {error}") from None
 
 
 def _class_of(value: Any) -> Any:

@@ -17,7 +17,8 @@ from .cached import AsyncCached, AsyncCachedStream, Cached, Decorator
 from .conditions import Condition
 from .events import Announcer, Observer
 from .keys import Keys, Version
-from .policy import TTL, Lifetime, Policy
+from .lifetimes import TTL, Lifetime
+from .policy import Policy
 from .returns import ReturnType
 from .tags import Tag, Tags, listed
 from .tiers import BackendLike, Tier, tiers_of

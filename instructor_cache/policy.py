@@ -1,28 +1,19 @@
-"""The options of one cached function as one value, and how a ttl is written."""
+"""The options of one cached function as one value."""
 
 from __future__ import annotations
 
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
-from .conditions import Condition, check_condition, holds
+from .conditions import Condition, check_condition, check_takes_result, holds
+from .lifetimes import TTL, Lifetime, number_of, patience, seconds
 
-Lifetime = float | int | timedelta | str | None
-TTL = Lifetime | Callable[[Any], Lifetime]
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 _REST = 30.0
-_FOR_EVER = 100 * 365 * 86_400  # no backend is asked to count further than a hundred years
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +21,7 @@ class Policy:
     """What the engine needs to know of one function's options.
 
     Attributes:
-        ttl: How long an answer is fresh, in any form that `seconds` reads, or a callable that
+        ttl: How long an answer is fresh, in any form that `lifetimes` reads, or a callable that
             gives it for a result.
         stale_ttl: How much longer it is kept for the case that the function fails; None for not.
         refresh_ahead: The part of its life after which a hit has it made anew; None for never.
@@ -57,11 +48,13 @@ class Policy:
     lock: Literal["backend"] | None = None
     lock_lease: float = 10.0
     clock: Callable[[], float] = time.time
+    _grace: float = field(init=False)  # seconds of stale_ttl
 
     def __post_init__(self) -> None:
         if not callable(self.ttl):
             object.__setattr__(self, "ttl", seconds(self.ttl))
-        seconds(self.stale_ttl, "stale_ttl")
+        grace = 0.0 if self.stale_ttl is None else seconds(self.stale_ttl, "stale_ttl")
+        object.__setattr__(self, "_grace", math.inf if grace is None else grace)
         self._check_callables()
         self._check_parts()
         patience("flight_timeout", self.flight_timeout, least=0)
@@ -90,7 +83,7 @@ class Policy:
         if ttl is None:
             return math.inf, math.inf
         fresh_until = now + ttl * (1 - self.jitter * random.random())
-        return fresh_until, fresh_until + self._grace()
+        return fresh_until, fresh_until + self._grace
 
     def timeless(self) -> Policy:
         """Give the same options, but what is stored stays as it is for ever, in this process."""
@@ -99,15 +92,14 @@ class Policy:
         def ttl(result: Any) -> Lifetime:
             return 0 if seconds(given(result) if callable(given) else given) == 0 else None
 
-        later = replace(self, stale_ttl=None, refresh_ahead=None, timeout=None, lock=None)
-        return replace(later, ttl=ttl, jitter=0.0)
+        once = replace(self, ttl=ttl, stale_ttl=None, refresh_ahead=None, jitter=0.0)
+        return replace(once, timeout=None, lock=None)
 
     @property
     def longest(self) -> float | None:
         """The most seconds that an answer is kept; None if there is no such bound."""
-        ttl = None if callable(self.ttl) else seconds(self.ttl)
-        grace = self._grace()
-        return None if ttl is None or grace == math.inf else ttl + grace
+        ttl = self._fixed
+        return None if ttl is None or self._grace == math.inf else ttl + self._grace
 
     @property
     def rest(self) -> float:
@@ -115,14 +107,12 @@ class Policy:
 
         30, as RFC 8767 (serve-stale DNS) recommends, or the ttl if that is shorter.
         """
-        ttl = None if callable(self.ttl) else seconds(self.ttl)
-        return _REST if ttl is None else min(_REST, ttl)
+        return _REST if self._fixed is None else min(_REST, self._fixed)
 
-    def _grace(self) -> float:
-        if self.stale_ttl is None:
-            return 0.0
-        grace = seconds(self.stale_ttl, "stale_ttl")
-        return math.inf if grace is None else grace
+    @property
+    def _fixed(self) -> float | None:
+        """The ttl in seconds, if it is the same for all answers, and not for ever."""
+        return None if callable(self.ttl) else seconds(self.ttl)
 
     def _check_callables(self) -> None:
         for condition in self._conditions:
@@ -132,84 +122,17 @@ class Policy:
         for name in ("ttl", "clock"):
             if iscoroutinefunction(getattr(self, name)):
                 raise TypeError(f"{name} is a coroutine function; it must be a plain one")
+        if callable(self.ttl):
+            check_takes_result("ttl", self.ttl)
 
     def _check_parts(self) -> None:
-        if self.refresh_ahead is not None and not 0 < _real(self.refresh_ahead) < 1:
+        if self.refresh_ahead is not None and not 0 < number_of(self.refresh_ahead) < 1:
             raise ValueError(
                 f"refresh_ahead is {self.refresh_ahead!r}; it must be the part of an answer's life "
                 f"after which it is made anew, more than 0 and less than 1, such as 0.8, or None"
             )
-        if not 0 <= _real(self.jitter) < 1:
+        if not 0 <= number_of(self.jitter) < 1:
             raise ValueError(
                 f"jitter is {self.jitter!r}; it must be the largest part of an answer's life to "
                 f"take off at random, from 0 to less than 1, such as 0.1"
             )
-
-
-def patience(name: str, wanted: Any, *, least: float | None = None) -> float:
-    """Give *wanted* if it is a number of seconds to wait: above 0, or from *least* on."""
-    number = _real(wanted)
-    if not (number > 0 if least is None else number >= least):
-        limit = "more than 0" if least is None else f"{least:g} or more"
-        raise ValueError(f"{name} is {wanted!r}; it must be seconds, {limit}")
-    return number
-
-
-def shorter(one: float | None, other: float | None) -> float | None:
-    """Give the shorter of two lives in seconds; None is for ever."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
-
-
-def _real(wanted: Any) -> float:
-    is_number = isinstance(wanted, (int, float)) and not isinstance(wanted, bool)
-    return float(wanted) if is_number else math.nan
-
-
-def seconds(ttl: Lifetime, name: str = "ttl") -> float | None:
-    """Give a ttl in seconds; None means "never expires", 0 "do not store".
-
-    Reads seconds as a number, a `timedelta`, or text such as "90s", "10m", "1h30m", "7d"
-    (units: ms, s, m, h, d, w). Raises ValueError for a negative or unreadable ttl, TypeError
-    for anything else.
-    """
-    if ttl is None:
-        return None
-    number = _number(ttl, name)
-    if math.isnan(number) or number < 0:
-        meaning = "0 (do not store), more, or None (for ever)" if name == "ttl" else "0 or more"
-        raise ValueError(f"{name} is {ttl!r}; it must be {meaning}")
-    return None if number > _FOR_EVER else number
-
-
-def _number(ttl: Any, name: str) -> float:
-    if isinstance(ttl, timedelta):
-        return ttl.total_seconds()
-    if isinstance(ttl, str):
-        return _read(ttl, name)
-    if isinstance(ttl, (int, float, Decimal, Fraction)) and not isinstance(ttl, bool):
-        return _float(ttl)
-    raise TypeError(
-        f"{name} is {ttl!r} of type {type(ttl).__name__}; give seconds, a timedelta, "
-        f'text such as "1h30m", {"a callable of the result, " if name == "ttl" else ""}or None'
-    )
-
-
-def _float(number: float | Decimal | Fraction) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
-    except ValueError:  # a signalling NaN
-        return math.nan
-
-
-def _read(text: str, name: str) -> float:
-    compact = "".join(text.split()).lower()
-    if not re.fullmatch(rf"(?:{_PART.pattern})+", compact):
-        raise ValueError(
-            f'{name} is {text!r}; as text it must be numbers with units, such as "90s", "10m", '
-            f'"1h30m" or "7d" (units: {", ".join(_UNITS)})'
-        )
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(compact))

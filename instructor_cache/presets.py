@@ -12,8 +12,8 @@ from .cached import AsyncCached, Cached, Decorator
 from .canonical import canonical
 from .decorator import instructor_cache
 from .events import logger
+from .lifetimes import TTL
 from .metrics import CacheMetrics
-from .policy import TTL
 from .schema import fingerprint
 
 __all__ = [

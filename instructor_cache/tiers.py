@@ -13,7 +13,7 @@ from ._missed import Missed
 from .backends import open_url
 from .backends._taggable import Taggable
 from .keys import namespace
-from .policy import Lifetime, patience, seconds
+from .lifetimes import Lifetime, patience, seconds
 from .ports import adapt
 from .protocols import AnyBackend, ReadyClient
 

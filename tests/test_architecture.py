@@ -23,7 +23,17 @@ PACKAGE = ROOT / "instructor_cache"
 # Each module may import modules of lower levels only.
 LEVELS = [
     {"_raws", "_endings"},
-    {"errors", "conditions", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {
+        "lifetimes",
+        "errors",
+        "conditions",
+        "_memo",
+        "protocols",
+        "identity",
+        "_frames",
+        "_bridge",
+        "_fork",
+    },
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten", "_pen", "_stand_in"},
     {"_modes"},

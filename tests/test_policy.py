@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructor_cache.policy import Policy, seconds
+from instructor_cache.lifetimes import seconds
+from instructor_cache.policy import Policy
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,13 @@ def test_a_policy_reads_its_ttl_once():
     assert Policy(ttl=lambda result: f"{result}s").life(5, 1000.0) == (1005.0, 1005.0)
     assert Policy().life("anything", 1000.0) == (inf, inf)
     assert Policy(ttl=0).life("anything", 1000.0) is None
+
+
+@pytest.mark.parametrize("ttl", [lambda: 3, lambda result, question: 3])
+def test_a_ttl_that_can_t_be_called_with_a_result_is_refused(ttl: Any):
+    """Nothing would ever be stored, and no call would say so."""
+    with pytest.raises(TypeError, match="ttl is .* called with the result"):
+        Policy(ttl=ttl)
 
 
 def test_an_answer_is_kept_after_its_ttl_for_the_stale_ttl():

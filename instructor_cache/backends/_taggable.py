@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..events import Observer
-    from ..policy import Lifetime
+    from ..lifetimes import Lifetime
     from ..protocols import AnyBackend
 
 

@@ -19,7 +19,8 @@ from .._stack import Stack
 from ..errors import Unstorable
 from ..events import Announcer, Observer
 from ..keys import namespace as begin_of
-from ..policy import Lifetime, Policy
+from ..lifetimes import Lifetime
+from ..policy import Policy
 from ..tiers import BackendLike, tiers_of
 
 __all__ = ["native_cache"]

@@ -13,7 +13,7 @@ from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
 from ..errors import CacheMiss
 from ..events import Observer
-from ..policy import TTL, Lifetime
+from ..lifetimes import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 
-from ...policy import patience
+from ...lifetimes import patience
 from .._redis_url import UNREAD, Address
 
 _DAY = 86_400.0  # seconds
