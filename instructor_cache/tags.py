@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from ._binder import binder
 from ._tagged import tag_key
 from .errors import UnkeyableArgument
-from .keys import binder
 
 Tag = str | Callable[..., "str | Iterable[str] | None"]
 

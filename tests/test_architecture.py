@@ -24,6 +24,7 @@ PACKAGE = ROOT / "instructor_cache"
 LEVELS = [
     {"_raws", "_endings"},
     {
+        "_binder",
         "lifetimes",
         "errors",
         "conditions",
@@ -70,7 +71,7 @@ LEVELS = [
     {"backends.redis._cluster"},
     {"backends.redis._sync", "backends.redis._async", "backends.redis._deployment"},
     {"codecs._kinds", "codecs._state", "codecs._reach", "codecs._stream"},
-    {"codecs._strip"},
+    {"codecs._strip", "codecs._inside"},
     {"codecs._atoms", "codecs._compare", "codecs._plain", "codecs._shape"},
     {"codecs._objects", "codecs._public", "codecs._raw", "codecs._fresh"},
     {"codecs._tagged", "codecs._attached", "codecs._lint"},

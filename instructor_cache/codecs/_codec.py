@@ -17,12 +17,12 @@ from ..errors import Unstorable
 from ._attached import Attached, attach
 from ._compare import difference
 from ._fresh import settle
+from ._inside import SECRETS
 from ._objects import SecretFound
 from ._plain import Plain, core_schema_of
 from ._public import Public
 from ._reach import Reach, named_classes, own_classes_in
 from ._shape import shape_check
-from ._state import SECRETS
 from ._stream import MARKS
 from ._tagged import Tagged
 

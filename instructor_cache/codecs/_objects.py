@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from ..errors import Unstorable
+from ._inside import SECRETS
 from ._kinds import class_of, is_class, is_list, items_of
 from ._reach import name_of
 from ._state import (
-    SECRETS,
     ModelState,
     build,
     build_model,

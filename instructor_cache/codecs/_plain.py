@@ -10,7 +10,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator
 
 from ..schema import nodes_in
-from ._state import is_fit_for_json
+from ._inside import is_fit_for_json
 from ._strip import CONFIG, Node, NotPlain, strip
 
 __all__ = ["NotPlain", "Plain", "core_schema_of"]

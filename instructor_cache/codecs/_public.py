@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
 from ..schema import nodes_in
+from ._inside import holds_one_shot, holds_secret
 from ._kinds import is_class, is_dict
-from ._state import holds_one_shot, holds_secret
 from ._strip import Node, NotPlain, is_kept
 
 __all__ = ["Public"]

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, cast
 from pydantic import BaseModel
 
 from ._compare import difference
+from ._inside import holds_one_shot
 from ._kinds import class_of, is_class, is_dict, is_list
 from ._plain import Plain, core_schema_of
 from ._reach import SDKS, name_of
-from ._state import holds_one_shot
 
 __all__ = ["Raw", "RawCompletion", "dump_raw", "is_sdk_class", "is_sdk_model", "load_raw"]
 
