@@ -383,6 +383,24 @@ class TestReadyAsyncClient(OverRedis, BackendContract):
         return ClosesItsClient(redis.asyncio.Redis.from_url(self.url, decode_responses=True))
 
 
+@pytest.mark.parametrize("kind", [None, redis.Redis, redis.asyncio.Redis, valkey.Valkey])
+async def test_keys_that_are_no_text_are_not_listed(server: RedisServer, kind: Any) -> None:
+    """Keys of other programs, in whatever bytes, are left out, and cleared below a prefix."""
+    how: dict[str, Any] = {"port": server.port, "decode_responses": True}
+    cache = ClosesItsClient(kind(**how)) if kind else RedisCache(server.url)
+    with redis.Redis.from_url(server.url) as plain:
+        plain.mset({b"mine:\xff\xfe": b"other", "mine:1": b"1"})
+        if not cache.async_only:
+            assert list(cache.scan("")) == ["mine:1"]
+            cache.clear("mine:")
+        if not cache.sync_only:
+            plain.mset({b"mine:\xff\xfe": b"other", "mine:1": b"1"})
+            assert [key async for key in cache.ascan("mine:")] == ["mine:1"]
+            await cache.aclear("mine:")
+        assert plain.keys() == []
+    await cache.aclose()
+
+
 # -- other ways to a server ----------------------------------------------------------------------
 
 
@@ -438,6 +456,11 @@ async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, libr
     wanted = [*(b"\xff\xfe" + key.encode() for key in keys[:5]), None]
     assert cache.get_many(keys) == await cache.aget_many(keys) == wanted
     assert await asyncio.gather(*map(cache.aget, keys)) == wanted
+    clients[0].set(f"{prefix}:".encode() + b"\xff", b"other")
+    assert sorted(cache.scan(prefix)) == keys[:5]
+    assert sorted([key async for key in cache.ascan(prefix)]) == keys[:5]
+    await cache.aclear(prefix)
+    assert list(cache.scan(prefix)) == []
     clients[0].close()
     await clients[1].aclose()
 

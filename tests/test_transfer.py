@@ -223,6 +223,18 @@ def test_what_is_not_copied(stores: Stores, origin: str):
     assert held(destination) == {"app:f:s:1": good, "tag:0123456789abcdef": b"8 bytes!"}
 
 
+async def test_what_other_programs_keep_in_the_same_redis(stores: Stores):
+    """Keys that are no text, or hold no value, do not stop a transfer."""
+    source, destination = stores.make("redis"), stores.make("memory")
+    entries = fill(source, 3)
+    with redis.Redis.from_url(stores.redis_url()) as other:
+        other.set(b"\xac\xed\x00\x05t\x00session", b"x")
+        other.rpush("jobs", 1)
+    assert transfer(source, destination, **QUIET).copied == 3
+    assert (await atransfer(source, destination, **QUIET)).present == 3
+    assert held(destination) == entries
+
+
 def test_a_prefix(stores: Stores):
     """A prefix is that of a decorator: others stay, tags come along, and no pattern is read in."""
     source, destination = stores.make("redis"), stores.make("memory")

@@ -13,7 +13,7 @@ from ..._fork import renew_after_fork
 from ...protocols import Listener, ReadyClient
 from .._taggable import Taggable
 from . import _async, _sync
-from ._commands import START
+from ._commands import START, texts
 from ._deployment import Deployment
 from ._links import Links, closed_error
 from ._masters import Masters, masters_of_client, masters_of_links
@@ -107,8 +107,7 @@ class RedisCache(Taggable):
     def scan(self, prefix: str, /) -> Iterator[str]:
         cursors = START.copy()
         while cursors:
-            for key in drive(self._links.scan(prefix, cursors)):
-                yield key.decode() if isinstance(key, bytes) else key
+            yield from texts(drive(self._links.scan(prefix, cursors)))
 
     def count(self, prefix: str = "", /) -> int | None:
         """Give the number of all keys; None for those of a *prefix*, which Redis doesn't know."""
@@ -171,8 +170,8 @@ class RedisCache(Taggable):
     async def ascan(self, prefix: str, /) -> AsyncIterator[str]:
         links, cursors = await self._here(), START.copy()
         while cursors:
-            for key in await links.scan(prefix, cursors):
-                yield key.decode() if isinstance(key, bytes) else key
+            for key in texts(await links.scan(prefix, cursors)):
+                yield key
 
     async def aclear(self, prefix: str) -> None:
         """Delete every key that begins with *prefix*; "" means the whole database."""

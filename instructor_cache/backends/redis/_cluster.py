@@ -162,7 +162,7 @@ class ClusterLinks(Links):
         # moves an MGET of it is refused.
         return await self._ask_all([("GET", key) for key in keys])
 
-    async def scan(self, prefix: str, cursors: dict[str, int]) -> list[Any]:
+    async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
         if "" in cursors:  # the beginning
             del cursors[""]
             cursors.update(dict.fromkeys(await self._names(), 0))
@@ -193,7 +193,7 @@ class ClusterLinks(Links):
         if failure is not None:
             raise failure
 
-    async def _unlink(self, keys: Sequence[Any]) -> None:
+    async def _unlink(self, keys: Sequence[bytes]) -> None:
         for outcome in await self._ask_all([("UNLINK", key) for key in keys]):
             if isinstance(outcome, Exception):
                 raise outcome

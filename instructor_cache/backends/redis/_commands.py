@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import InvalidResponse
@@ -141,7 +142,7 @@ class Commands:
                 raise
         return bool(await self.command("EVAL", _SWAP, *how, again=False))
 
-    async def scan(self, prefix: str, cursors: dict[str, int]) -> list[Any]:
+    async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
         """Give some keys below *prefix*; go on while there are *cursors*, which begin as START.
 
         There is one cursor for each node of a cluster that is not done.
@@ -162,6 +163,13 @@ class Commands:
         while cursors:
             if keys := await self.scan(prefix, cursors):
                 await self.command("UNLINK", *keys)
+
+
+def texts(keys: Iterable[bytes]) -> Iterator[str]:
+    """Give those of *keys* that are text, as all of ours are; others may keep any bytes."""
+    for key in keys:
+        with suppress(UnicodeDecodeError):
+            yield key.decode()
 
 
 def glob(prefix: str) -> str:

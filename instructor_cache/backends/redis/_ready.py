@@ -17,7 +17,7 @@ from ._loop import Deadline, LoopLinks, unless
 from ._settings import place_of
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
-_VALUES = ("GET", "MGET")  # replies to these are values, which stay as they are
+_RAW = ("GET", "MGET", "SCAN")  # replies to these hold values, or others' keys: any bytes
 
 Run = Callable[..., Awaitable[Any]]  # calls a method of the client
 
@@ -48,7 +48,7 @@ class ReadyLink(Link):
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
             return self._run(self._gets(args[1:]).execute)
-        options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _VALUES else {}
+        options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
