@@ -46,7 +46,7 @@ class Listing:
                 break
             except Exception as error:
                 self._until = min(self._until, monotonic() + self._patience)
-                if isinstance(error, BackendClosed) or monotonic() + self._pause > self._until:
+                if is_final(error) or monotonic() + self._pause > self._until:
                     raise
             await self._sleep(self._pause)
             self._pause = min(2 * self._pause, _LONGEST)
@@ -83,6 +83,11 @@ def list_keys(
     if is_bounded(backend) and not for_async and not is_urgent:
         return inline(pages)
     return in_workers(pages, limit, Workers(type(backend).__name__), for_async=for_async)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether *error* is what a backend goes on to answer, however often it is asked."""
+    return isinstance(error, BackendClosed) or type(error).__name__ == "NoPermissionError"
 
 
 async def count_keys(backend: Any, prefix: str, *, for_async: bool) -> int | None:

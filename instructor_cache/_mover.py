@@ -29,7 +29,8 @@ class Transferred:
     Attributes:
         copied: Entries that were written to the destination.
         present: Those that it had already, or newer ones.
-        expired: Those that have no time left, or were gone when they were to be read.
+        expired: Those that have no time left, or were gone when they were to be read; of Redis
+            also what is no value but a list or the like.
         outdated: Those of which a tag has another epoch at the destination, where they would
             never answer.
         unreadable: Values that are no entries, damaged, or in another version's format.

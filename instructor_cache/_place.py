@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from ._bridge import ASYNC, SYNC, Colour, drive
+from ._listing import is_final
 from ._workers import Workers
 from .entry import Entry
-from .errors import BackendClosed, CorruptEntry
+from .errors import CorruptEntry
 from .lifetimes import shorter
 from .ports import is_native, open_port
 from .tiers import Tier
@@ -141,7 +142,7 @@ class Place:
             try:
                 return await operation(*args)
             except Exception as error:
-                if isinstance(error, BackendClosed) or monotonic() + pause > until:
+                if is_final(error) or monotonic() + pause > until:
                     raise
             await self._colour.sleep(pause)
             pause = min(2 * pause, _LONGEST)

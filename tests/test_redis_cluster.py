@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from random import Random
 from typing import Any
@@ -99,6 +100,21 @@ async def test_many_keys_of_many_slots(cache: RedisCache, prefix: str) -> None:
     assert sorted(cache.scan(prefix)) == sorted(left)
     cache.clear(prefix)
     assert list(cache.scan(prefix)) == []
+
+
+async def test_a_list_among_many_keys(cluster: Cluster, cache: RedisCache, prefix: str) -> None:
+    """Where another program keeps what is no value, there is none, as on a single server."""
+    keys = [f"{prefix}:{n}" for n in range(5)]
+    with closing(redis.RedisCluster("127.0.0.1", cluster.masters[0].port)) as client:
+        client.rpush(keys[0], 1)
+        for key in keys[1:]:
+            cache.set(key, b"1", 60)
+        wanted = [None, *[b"1"] * 4]
+        assert cache.get_many(keys) == await cache.aget_many(keys) == wanted
+        assert await asyncio.gather(*map(cache.aget, keys)) == wanted
+        assert RedisCache(client).get_many(keys) == wanted
+        assert cache.swap(keys[0], None, b"2", 60) is True
+    assert cache.get(keys[0]) == b"2"
 
 
 async def test_the_masters_are_told(cluster: Cluster, cache: RedisCache) -> None:

@@ -235,6 +235,31 @@ async def test_what_other_programs_keep_in_the_same_redis(stores: Stores):
     assert held(destination) == entries
 
 
+def test_a_list_in_the_place_of_an_entry_makes_room(stores: Stores):
+    """What another program has put under a key of ours at the destination is replaced, as ever."""
+    source, destination = stores.make("memory"), stores.make("redis")
+    entries = fill(source, 3)
+    with redis.Redis.from_url(stores.redis_url()) as other:
+        other.rpush(next(iter(entries)), 1)
+    assert transfer(source, destination, **QUIET).copied == 3
+    assert held(destination) == entries
+
+
+def test_a_user_who_may_not_is_told_at_once(stores: Stores):
+    """What Redis does not permit is not tried again."""
+    memory = stores.make("memory")
+    fill(memory, 3)
+    stores.make("redis")
+    with redis.Redis.from_url(stores.redis_url()) as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-set", "-scan")
+    url = stores.redis_url().replace("//", "//app:pw@")
+    began = time.monotonic()
+    for source, destination in ((memory, url), (url, memory)):
+        with pytest.raises(TransferInterrupted, match="NoPermissionError"):
+            transfer(source, destination, patience=60, **QUIET)
+    assert time.monotonic() - began < 30
+
+
 def test_a_prefix(stores: Stores):
     """A prefix is that of a decorator: others stay, tags come along, and no pattern is read in."""
     source, destination = stores.make("redis"), stores.make("memory")

@@ -11,6 +11,7 @@ import redis
 
 from ...errors import NodeDown
 from .._redis_url import Address
+from ._commands import as_of_mget, without_errors
 from ._link import Connection, Limit
 from ._links import Links
 from ._loop import LoopLinks
@@ -151,16 +152,12 @@ class ClusterLinks(Links):
     """Links to a cluster, for threads. No command has keys of two slots."""
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        outcomes = await self.outcomes(keys)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-        return outcomes  # type: ignore[return-value]
+        return without_errors(await self.outcomes(keys))
 
     async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         # Single GETs, sent together to each node: keys hardly ever share a slot, and while a slot
         # moves an MGET of it is refused.
-        return await self._ask_all([("GET", key) for key in keys])
+        return as_of_mget(await self._ask_all([("GET", key) for key in keys]))
 
     async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
         if "" in cursors:  # the beginning

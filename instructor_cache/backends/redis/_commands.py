@@ -132,8 +132,8 @@ class Commands:
     async def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None) -> bool:
         if old is None and new is None:
             return not await self.command("EXISTS", key)
-        if old is None:
-            return bool(await self.command("SET", key, new, "NX", *_expiry(ttl), again=False))
+        if new is not None and old is None:
+            return await self._add(key, new, ttl)
         how = (1, key, old) if new is None else (1, key, old, new, *_expiry(ttl)[1:])
         try:
             return bool(await self.command("EVALSHA", _SWAP_NAME, *how, again=False))
@@ -141,6 +141,21 @@ class Commands:
             if type(error).__name__ != "NoScriptError":  # of redis-py or of valkey-py
                 raise
         return bool(await self.command("EVAL", _SWAP, *how, again=False))
+
+    async def _add(self, key: str, new: bytes, ttl: float | None) -> bool:
+        """Store *new* if there is no value; tell if it is the one there now.
+
+        So it is known by who stored it when a client sends the command twice, as ready ones do.
+        """
+        if await self.command("SET", key, new, "NX", *_expiry(ttl), again=False):
+            return True
+        try:
+            return bool(await self.command("GET", key) == new)
+        except Exception as error:
+            if not is_of_other_type(error):
+                raise
+        await self.set(key, new, ttl)
+        return True
 
     async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
         """Give some keys below *prefix*; go on while there are *cursors*, which begin as START.
@@ -163,6 +178,26 @@ class Commands:
         while cursors:
             if keys := await self.scan(prefix, cursors):
                 await self.command("UNLINK", *keys)
+
+
+def is_of_other_type(error: object) -> bool:
+    """Whether *error* says that what is there is no value but a list or the like."""
+    return isinstance(error, Exception) and str(error).startswith("WRONGTYPE")
+
+
+def as_of_mget(outcomes: Iterable[Any]) -> list[bytes | Exception | None]:
+    """Give what single GETs gave, or failed with; None where MGET would, for what is no value."""
+    return [None if is_of_other_type(outcome) else outcome for outcome in outcomes]
+
+
+def without_errors(outcomes: Iterable[bytes | Exception | None]) -> list[bytes | None]:
+    """Give *outcomes*; raise the first error among them."""
+    values = list[bytes | None]()
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        values.append(outcome)
+    return values
 
 
 def texts(keys: Iterable[bytes]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..._bridge import ASYNC, SYNC, Colour
 from ..._deadlines import off_the_clock
+from ._commands import as_of_mget, without_errors
 from ._link import Link
 from ._links import Links, busy_error
 from ._loop import Deadline, LoopLinks, unless
@@ -47,18 +48,19 @@ class ReadyLink(Link):
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
-            return self._run(self._gets(args[1:]).execute)
+            return self._gets(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
 
-    def _gets(self, keys: Sequence[str]) -> Any:
+    async def _gets(self, keys: Sequence[str]) -> list[bytes | None]:
         # A cluster client's own MGET of many slots decodes values if the client decodes.
         pipeline = self._client.pipeline()
         for key in keys:
             pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        return pipeline
+        outcomes = await self._run(pipeline.execute, raise_on_error=False)
+        return without_errors(as_of_mget(outcomes))
 
 
 def is_async_client(client: Any) -> bool:
