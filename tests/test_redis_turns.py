@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import valkey
 from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
@@ -115,6 +116,18 @@ def test_threads_take_turns_with_a_ready_client(server: RedisServer, pool: Any) 
     assert in_threads(50, lambda _: [cache.get("k") for _ in range(5)]) == [[b"v"] * 5] * 50
     client.close()
     client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, valkey.Valkey])
+def test_threads_take_turns_with_a_single_connection(server: RedisServer, kind: Any) -> None:
+    """Each gets its own values from a client that has one connection, through either cache."""
+    with kind(port=server.port, single_connection_client=True) as client:
+        caches = RedisCache(client), RedisCache(client)
+        keys = [f"{n}" for n in range(20)]
+        for key in keys:
+            caches[0].set(key, key.encode(), None)
+        found = in_threads(8, lambda n: [caches[n % 2].get(key) for key in keys])
+    assert found == [[key.encode() for key in keys]] * 8
 
 
 async def test_tasks_take_turns_with_a_ready_client(server: RedisServer) -> None:

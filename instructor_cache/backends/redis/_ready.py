@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
+from threading import Lock
 from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import redis
 
 from ..._bridge import ASYNC, SYNC, Colour
 from ..._deadlines import off_the_clock
@@ -19,6 +23,8 @@ from ._settings import place_of
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
 _RAW = ("GET", "MGET", "SCAN")  # replies to these hold values, or others' keys: any bytes
+
+_locks: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()  # of clients with one connection
 
 Run = Callable[..., Awaitable[Any]]  # calls a method of the client
 
@@ -87,8 +93,17 @@ def place_of_client(client: Any) -> tuple[Any, ...]:
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
+    only = _locks.setdefault(client, Lock()) if _is_single(client) else None
+
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return method(*args, **options)
+        if only is None:
+            return method(*args, **options)
+        if not only.acquire(blocking=False):  # somebody else has a cache over this client
+            raise redis.ConnectionError(_FULL[1])
+        try:
+            return method(*args, **options)
+        finally:
+            only.release()
 
     return Links(lambda: ReadyLink(client, patience, SYNC, run), _pool_size(client), patience)
 
@@ -115,7 +130,14 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
 
+def _is_single(client: Any) -> bool:
+    """Whether *client*, a sync one, has a single connection, and may mix up threads' replies."""
+    return getattr(client, "connection", None) is not None
+
+
 def _pool_size(client: Any) -> int:
     """Give the most connections that *client* opens, or a great number."""
+    if _is_single(client):
+        return 1
     size = getattr(getattr(client, "connection_pool", None), "max_connections", None)
     return size if isinstance(size, int) and size > 0 else 2**31
