@@ -135,11 +135,24 @@ def test_servers_and_sentinels_with_passwords(prefix: str) -> None:
             cache = RedisCache(right)
             cache.set(prefix, b"1", 60)
             assert cache.get(prefix) == asyncio.run(cache.aget(prefix)) == b"1"
+            in_query = f"redis+sentinel://{end}?password=s3cret%2F1&sentinel_password=s3ntinel%402"
+            assert RedisCache(in_query).get(prefix) == b"1"
             for wrong in (right.replace("s3cret", "wrong"), right.replace("s3ntinel", "wrong")):
                 with pytest.raises(redis.RedisError) as caught:
                     RedisCache(wrong).get(prefix)
                 assert "s3cret" not in str(caught.value) and "wrong" not in str(caught.value)
             cache.close()
+
+
+def test_sentinels_without_a_password_get_none(sentinels: Sentinels, prefix: str) -> None:
+    """The master's user and password go to the master only, wherever the URL names them."""
+    asked = sentinels.sentinels[0]
+    sentinels.master.ask("ACL", "SETUSER", "app", "on", ">s3cret", "~*", "+@all")
+    asked.ask("ACL", "LOG", "RESET")
+    cache = RedisCache(f"{sentinels.url}?username=app&password=s3cret")
+    cache.set(prefix, b"1", 60)
+    assert cache.get(prefix) == b"1"
+    assert asked.ask("ACL", "LOG") == []
 
 
 class Watching(Sentinels):

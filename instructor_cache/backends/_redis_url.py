@@ -72,9 +72,11 @@ class Place:
             raise _unread(scheme, "no service name", "give the name that the sentinels monitor")
         if db and not db.isdecimal():
             raise _unread(scheme, "no number after the service", "give the database's number")
-        own, others = _of_sentinels(query)
-        server = f"{base}://{user}localhost/{db}?{others}"
-        sentinels = f"{base}://{own}localhost?db=0&{others}"
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        known = _taken(options, "sentinel_username", "sentinel_password")
+        server = f"{base}://{user}localhost/{db}?{urlencode(options)}"
+        _taken(options, "username", "password")  # the master's, which no sentinel may see
+        sentinels = f"{base}://{known}localhost?db=0&{urlencode(options)}"
         return cls("sentinel", server, seeds, unquote(service), sentinels)
 
 
@@ -100,12 +102,10 @@ def _refuse_database(scheme: str, path: str, query: str) -> None:
         raise _unread(scheme, "a database number", "a cluster has database 0 only: leave it out")
 
 
-def _of_sentinels(query: str) -> tuple[str, str]:
-    """Split *query* into the credentials for the sentinels, as in a URL, and all else."""
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    user, password = (options.pop(f"sentinel_{name}", "") for name in ("username", "password"))
-    known = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
-    return known, urlencode(options)
+def _taken(options: dict[str, str], *names: str) -> str:
+    """Take a user and a password, by their *names*, out of *options*; give them as in a URL."""
+    user, password = (quote(options.pop(name, ""), safe="") for name in names)
+    return f"{user}:{password}@" if user or password else ""
 
 
 def _unread(scheme: str, found: str, hint: str) -> ValueError:
