@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
+import redis.cluster
 from conftest import Colour, timed
 from proxy import Proxy
 from pydantic import BaseModel
 from redis.crc import key_slot
 from redis_server import Cluster, RedisServer, free_port, until
 
-from instructor_cache import Event, RedisCache, instructor_cache
+from instructor_cache import Event, MemoryCache, RedisCache, TieredCache, instructor_cache
 from instructor_cache._bridge import drive
 from instructor_cache.backends.redis._loop import Deadline
 from instructor_cache.backends.redis._nodes import redirection
@@ -122,6 +124,16 @@ async def test_the_masters_are_told(cluster: Cluster, cache: RedisCache) -> None
     ports = {node.port for node in cluster.masters}
     for masters in (drive(cache._links.masters()), await (await cache._here()).masters()):
         assert {master.address[1] for master in masters if master.address} == ports
+
+
+def test_what_reads_from_replicas_is_not_coherent() -> None:
+    """A replica may still answer what all memories were told has changed, so it is refused."""
+    option: dict[str, Any] = {"read_from_replicas": True}
+    if strategies := getattr(redis.cluster, "LoadBalancingStrategy", None):  # redis-py 5.3
+        option = {"load_balancing_strategy": strategies.RANDOM_REPLICA}
+    client = redis.asyncio.RedisCluster("127.0.0.1", 1, **option)
+    with pytest.raises(ValueError, match="reads from replicas"):
+        TieredCache(MemoryCache(), client, coherent=True)
 
 
 # -- seeds -----------------------------------------------------------------------------------------

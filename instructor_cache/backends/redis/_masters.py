@@ -22,6 +22,8 @@ _KEPT = {
     *("client_name", "socket_keepalive", "socket_keepalive_options", "socket_type"),
 }
 
+_FROM_REPLICAS = "read_from_replicas", "load_balancing_strategy"  # settings of clusters
+
 
 class Masters(NamedTuple):
     """How to find the servers that take writes.
@@ -51,7 +53,7 @@ def masters_of_client(client: Any, timeout: float) -> Masters:
     Raises ValueError if it reads from replicas, which may be behind what is told, or if no
     connection can be made from its settings.
     """
-    if getattr(client, "read_from_replicas", False):
+    if any(getattr(client, name, None) for name in _FROM_REPLICAS):
         raise ValueError(_refused("reads from replicas, which lag behind"))
     if hasattr(client, "get_primaries"):
         return Masters(partial(_of_cluster, client, timeout), may_move=True)
