@@ -95,8 +95,11 @@ class Stores:
         yield DiskCache(link), other
         yield self.make("redis"), RedisCache(self.redis_url())
         yield self.redis_url(), redis.Redis.from_url(self.redis_url())
+        yield "redis://localhost:1/2", redis.Redis("127.0.0.1", 1, 2)
+        yield "redis://LOCALHOST", "valkeys://[::1]:6379/0"
         yield "redis+cluster://h:1,i:2", "valkey+cluster://i:2,h:1"
-        yield "redis+sentinel://h/svc", RedisCache("redis+sentinel://:pw@h/svc/0")
+        yield "redis+cluster://127.0.0.1:1,i:2,j:3", "redis+cluster://localhost:1,k:4"
+        yield "redis+sentinel://h/svc", RedisCache("redis+sentinel://:pw@i,h/svc/0")
 
     def diskcache(self, folder: Path) -> diskcache.Cache:
         return diskcache.Cache(folder, disk=SafeDisk)

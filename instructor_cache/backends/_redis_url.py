@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -78,6 +79,26 @@ class Place:
         _taken(options, "username", "password")  # the master's, which no sentinel may see
         sentinels = f"{base}://{known}localhost?db=0&{urlencode(options)}"
         return cls("sentinel", server, seeds, unquote(service), sentinels)
+
+
+class Seeds(frozenset[Address]):
+    """Some servers of several; equal to others if any of them is the same one."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seeds) and not self.isdisjoint(other)
+
+    def __hash__(self) -> int:
+        return 0  # as those that are equal may have hardly anything in common
+
+    @classmethod
+    def of(cls, addresses: Iterable[Address]) -> Seeds:
+        return cls((named_alike(host), port) for host, port in addresses)
+
+
+def named_alike(host: str) -> str:
+    """Give one name for *host*, whichever of those that everybody knows was given."""
+    host = host.lower()
+    return "localhost" if host in ("127.0.0.1", "::1") else host
 
 
 def _addresses(scheme: str, kind: str, hosts: str) -> tuple[Address, ...]:

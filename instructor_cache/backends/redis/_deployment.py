@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .._redis_url import Place
+from .._redis_url import Place, Seeds
 from ._cluster import ClusterLink
 from ._link import Link
 from ._links import Links
@@ -26,16 +26,11 @@ class Deployment:
         self._is_cluster = place.kind == "cluster"
         self.place: tuple[Any, ...] = settings.place
         if self._is_cluster:
-            self.place = ("redis", "cluster", *sorted(place.seeds))
+            self.place = "redis", "cluster", Seeds.of(place.seeds)
             self._make = partial(ClusterLink, Slots(place.seeds, settings.timeout), settings)
         elif place.kind == "sentinel":
-            self.place = (
-                "redis",
-                "sentinel",
-                *sorted(place.seeds),
-                place.service,
-                settings.place[-1],
-            )
+            seeds, db = Seeds.of(place.seeds), settings.place[-1]
+            self.place = "redis", "sentinel", seeds, place.service, db
             sentinel = Settings.read(place.sentinel_url, timeout, size, retries)
             sentinels = [sentinel.at(address) for address in place.seeds]
             self._make = partial(SentinelLink, Master(sentinels, place.service), settings)

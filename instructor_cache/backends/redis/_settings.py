@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 
 from ...lifetimes import patience
-from .._redis_url import UNREAD, Address
+from .._redis_url import UNREAD, Address, named_alike
 
 _DAY = 86_400.0  # seconds
 QUEUE = 10  # timeouts to wait for a free connection: those who have one are soon done
@@ -90,7 +90,8 @@ def place_of(options: Mapping[str, Any]) -> tuple[Any, ...]:
     db = int(options.get("db") or 0)
     if path := options.get("path"):
         return "redis", path, db
-    return "redis", options.get("host") or "localhost", int(options.get("port") or 6379), db
+    host = named_alike(options.get("host") or "localhost")
+    return "redis", host, int(options.get("port") or 6379), db
 
 
 def seconds(name: str, given: Any) -> float:
