@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis_server import Cluster, RedisServer, free_port
 
-from instructor_cache import RedisCache, instructor_cache
+from instructor_cache import Event, MemoryCache, RedisCache, TieredCache, instructor_cache
 from instructor_cache.backends._redis_url import Place
 from instructor_cache.errors import BackendClosed
 from instructor_cache.ports import is_native
@@ -138,6 +139,49 @@ async def test_a_restart_between_two_calls_is_not_noticed(server: RedisServer) -
     assert cache.get("k") is None
     assert await cache.aget("k") is None
     cache.close()
+
+
+class Hears:
+    """Waits until it is told of changes."""
+
+    def __init__(self) -> None:
+        self.is_live = threading.Event()
+
+    def live(self, prefix: str) -> None:
+        self.is_live.set()
+
+    def changed(self, keys: list[str] | None) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+def test_a_user_with_the_rights_that_the_readme_names(server: RedisServer) -> None:
+    """They are enough for tags, locks, invalidations, many replicas and listing."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (found,) = re.findall(r"`ACL SETUSER app on >password ([^`]*)`; `(\S*)`", readme)
+    server.ask("ACL", "SETUSER", "app", "on", ">pw", *" ".join(found).split())
+    server.ask("ACL", "LOG", "RESET")
+    cache = RedisCache(f"redis://app:pw@127.0.0.1:{server.port}/1")
+    events: list[Event] = []
+
+    @instructor_cache(cache, tags=("people",), lock="backend", observer=events.append)
+    def extract(name: str) -> User:
+        return User(name=name)
+
+    extract("ada")
+    extract.cache_refresh("ada")
+    extract.cache_invalidate("ada")
+    extract.cache_map([("ada",), ("bob",)])
+    TieredCache(MemoryCache(), cache).invalidate_tags("people")
+    extract.cache_clear()
+    assert (list(cache.scan("instructor:")), cache.swap("lock:1", None, None, 1)) == ([], True)
+    assert isinstance(cache.count(), int)
+    cache.track(listener := Hears())("instructor:")
+    assert listener.is_live.wait(10)
+    cache.close()
+    assert {event.kind for event in events} <= {"miss", "stored", "hit"}
+    refused = {entry["object"] for entry in server.ask("ACL", "LOG")}
+    assert refused <= {"client", "client|setinfo", "subscribe"}  # may fail, and do no harm
 
 
 # -- what is stored ------------------------------------------------------------------------------

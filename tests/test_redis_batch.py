@@ -177,6 +177,41 @@ def test_loops_in_threads_do_not_meet(server: RedisServer, plain: redis.Redis) -
     cache.close()
 
 
+@pytest.mark.parametrize("ready", [False, True], ids=["url", "ready"])
+@pytest.mark.parametrize("why", ["renamed", "forbidden"])
+async def test_a_server_that_refuses_mget_is_asked_for_each_key(why: str, ready: bool) -> None:
+    """Where MGET is not known, or not permitted, many reads give their values all the same."""
+    with RedisServer(*(["--rename-command", "MGET", ""] if why == "renamed" else [])) as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-mget")
+        url = server.url.replace("//", "//app:pw@" if why == "forbidden" else "//")
+        sync, native = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
+        cache = RedisCache((sync, native) if ready else url)
+        wanted = {f"k{n}": b"%d" % n for n in range(30)}
+        for key, value in wanted.items():
+            cache.set(key, value, None)
+        server.ask("RPUSH", "list", 1)
+        for _ in range(2):
+            assert await outcomes(cache, [*wanted, "none"]) == [*wanted.values(), None]
+            assert cache.get_many([*wanted, "list"]) == [*wanted.values(), None]
+            assert await cache.aget_many(list(wanted)) == list(wanted.values())
+        await cache.aclose()
+        sync.close()
+        await native.connection_pool.disconnect()
+
+
+def test_a_key_that_may_not_be_read_fails_for_itself(
+    server: RedisServer, plain: redis.Redis
+) -> None:
+    """That a user may read some keys only is no reason to give up MGET."""
+    server.ask("ACL", "SETUSER", "some", "on", ">pw", "~mine:*", "+@all")
+    cache = RedisCache(server.url.replace("//", "//some:pw@"))
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        cache.get_many(["mine:1", "theirs"])
+    assert cache.get_many(["mine:1", "mine:2"]) == [None, None]
+    assert commands(plain) == {"mget": 1}
+    cache.close()
+
+
 # -- what the values are -------------------------------------------------------------------------
 
 

@@ -82,7 +82,9 @@ class Reads:
 
     def _room(self) -> int:
         """How many values may be asked for now by one more command."""
-        return self._window.room(self._values) if self._commands < self._size else 0
+        if self._commands >= self._size:
+            return 0
+        return self._window.room(self._values) if self._links.has_mget else 1
 
     def _begin(self, values: int) -> None:
         self._commands += 1

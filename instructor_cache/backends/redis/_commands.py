@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,7 @@ else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
+_NO_MGET = re.compile("(run the|unknown command) ['`]mget", re.IGNORECASE)  # not: no such key
 _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "MGET": (list,),
@@ -98,6 +100,8 @@ class Window:
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
+    has_mget = True  # until the server says otherwise
+
     def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
         """Send a command; give the reply, a value of it undecoded.
 
@@ -110,8 +114,26 @@ class Commands:
         return self.command("GET", key)
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of one key or more in one round trip, in their order."""
-        return await self.command("MGET", *keys)  # type: ignore[no-any-return]
+        """Give the values of one key or more in their order, in one round trip if that is allowed.
+
+        Not every user of a server may send an MGET, nor does every server know it.
+        """
+        if self.has_mget:
+            try:
+                return await self.command("MGET", *keys)  # type: ignore[no-any-return]
+            except Exception as error:
+                if not _NO_MGET.search(str(error)):
+                    raise
+                self.has_mget = False
+        return [await self._value(key) for key in keys]
+
+    async def _value(self, key: str) -> bytes | None:
+        try:
+            return await self.command("GET", key)  # type: ignore[no-any-return]
+        except Exception as error:
+            if not is_of_other_type(error):
+                raise
+            return None  # as in the reply to an MGET
 
     async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         """Do what `mget` does; an error is in the place of what only failed for one key."""
