@@ -797,6 +797,19 @@ def test_a_forked_child_has_connections_of_its_own(cache: RedisCache, prefix: st
     assert os.waitpid(child, 0)[1] == 0
 
 
+class OfAnotherLoop:
+    """An async client whose connections were made on a loop that is closed by now."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("Event loop is closed")
+
+
+async def test_an_async_client_of_another_loop_is_told_as_such() -> None:
+    """Who has several loops is told to give a URL, not only that one of them is closed."""
+    with pytest.raises(RuntimeError, match=r"another event loop .*: give RedisCache a URL"):
+        await RedisCache(OfAnotherLoop()).aget("k")
+
+
 @pytest.mark.parametrize("wrong", [5, None, object(), redis.ConnectionPool()])
 def test_what_is_no_client_is_refused(wrong: Any) -> None:
     """A number, a pool or nothing in the place of a URL or client is told at once."""

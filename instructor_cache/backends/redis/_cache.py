@@ -39,7 +39,7 @@ class RedisCache(Taggable):
             ``redis+cluster://host:port,host:port``; ``valkey`` for ``redis`` in each. Or a ready
             client of redis-py or valkey-py, sync or async, or a pair of both. A ready sync client
             alone serves async functions from worker threads; a ready async client alone serves
-            async functions only, on its own event loop.
+            async functions only. It belongs to one event loop: for several, give a URL.
         timeout: Seconds; ``?socket_timeout=`` in a URL is above it. A ready client keeps its own
             settings, and sync operations take as long as those allow.
         max_connections: The most connections to open, for a URL, in each colour and event loop,

@@ -125,9 +125,21 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         call = method if is_begun else partial(begin, method)
         with Deadline(timeout) as limit:
-            return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
+            try:
+                return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
+            except RuntimeError as error:
+                if "loop" not in str(error):
+                    raise
+                raise _elsewhere(error) from error
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
+
+
+def _elsewhere(error: RuntimeError) -> RuntimeError:
+    return RuntimeError(
+        f"found a ready async client whose connections are of another event loop ({error}); "
+        f"wanted one for each loop: give RedisCache a URL, which serves all of them"
+    )
 
 
 def _is_single(client: Any) -> bool:
