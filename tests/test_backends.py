@@ -516,6 +516,7 @@ def test_a_redis_url_gives_one_client_for_all(redis_url: str) -> None:
         ("ftp://host", "'ftp'.*wanted one of: memory://, disk://, redis://"),
         ("", "''.*wanted one of"),
         ("redis:localhost", "wanted one of"),
+        ("/tmp/cache", "for a folder write disk://"),
         (
             "memory://?size=5",
             "size='5'.*takes whole numbers for: maxsize, max_bytes, max_entry_bytes",

@@ -565,6 +565,10 @@ async def test_a_cluster_client_that_decodes(cluster: Cluster, prefix: str, libr
         ("redis+sentinel://h:1/mymaster?no_such_option=hunter2", "an unknown option"),
         ("redis+cluster://h:1?ssl_ca_certs=x", "an unknown option"),
         ("redis://h:hunter2", "can't be read"),
+        ("redis://:hunter2@h:1,i:2", "several hosts .* redis\\+cluster://"),
+        ("redis://h?connection_class=hunter2", "connection_class can't be given"),
+        ("rediss://h?ssl_ca_certs=hunter2", "nothing where ssl_ca_certs"),
+        ("rediss+cluster://h?ssl_keyfile=hunter2", "nothing where ssl_keyfile"),
         ("redis+nonsense://:hunter2@h:1", "can't be read"),
         ("unix+cluster://:hunter2@/x", "can't be read"),
         ("rediss://h?ssl_cert_reqs=hunter2", "an option in a Redis URL that can't be read"),
@@ -620,7 +624,7 @@ def test_a_wrong_option_in_a_url_is_refused_at_once(option: str, url: str) -> No
         RedisCache(f"{url}?{option}")
 
 
-@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+@pytest.mark.parametrize("scheme", ["redis", "valkey", "REDIS"])
 async def test_both_names_of_a_plain_url(redis_url: str, prefix: str, scheme: str) -> None:
     """A valkey:// URL names what a redis:// URL does, in the decorator as well."""
     url = redis_url.replace("redis", scheme, 1)

@@ -25,11 +25,12 @@ def open_url(url: str) -> AnyBackend:
 
     Raises ValueError for a scheme or an option that does not exist.
     """
-    scheme = url.partition(":")[0] if "://" in url else ""
-    if (opener := _OPENERS.get(scheme)) is None:  # the rest of it may hold a password
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if (opener := _OPENERS.get(scheme.lower())) is None:  # the rest of it may hold a password
         raise ValueError(
             f"found a cache URL that begins with {scheme!r}; "
-            f"wanted one of: {', '.join(f'{name}://' for name in _OPENERS)}"
+            f"wanted one of: {', '.join(f'{name}://' for name in _OPENERS)}; "
+            f"for a folder write disk://folder or disk:///absolute/folder"
         )
     if opener is _memory:
         return opener(url)

@@ -23,11 +23,15 @@ _PORTS = {"sentinel": 26379, "cluster": 6379}
 # A password with an unescaped @, /, ? or # fits none of these, so that no part of it is taken for
 # a host, a database or an option.
 _REST = re.compile(r"(?:([^/?#@]*)@)?([^/?#@]*)(/[^?#@]*)?(?:\?([^#@]*))?")
-_SERVER = re.compile(r"(?:[^/?#@]*@)?[^/?#@]*(/[0-9]*)?/?(?:\?[^#@]*)?")
+_SERVER = re.compile(r"(?:[^/?#@]*@)?(?P<host>[^/?#@]*)(/[0-9]*)?/?(?:\?[^#@]*)?")
 _SOCKET = re.compile(r"(?:[^/?#@]*@)?(/[^?#@]*)?(?:\?[^#@]*)?")
 UNREAD = (
     "found a Redis URL that can't be read; wanted "
     "redis://user:password@host:6379/0?option=value, special characters as %XX"
+)
+_SEVERAL = (
+    "found several hosts in a Redis URL for one server; wanted redis+cluster://host,host or "
+    "redis+sentinel://host,host/service_name: write what they are"
 )
 
 Kind = Literal["server", "sentinel", "cluster"]
@@ -54,11 +58,15 @@ class Place:
     def read(cls, url: str) -> Place:
         """Read *url*; ValueError, which repeats nothing of it, if it can't be read."""
         scheme, colons, rest = url.partition("://")
+        scheme = scheme.lower()
         base, _, kind = scheme.replace("valkey", "redis").partition("+")
         if scheme not in SCHEMES or not kind:
             form = _SOCKET if scheme == "unix" else _SERVER
-            if scheme not in SCHEMES or not colons or not form.fullmatch(rest):
+            parts = form.fullmatch(rest)
+            if scheme not in SCHEMES or not colons or parts is None:
                 raise ValueError(UNREAD)
+            if "," in parts.groupdict().get("host", ""):
+                raise ValueError(_SEVERAL)
             return cls("server", f"{base}://{rest}")
         if (parts := _REST.fullmatch(rest)) is None:
             raise _unread(scheme, "what can't be read", "write special characters as %XX")

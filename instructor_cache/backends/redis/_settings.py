@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from math import inf, nan
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -60,6 +61,7 @@ class Settings:
                 "found an option in a Redis URL that can't be read; "
                 "wanted a value that redis-py takes, as in ssl_cert_reqs=required"
             ) from None
+        _check_files(options)
         return settings
 
     @property
@@ -73,6 +75,8 @@ class Settings:
         for name in ("max_connections", "timeout"):
             options.pop(name, None)
         kind = options.pop("connection_class", colour.connection.Connection)
+        if not isinstance(kind, type):
+            raise TypeError("connection_class can't be given in a URL")
         if "path" not in options:
             options = {"socket_keepalive": True, "socket_keepalive_options": _keepalive()} | options
         if issubclass(kind, colour.connection.SSLConnection):
@@ -119,6 +123,15 @@ def _parse(colour: Any, url: str) -> dict[str, Any]:
         return dict(colour.connection.parse_url(url))
     except ValueError:  # its text may hold a part of the password
         raise ValueError(UNREAD) from None
+
+
+def _check_files(options: Mapping[str, Any]) -> None:
+    for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
+        if (path := options.get(name)) and not Path(path).exists():
+            raise ValueError(
+                f"found nothing where {name} in a Redis URL says; "
+                f"wanted certificates or a key there: check the path"
+            )
 
 
 def close_late(connecting: Future[Any]) -> None:
