@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import iscoroutinefunction
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ._bridge import drive
+from ._frames import callers_frame
 from ._listing import count_keys
 from ._mover import Mover, Transferred
 from ._progress import Bar
+from .errors import InstructorCacheWarning
 from .keys import namespace
 from .lifetimes import patience as checked_patience
 from .protocols import Backend
@@ -47,9 +50,10 @@ def transfer(
             most, but not to those that ``coherent=True`` keeps, which fill when they are read.
             Where a backend has no ``swap``, what others write in that very moment to the same key
             may be replaced.
-        prefix: The *prefix* of the functions whose answers are copied; None for those of all. The
-            epochs of tags, which functions share, are copied always, where the destination has
-            none. Tagged answers whose tags have another epoch at the destination are not copied.
+        prefix: The *prefix* of the functions whose answers are copied, with a warning if there are
+            none; None for those of all. The epochs of tags, which functions share, are copied
+            always, where the destination has none. Tagged answers whose tags have another epoch at
+            the destination are not copied.
         progress: True to draw a bar if standard error is a terminal, False not to; or what is
             called now and then with what is done so far.
         patience: Seconds for which an operation that fails is tried again; listing, too.
@@ -97,16 +101,25 @@ async def _move(
     for_async: bool,
 ) -> Transferred:
     mover = Mover(source, tiers, patience, clock, for_async=for_async)
-    if callable(shown):
-        return await mover.run(prefix, shown)
-    bar = Bar() if shown else None
+    bar = Bar() if shown is True else None
     if bar is None or not bar.is_seen:
-        return await mover.run(prefix, lambda _: None)
-    total = await count_keys(source.backend, prefix, for_async=for_async)
-    with bar:
-        done = await mover.run(prefix, lambda done: bar.show(done.seen, total))
-        bar.say(str(done))
+        done = await mover.run(prefix, shown if callable(shown) else lambda _: None)
+    else:
+        total = await count_keys(source.backend, prefix, for_async=for_async)
+        with bar:
+            done = await mover.run(prefix, lambda done: bar.show(done.seen, total))
+            bar.say(str(done))
+    if prefix and not done.seen:
+        _warn_of(prefix)
     return done
+
+
+def _warn_of(prefix: str) -> None:
+    message = (
+        f"found no entries below {prefix!r} to copy; wanted a prefix that a decorator has: "
+        f"check it, and add neither ':' nor '*'"
+    )
+    warnings.warn(message, InstructorCacheWarning, stacklevel=callers_frame()[1])
 
 
 def _tiers(

@@ -41,6 +41,7 @@ from instructor_cache import (
     transfer,
 )
 from instructor_cache._progress import line
+from instructor_cache.errors import InstructorCacheWarning
 from instructor_cache.ports import adapt
 from instructor_cache.testing import FaultyBackend
 from instructor_cache.tiers import tiers_of
@@ -273,6 +274,17 @@ def test_a_prefix(stores: Stores):
     assert set(held(destination)) == {"app:f:s:1", "tag:1"}
     assert transfer(source, destination, prefix="a*", **QUIET).copied == 1
     assert set(held(destination)) == {"app:f:s:1", "a%2A:f:s:1", "tag:1"}
+
+
+@pytest.mark.parametrize("prefix", ["ap", "app:", "app:*"])
+async def test_a_prefix_that_nothing_has_is_told(stores: Stores, prefix: str):
+    """Who mistypes a prefix, or writes a pattern, is told that there was nothing to copy."""
+    source, destination = stores.make("memory"), stores.make("disk")
+    fill(source, 1)
+    with pytest.warns(InstructorCacheWarning, match="no entries below .* check it") as caught:
+        transfer(source, destination, prefix=prefix, **QUIET)
+        await atransfer(source, destination, prefix=prefix, **QUIET)
+    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 @pytest.mark.parametrize("target", [*KINDS, "no swap"])
