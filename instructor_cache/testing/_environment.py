@@ -15,6 +15,12 @@ Variables = tuple[tuple[str, str], ...]
 
 _LEAST = 8  # characters: shorter ones are words of the language
 _PLAIN = {"PWD", "PYTEST_CURRENT_TEST"}  # a folder, a test, whatever they look like
+# How names end that tell where a secret is, or whose: what they hold is none.
+_ABOUT = re.compile(
+    r"_(ur[il]|domain|hosts?|port|issuer|audience|name|path|file|dir|directory|sock|endpoint|region"
+    r"|provider|backend|type|method|mode|algorithm|enabled|parallelism|ttl|expir(y|es)|length)$",
+    re.IGNORECASE,
+)
 _SEPARATORS = re.compile(r"[\s,;:@]+")
 _USER = re.compile(r"://([^\s/:@]+)(?::[^\s/@]*)?@")
 _PASSWORDS = (
@@ -40,9 +46,13 @@ def secrets(variables: Variables) -> list[tuple[str, str]]:
 def _values(name: str, held: str) -> Iterator[str]:
     bare = held.strip().strip("\"'").strip()
     yield from _credentials(bare)
-    if is_secret(name):
+    if _is_told_by(name):
         yield from (held, bare)
         yield from _parts(bare)
+
+
+def _is_told_by(name: str) -> bool:
+    return is_secret(name) and not _ABOUT.search(name)
 
 
 def _credentials(text: str) -> Iterator[str]:
@@ -51,7 +61,7 @@ def _credentials(text: str) -> Iterator[str]:
     for found in (password for each in _PASSWORDS for password in each.findall(text)):
         yield from (found, unquote(found))
     for name, value in _SETTING.findall(text):
-        if is_secret(name):
+        if _is_told_by(name):
             yield from (value.strip("\"'"), unquote(value))
 
 
@@ -60,7 +70,7 @@ def _parts(text: str) -> Iterator[str]:
     if login := _LOGIN.fullmatch(text):
         yield login[1]
     leaves = list(_leaves(text))
-    yield from (told := [leaf for name, leaf in leaves if is_secret(name)])
+    yield from (told := [leaf for name, leaf in leaves if _is_told_by(name)])
     for _, leaf in [] if told else leaves:
         yield from (part for part in _SEPARATORS.split(leaf) if not _WORDS.fullmatch(part))
 
