@@ -24,6 +24,7 @@ PACKAGE = ROOT / "instructor_cache"
 LEVELS = [
     {"_raws", "_endings"},
     {"errors", "conditions", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
+    {"_members", "_names", "_shortened"},
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten", "_pen", "_stand_in"},
     {"_modes"},

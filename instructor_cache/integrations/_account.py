@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from .._masks import is_credential, is_secret
+from .._names import is_credential, is_secret
 from .._stand_in import unnamed
 from ..canonical import canonical
 from ..errors import UnkeyableArgument

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from .._masks import is_secret
+from .._names import is_secret
 from ..codecs._kinds import is_dict, is_list
 
 Variables = tuple[tuple[str, str], ...]
