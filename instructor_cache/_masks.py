@@ -12,6 +12,11 @@ _MOST = 50_000  # characters of each end that are looked through
 
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
+_PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"
+_QUOTED = r"(\\*[\"'])(?:(?!(?<!\\)\2)[^\n]){1,2000}\2"  # in JSON in JSON too; as group 2
+_CRUMB = r"[\w.-]+=[^\s\"';,\\]*"
+_COOKIES = rf"{_CRUMB}(?:;\s*(?:{_CRUMB}|secure|httponly))*"
+_SIGNED = r"(?:[\w-]*(?:signature|credential)|sig|auth)"
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
 _PREFIXES = (
     *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
@@ -55,11 +60,41 @@ _PATTERNS = tuple(
     (re.compile(pattern), shown, hints)
     for pattern, shown, hints in (
         (
-            r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+            rf"(?s)-----BEGIN {_PEM}-----.*?(?:-----END {_PEM}-----|\Z)",
             MASK,
-            ("private key-----",),
+            ("private key",),
         ),
-        (r"(?s)\A.*-----END [A-Z ]*PRIVATE KEY-----", MASK, ("private key-----",)),
+        (rf"(?s)\A.*-----END {_PEM}-----", MASK, ("private key",)),
+        (
+            rf"(?i)({_TOLD}(?:\\*[\"'])?\s*[:=]\s*b?){_QUOTED}",
+            r"\1\2" + MASK + r"\2",
+            _HINTS,
+        ),
+        (
+            rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+)(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b)[^\s\"']+)",
+            r"\1" + MASK,
+            _HINTS,
+        ),
+        (
+            rf"(?i)\b((?:set-)?cookie\\*[\"']?\s*:\s*\\*[\"']?){_COOKIES}",
+            r"\1" + MASK,
+            ("cookie",),
+        ),
+        (
+            rf"(?i)([?&](?:amp;)?{_SIGNED}=)[^\s&;\"'#\\]{{8,}}",
+            r"\1" + MASK,
+            ("sig=", "signature=", "credential=", "auth="),
+        ),
+        (
+            r"(?i)([?&](?:pass|pw)=|[?&;]\s*pwd=)[^\s&;\"'#\\]+",
+            r"\1" + MASK,
+            ("pass=", "pw=", "pwd="),
+        ),
+        (
+            r"(?i)([?&](?:key|code)=)(?=[^\s&]*\d)(?=[^\s&]*[a-z])[\w%+/=~-]{16,}",
+            r"\1" + MASK,
+            ("key=", "code="),
+        ),
         (
             r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:\w+\s+)?)[^\s\"',;]+",
             r"\1" + MASK,
@@ -73,7 +108,8 @@ _PATTERNS = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
-        (r"(://[^\s/:@]*:)[^\s/@]+@", r"\1" + MASK + "@", ("://",)),
+        (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
+        (r"(://)(?=[^\s/:@\"']*\d)[^\s/:@\"']{8,}@", r"\1" + MASK + "@", ("://",)),
         (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),
     )
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ._names import is_secret
 
 _FIRST, _LAST = 40, 10  # items of a container that are looked at
 
@@ -31,13 +34,13 @@ def class_of(value: Any) -> Any:
     return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
-def fields_of(value: Any) -> Iterable[tuple[str, Any, bool]] | None:
+def fields_of(value: Any) -> list[tuple[str, Any, bool]] | None:
     """The fields of an object with their values, and whether they may be shown; None if opaque."""
     kind = class_of(value)
     held: Any = getattr(value, "__dict__", {})
     if issubclass(kind, BaseModel):
         own = kind.model_fields
-        shown = [(n, held[n], bool(field.repr)) for n, field in own.items() if n in held]
+        shown = [(n, held[n], _is_shown(field)) for n, field in own.items() if n in held]
         extra: dict[str, Any] = value.__pydantic_extra__ or {}
         return shown + [(n, v, True) for n, v in extra.items()]
     if hasattr(kind, "__dataclass_fields__"):
@@ -47,3 +50,10 @@ def fields_of(value: Any) -> Iterable[tuple[str, Any, bool]] | None:
     else:
         return None
     return [(n, getattr(value, n), shown) for n, shown in names.items() if hasattr(value, n)]
+
+
+def _is_shown(field: FieldInfo) -> bool:
+    """Whether neither its author nor another name of it says that it is secret."""
+    aliases: Any = field.alias, field.serialization_alias, field.validation_alias
+    names = (*aliases, *getattr(field.validation_alias, "choices", ()))
+    return bool(field.repr) and not any(isinstance(n, str) and is_secret(n) for n in names)

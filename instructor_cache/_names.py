@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 
-_WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pin", "otp"}
-_PARTS = ("passw", "passphrase", "secret", "credential", "apikey", "privatekey", "accesskey")
+_WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pw", "pin", "otp"}
+_PARTS = ("passw", "passphrase", "tokenvalue", "credential", "apikey", "privatekey", "accesskey")
 _KEYS = {
     *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
     *("ssh", "session", "webhook", "shared", "storage", "hmac"),
     *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
 }
+_VAGUE = re.compile(r"(^|_)(keys?|tokens|sig|signature|code|session_?id)$")
+_LONGEST = 3  # words of a name; more are a sentence
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # What makes a name a secret's wherever it stands.
 _TELLING = re.compile(
-    r"api_?key|secret|passw|authorization|cookie|credential|access_key"
+    r"api_?key|secret(?!ar)|passw|authorization|cookie|credential|access_key"
     r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
     re.IGNORECASE,
 )
@@ -34,15 +36,28 @@ _CREDENTIALS = frozenset(
 
 def is_secret(name: str) -> bool:
     """Whether a parameter, field or header of that *name* holds what nobody else should read."""
+    if len(name.split()) > _LONGEST:
+        return False
     if is_credential(name) or _TELLING.search(name.replace("-", "_")):
         return True
-    words = [word.lower() for word in _WORD.findall(name)]
+    words = _words(name)
     joined = "".join(words)
     if any(part in joined for part in _PARTS):
+        return True
+    if words[1:] and words[-1] == "pat":  # a personal access token
         return True
     if "key" in words[1:] and words[words.index("key") - 1] in _KEYS:
         return True
     return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
+
+
+def is_vague(name: str) -> bool:
+    """Whether it names a secret or something else: what it holds must tell."""
+    return _VAGUE.search("_".join(_words(name))) is not None
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name)]
 
 
 def is_credential(name: str) -> bool:

@@ -9,7 +9,7 @@ import types
 import typing
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, Flag
@@ -19,9 +19,9 @@ from typing import Any
 
 import pydantic_core
 
+from ._hidden import is_header, is_hidden, labelled
 from ._masks import LONG, MASK, ends_masked
 from ._members import GAP, class_of, fields_of, some
-from ._names import is_secret
 from ._shortened import CUT, clean, quoted_within
 
 _DEEPEST, _NODES = 6, 1_000
@@ -64,12 +64,9 @@ class Pen:
         self.full: list[bytes] = []
         self._left = _NODES
 
-    def named(self, name: str, value: Any, depth: int) -> str:
+    def named(self, name: Any, value: Any, depth: int) -> str:
         """Give the text of a value that has a name, by which it may be secret."""
-        is_nothing = value is None or type(value) is bool or (type(value) is str and not value)
-        if not is_nothing and is_secret(name):
-            return self._mask()
-        return self.text(value, depth)
+        return self._mask() if is_hidden(name, value) else self.text(value, depth)
 
     def text(self, value: Any, depth: int) -> str:
         """Give the text of any value."""
@@ -123,8 +120,8 @@ class Pen:
 
     def items(self, values: Any, depth: int) -> str:
         """Give the texts of the items of a sequence."""
-        if len(values) == 2 and type(values[0]) is str and is_secret(values[0]):
-            return f"{self.quoted(values[0])}, {self._mask()}"  # a header
+        if is_header(values):
+            return f"{self.text(values[0], depth + 1)}, {self._mask()}"
         return ", ".join(self.text(v, depth + 1) if v is not GAP else CUT for v in some(values))
 
     def unordered(self, values: Collection[Any], depth: int) -> str:
@@ -143,24 +140,26 @@ class Pen:
         self.is_masked |= pen.is_masked
         return text
 
-    def pairs(self, pairs: Any, depth: int) -> str:
+    def pairs(self, items: dict[Any, Any], depth: int) -> str:
         """Give the texts of the items of a dict."""
-        written: list[str] = []
-        for pair in some(pairs):
+        written, hidden = list[str](), labelled(items)
+        for pair in some(items.items()):
             if pair is GAP:
                 written.append(CUT)
                 continue
             name, value = pair
             key = self.text(name, depth + 1)
-            hidden = name if isinstance(name, str) else ""
-            written.append(f"{key}: {self.named(hidden, value, depth + 1)}")
+            text = self._mask() if name in hidden else self.named(name, value, depth + 1)
+            written.append(f"{key}: {text}")
         return ", ".join(written)
 
-    def _object(self, name: str, fields: Iterable[tuple[str, Any, bool]], depth: int) -> str:
+    def _object(self, name: str, fields: list[tuple[str, Any, bool]], depth: int) -> str:
         self._note(name)
+        hidden = labelled({field: value for field, value, _ in fields})
+        hidden |= {field for field, _, is_shown in fields if not is_shown}
         written = [
-            f"{field}={self.named(field, value, depth + 1) if shown else self._mask()}"
-            for field, value, shown in fields
+            f"{field}={self._mask() if field in hidden else self.named(field, value, depth + 1)}"
+            for field, value, _ in fields
         ]
         return f"{name}({', '.join(written)})"
 
@@ -231,7 +230,7 @@ _KINDS: tuple[tuple[Any, Write], ...] = (
     *((base, _bytes) for base in (bytes, bytearray)),
     (list, lambda pen, value, depth: f"[{pen.items(value, depth)}]"),
     (tuple, _tuple),
-    (dict, lambda pen, value, depth: f"{{{pen.pairs(value.items(), depth)}}}"),
+    (dict, lambda pen, value, depth: f"{{{pen.pairs(value, depth)}}}"),
     *(
         (base, lambda pen, value, depth: f"{{{pen.unordered(value, depth)}}}")
         for base in (set, frozenset)

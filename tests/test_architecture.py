@@ -24,7 +24,9 @@ PACKAGE = ROOT / "instructor_cache"
 LEVELS = [
     {"_raws", "_endings"},
     {"errors", "conditions", "_memo", "protocols", "identity", "_frames", "_bridge", "_fork"},
-    {"_members", "_names", "_shortened"},
+    {"_names", "_shortened"},
+    {"_members"},
+    {"_hidden"},
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
     {"_forgotten", "_pen", "_stand_in"},
     {"_modes"},

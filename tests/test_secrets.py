@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from typing import Any
 from urllib.parse import quote
 
 import pytest
-from pydantic import BaseModel
+from conftest import timed
+from pydantic import AliasChoices, BaseModel, Field
 
 from instructor_cache import MemoryCache, instructor_cache
+from instructor_cache._masks import masked
+from instructor_cache._sketch import read, sketch
 from instructor_cache.testing import Cassette
 from instructor_cache.testing._leaks import leak, without
 from instructor_cache.testing.cassette import CassetteWarning
+
+LONG = "canary0123456789"
 
 
 class User(BaseModel):
@@ -131,3 +139,130 @@ def test_words_that_stand_in_variables_are_left(
     """Short values, words, hosts, ports and settings that are no secrets make nothing secret."""
     monkeypatch.setenv(name, value)
     assert leak(text) == "" and without(text) == text
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+class Login(BaseModel):
+    k: str = Field("", alias="api_key")
+    v: str = Field("", validation_alias=AliasChoices("v", "client_secret"))
+
+
+@dataclass
+class Header:
+    name: str
+    value: str
+
+
+def shown(value: Any, name: str = "value") -> str:
+    """The text of one argument."""
+    return read(sketch({name: value}))[name][0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [(b"x-api-key", b"canary"), (b"host", b"x")],
+        {b"authorization": "canary"},
+        {("api_key", 1): "canary"},
+        ("x-api-key", "canary", False),
+        [{"name": "Authorization", "value": "canary"}],
+        {"key": "api_key", "value": "canary"},
+        {"type": "api_key", "key": "canary"},
+        Header("Authorization", "canary"),
+        Login(api_key="canary"),
+        Login(client_secret="canary"),
+        {"tokens": [LONG]},
+        {"tokenValue": "canary"},
+        {"github_pat": "canary"},
+        {"pw": "canary"},
+        {"session_id": LONG},
+        {"signature": LONG},
+        {"X-Customer-Key": LONG},
+        {"key": LONG, "sig": LONG.encode(), "code": LONG},
+        {"dsn": "https://canary01@sentry.io/1"},
+    ],
+)
+def test_values_are_hidden_by_their_names(value: Any):
+    """Names may be bytes, in tuples, aliases, beside their values; of vague ones the look tells."""
+    assert "canary" not in shown(value) and "***" in shown(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"key": "name", "keys": ["a", "b"], "sort_key": "created_at_2024"},
+        {"tokens": ["the", "internationalization"], "code": "print(1)", "signature": "f(x)"},
+        {"max_tokens": 100, "prompt_tokens": 5, "token_count": 3, "tokens": 7},
+        {"type": "token", "value": "canary"},
+        {"name": "password", "type": "string"},
+        {"name": "ada", "value": "canary"},
+        {"secretary": "Ada", "pat": "a cat"},
+        {"what is the secret of a good cake": "butter"},
+        [("the secret ingredient", "butter")],
+        ("token", "x", "y"),
+        {"key": "reports/2024/q1-summary.pdf"},
+    ],
+)
+def test_names_that_hold_no_secret_are_shown(value: Any):
+    """Words, numbers and file names stand under names such as key and tokens, too."""
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "canary two canary", "x": 1}',
+        "password='canary, canary; canary'",
+        json.dumps({"password": 'canary "two" canary'}),
+        json.dumps(json.dumps({"api_key": 'canary "two" canary'})),
+        repr({"token": b"canary canary"}),
+        "Cookie: a=canary; b=canary",
+        "Set-Cookie: sid=canary; path=/; HttpOnly; secure",
+        "mysql --password canary -u root",
+        "tool --api-key 'canary canary'",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\ncanary\n-----END PGP PRIVATE KEY BLOCK-----",
+        "https://host/x?sv=1&sig=canary01&se=2",
+        "https://host/x?X-Amz-Credential=canary01&X-Amz-Signature=canary01&a=1",
+        "https://host/x?X-Amz-Security-Token=canary",
+        f"https://host/x?key={LONG}",
+        f"https://host/x?code={LONG}",
+        "https://host/x?auth=canary01",
+        "https://host/x?pwd=canary&pass=canary",
+        "Server=db; Pwd=canary; x=1",
+        "https://canary01@host/x",
+        "https://u:canary@canary@host/x",
+    ],
+)
+def test_secrets_in_texts_are_hidden(text: str):
+    """In quotes to their end, in headers, options and URLs, and in JSON in JSON."""
+    assert "canary" not in shown(text) and "***" in shown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the secret of a good cake is butter",
+        "max_tokens=100, prompt_tokens: 5",
+        "key points: keep your password safe, and your tokens",
+        "Cookie: chocolate chips, oat. Cookies: many",
+        "run it with --max-token 100 --no-password ada --token-limit 5",
+        "https://host/x?key=username&code=404&design=flat&bypass=true&auth=none",
+        "https://ada@host/x and ssh://git@github.com/a",
+        "if (a) { b(); auth=get_auth(); }",
+        "-----\nPRIVATE KEYS are not to be shared\n-----",
+    ],
+)
+def test_plain_language_is_shown(text: str):
+    """Texts that speak of secrets, tokens and keys have none."""
+    assert shown(text) == repr(text)
+
+
+@timed
+def test_texts_are_looked_through_in_little_time():
+    """However often what begins like a secret is repeated, no pattern goes back far."""
+    start = monotonic()
+    for part in ("-", "--a", "?a", "://", 'token: "', "cookie: a=", '\\"', "&key="):
+        masked(part * (100_000 // len(part)))
+    assert monotonic() - start < 5
