@@ -21,7 +21,7 @@ import pydantic_core
 
 from ._hidden import is_header, is_hidden, labelled
 from ._masks import LONG, MASK, ends_masked
-from ._members import GAP, class_of, fields_of, some
+from ._members import GAP, as_shown, class_of, fields_of, some
 from ._shortened import CUT, clean, quoted_within
 
 _DEEPEST, _NODES = 6, 1_000
@@ -74,7 +74,7 @@ class Pen:
         if depth > _DEEPEST or self._left < 0:
             return CUT
         try:
-            return self._text(value, depth)
+            return self._text(as_shown(value), depth)
         except Exception:  # it is not what its class promises
             return _opaque(value)
 
