@@ -9,7 +9,7 @@ from itertools import accumulate
 from urllib.parse import unquote
 
 from ._masks import MASK
-from ._pen import CUT, shortened
+from ._shortened import CUT, shortened
 from ._sketch import Part
 
 _SHORT = 60  # characters of a text that is shown as it is

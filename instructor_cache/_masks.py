@@ -1,4 +1,4 @@
-"""What is secret in a text or by its name, and the text without it."""
+"""What looks secret in a text, and the text without it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,14 @@ MASK = "***"
 LONG = 2_000  # characters of a text that is looked through as a whole
 _HEAD, _TAIL = 400, 1_500  # of a longer one, of which only both ends are ever shown
 _MOST = 50_000  # characters of each end that are looked through
-_WHOLE = {"token", "auth", "authorization", "cookie", "jwt", "bearer", "pwd", "pin", "otp"}
-_PARTS = ("passw", "passphrase", "secret", "credential", "apikey", "privatekey", "accesskey")
-_KEYS = {
-    *("api", "access", "private", "signing", "encryption", "account", "subscription", "auth"),
-    *("ssh", "session", "webhook", "shared", "storage", "hmac"),
-    *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
-}
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-
-# What makes a name a secret's wherever it stands.
-_TELLING = re.compile(
-    r"api_?key|secret|passw|authorization|cookie|credential|access_key"
-    r"|^token$|(^|_)(auth|access|session|ad|bearer|refresh|id)_token$",
-    re.IGNORECASE,
-)
-
-# Arguments and headers that choose an account, written with underscores.
-_CREDENTIALS = frozenset(
-    {
-        *("api_key", "apikey", "x_api_key", "x_goog_api_key", "token", "auth_token", "id_token"),
-        *("x_auth_token", "access_token", "bearer_token", "session_token", "azure_ad_token"),
-        *("admin_api_key", "authorization", "proxy_authorization", "cookie", "credentials"),
-        *("aws_access_key", "aws_access_key_id", "aws_secret_key", "aws_secret_access_key"),
-        *("aws_session_token", "x_amz_security_token", "openai_organization", "openai_project"),
-    }
-)
 
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
+_PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"
+_QUOTED = r"(\\*[\"'])(?:(?!(?<!\\)\2)[^\n]){1,2000}\2"  # in JSON in JSON too; as group 2
+_CRUMB = r"[\w.-]+=[^\s\"';,\\]*"
+_COOKIES = rf"{_CRUMB}(?:;\s*(?:{_CRUMB}|secure|httponly))*"
+_SIGNED = r"(?:[\w-]*(?:signature|credential)|sig|auth)"
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
 _PREFIXES = (
     *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
@@ -81,11 +60,41 @@ _PATTERNS = tuple(
     (re.compile(pattern), shown, hints)
     for pattern, shown, hints in (
         (
-            r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+            rf"(?s)-----BEGIN {_PEM}-----.*?(?:-----END {_PEM}-----|\Z)",
             MASK,
-            ("private key-----",),
+            ("private key",),
         ),
-        (r"(?s)\A.*-----END [A-Z ]*PRIVATE KEY-----", MASK, ("private key-----",)),
+        (rf"(?s)\A.*-----END {_PEM}-----", MASK, ("private key",)),
+        (
+            rf"(?i)({_TOLD}(?:\\*[\"'])?\s*[:=]\s*b?){_QUOTED}",
+            r"\1\2" + MASK + r"\2",
+            _HINTS,
+        ),
+        (
+            rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+)(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b)[^\s\"']+)",
+            r"\1" + MASK,
+            _HINTS,
+        ),
+        (
+            rf"(?i)\b((?:set-)?cookie\\*[\"']?\s*:\s*\\*[\"']?){_COOKIES}",
+            r"\1" + MASK,
+            ("cookie",),
+        ),
+        (
+            rf"(?i)([?&](?:amp;)?{_SIGNED}=)[^\s&;\"'#\\]{{8,}}",
+            r"\1" + MASK,
+            ("sig=", "signature=", "credential=", "auth="),
+        ),
+        (
+            r"(?i)([?&](?:pass|pw)=|[?&;]\s*pwd=)[^\s&;\"'#\\]+",
+            r"\1" + MASK,
+            ("pass=", "pw=", "pwd="),
+        ),
+        (
+            r"(?i)([?&](?:key|code)=)(?=[^\s&]*\d)(?=[^\s&]*[a-z])[\w%+/=~-]{16,}",
+            r"\1" + MASK,
+            ("key=", "code="),
+        ),
         (
             r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:\w+\s+)?)[^\s\"',;]+",
             r"\1" + MASK,
@@ -99,7 +108,8 @@ _PATTERNS = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
-        (r"(://[^\s/:@]*:)[^\s/@]+@", r"\1" + MASK + "@", ("://",)),
+        (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
+        (r"(://)(?=[^\s/:@\"']*\d)[^\s/:@\"']{8,}@", r"\1" + MASK + "@", ("://",)),
         (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),
     )
 )
@@ -107,24 +117,6 @@ _PATTERNS = tuple(
 
 # Those with ends of their own first: what is left of them would look like others.
 _ALL = (*_PATTERNS, *_KEYS_PROPER)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a parameter, field or header of that *name* holds what nobody else should read."""
-    if is_credential(name) or _TELLING.search(name.replace("-", "_")):
-        return True
-    words = [word.lower() for word in _WORD.findall(name)]
-    joined = "".join(words)
-    if any(part in joined for part in _PARTS):
-        return True
-    if "key" in words[1:] and words[words.index("key") - 1] in _KEYS:
-        return True
-    return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
-
-
-def is_credential(name: str) -> bool:
-    """Whether an argument or header of this *name* chooses the account of a call, nothing else."""
-    return name.lower().replace("-", "_") in _CREDENTIALS
 
 
 def masked(text: str) -> str:

@@ -9,28 +9,23 @@ import types
 import typing
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
-from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any
 
 import pydantic_core
-from pydantic import BaseModel
 
-from ._masks import LONG, MASK, ends_masked, is_secret
+from ._hidden import is_header, is_hidden, labelled
+from ._masks import LONG, MASK, ends_masked
+from ._members import GAP, as_shown, class_of, fields_of, some
+from ._shortened import CUT, clean, quoted_within
 
-CUT = "…"
 _DEEPEST, _NODES = 6, 1_000
-_FIRST, _LAST = 40, 10  # items of a container that are looked at
 _FEW = 60  # bytes that are shown
-
-
-_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|.)", re.DOTALL)
-_ESCAPED = 10  # characters of an escape at most
 
 
 @dataclass(frozen=True)
@@ -55,41 +50,6 @@ class Style:
 SHORT = Style()
 
 
-def shortened(text: str, longest: int) -> str:
-    """Give *text*, or its beginning and its end; an escape in it stays whole, or is left out."""
-    if len(text) <= longest:
-        return text
-    tail = longest // 4
-    begin, _ = _around(text, longest - tail - 3)
-    _, end = _around(text, len(text) - tail)
-    return f"{text[:begin]} {CUT} {text[end:]}"
-
-
-def _around(text: str, at: int) -> tuple[int, int]:
-    """Where the escape begins and ends that has *at* inside; *at* twice if there is none."""
-    start = max(at - _ESCAPED, 0)
-    while start > 0 and text[start - 1] == "\\":
-        start -= 1
-    for escape in _ESCAPE.finditer(text, start, at + _ESCAPED):
-        if escape.start() < at < escape.end():
-            return escape.span()
-    return at, at
-
-
-def _within(text: str, longest: int) -> str:
-    """Give *text* in quotes, shortened so that there is room for its escapes, too."""
-    quoted, size = repr(shortened(text, longest)), longest
-    while len(quoted) > longest > 3 * _ESCAPED:
-        size = min(size - 1, size * longest // len(quoted))
-        quoted = repr(shortened(text, size))
-    return quoted
-
-
-def clean(text: str) -> str:
-    """Give *text* without what can't be written."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 class Pen:
     """Writes one argument.
 
@@ -104,12 +64,9 @@ class Pen:
         self.full: list[bytes] = []
         self._left = _NODES
 
-    def named(self, name: str, value: Any, depth: int) -> str:
+    def named(self, name: Any, value: Any, depth: int) -> str:
         """Give the text of a value that has a name, by which it may be secret."""
-        is_nothing = value is None or type(value) is bool or (type(value) is str and not value)
-        if not is_nothing and is_secret(name):
-            return self._mask()
-        return self.text(value, depth)
+        return self._mask() if is_hidden(name, value) else self.text(value, depth)
 
     def text(self, value: Any, depth: int) -> str:
         """Give the text of any value."""
@@ -117,7 +74,7 @@ class Pen:
         if depth > _DEEPEST or self._left < 0:
             return CUT
         try:
-            return self._text(value, depth)
+            return self._text(as_shown(value), depth)
         except Exception:  # it is not what its class promises
             return _opaque(value)
 
@@ -132,7 +89,7 @@ class Pen:
                 text = write(self, value, depth)
                 is_own = kind is base or base not in _BUILTIN
                 return self._note(text if is_own else f"{kind.__name__}({text})")
-        fields = _fields(value)
+        fields = fields_of(value)
         if fields is not None:
             return self._object(kind.__name__, fields, depth)
         if typing.get_origin(value) is not None:  # list[User]
@@ -157,22 +114,22 @@ class Pen:
         self.is_masked |= has_secret
         if len(told) > self.longest:
             self._note(told if has_secret else text)
-        return _within(told, self.longest)
+        return quoted_within(told, self.longest)
 
     # -- containers ------------------------------------------------------------------------
 
     def items(self, values: Any, depth: int) -> str:
         """Give the texts of the items of a sequence."""
-        if len(values) == 2 and type(values[0]) is str and is_secret(values[0]):
-            return f"{self.quoted(values[0])}, {self._mask()}"  # a header
-        return ", ".join(self.text(v, depth + 1) if v is not _GAP else CUT for v in _some(values))
+        if is_header(values):
+            return f"{self.text(values[0], depth + 1)}, {self._mask()}"
+        return ", ".join(self.text(v, depth + 1) if v is not GAP else CUT for v in some(values))
 
     def unordered(self, values: Collection[Any], depth: int) -> str:
         """Give the texts of the items of a set, in an order that does not change."""
         if len(values) > _NODES:
             return f"{len(values):,} items"
         texts = [self._aside(value, depth + 1) for value in values]
-        return ", ".join(self._note(v) if v is not _GAP else CUT for v in _some(sorted(texts)))
+        return ", ".join(self._note(v) if v is not GAP else CUT for v in some(sorted(texts)))
 
     def _aside(self, value: Any, depth: int) -> str:
         """The text of a value that is noted later, when the order is known."""
@@ -183,24 +140,26 @@ class Pen:
         self.is_masked |= pen.is_masked
         return text
 
-    def pairs(self, pairs: Any, depth: int) -> str:
+    def pairs(self, items: dict[Any, Any], depth: int) -> str:
         """Give the texts of the items of a dict."""
-        written: list[str] = []
-        for pair in _some(pairs):
-            if pair is _GAP:
+        written, hidden = list[str](), labelled(items)
+        for pair in some(items.items()):
+            if pair is GAP:
                 written.append(CUT)
                 continue
             name, value = pair
             key = self.text(name, depth + 1)
-            hidden = name if isinstance(name, str) else ""
-            written.append(f"{key}: {self.named(hidden, value, depth + 1)}")
+            text = self._mask() if name in hidden else self.named(name, value, depth + 1)
+            written.append(f"{key}: {text}")
         return ", ".join(written)
 
-    def _object(self, name: str, fields: Iterable[tuple[str, Any, bool]], depth: int) -> str:
+    def _object(self, name: str, fields: list[tuple[str, Any, bool]], depth: int) -> str:
         self._note(name)
+        hidden = labelled({field: value for field, value, _ in fields})
+        hidden |= {field for field, _, is_shown in fields if not is_shown}
         written = [
-            f"{field}={self.named(field, value, depth + 1) if shown else self._mask()}"
-            for field, value, shown in fields
+            f"{field}={self._mask() if field in hidden else self.named(field, value, depth + 1)}"
+            for field, value, _ in fields
         ]
         return f"{name}({', '.join(written)})"
 
@@ -208,46 +167,8 @@ class Pen:
 Write = Callable[[Pen, Any, int], str]
 
 
-class _Gap:
-    """Stands for the items that are not looked at."""
-
-
-_GAP: Any = _Gap()
-
-
-def _some(values: Any) -> Iterator[Any]:
-    """The first and the last of *values*, or all if they are not many."""
-    if len(values) <= _FIRST + _LAST + 1:
-        return iter(values)
-    first, last = islice(values, _FIRST), islice(reversed(values), _LAST)
-    return chain(first, (_GAP,), reversed(list(last)))
-
-
-def class_of(value: Any) -> Any:
-    """Give the class of *value*, whatever it says of itself."""
-    return type(value)  # pyright: ignore[reportUnknownVariableType]
-
-
 def _opaque(value: Any) -> str:
     return f"<{clean(str(getattr(class_of(value), '__name__', 'object')))}>"
-
-
-def _fields(value: Any) -> Iterable[tuple[str, Any, bool]] | None:
-    """The fields of an object with their values, and whether they may be shown; None if opaque."""
-    kind = class_of(value)
-    held: Any = getattr(value, "__dict__", {})
-    if issubclass(kind, BaseModel):
-        own = kind.model_fields
-        shown = [(n, held[n], bool(field.repr)) for n, field in own.items() if n in held]
-        extra: dict[str, Any] = value.__pydantic_extra__ or {}
-        return shown + [(n, v, True) for n, v in extra.items()]
-    if hasattr(kind, "__dataclass_fields__"):
-        names = {n: bool(field.repr) for n, field in kind.__dataclass_fields__.items()}
-    elif hasattr(kind, "__attrs_attrs__"):
-        names = {a.name: bool(a.repr) for a in kind.__attrs_attrs__}
-    else:
-        return None
-    return [(n, getattr(value, n), shown) for n, shown in names.items() if hasattr(value, n)]
 
 
 def _int(_: Pen, value: int, __: int) -> str:
@@ -309,7 +230,7 @@ _KINDS: tuple[tuple[Any, Write], ...] = (
     *((base, _bytes) for base in (bytes, bytearray)),
     (list, lambda pen, value, depth: f"[{pen.items(value, depth)}]"),
     (tuple, _tuple),
-    (dict, lambda pen, value, depth: f"{{{pen.pairs(value.items(), depth)}}}"),
+    (dict, lambda pen, value, depth: f"{{{pen.pairs(value, depth)}}}"),
     *(
         (base, lambda pen, value, depth: f"{{{pen.unordered(value, depth)}}}")
         for base in (set, frozenset)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from ._pen import SHORT, Pen, Style, clean, shortened
+from ._pen import SHORT, Pen, Style
+from ._shortened import clean, shortened
 from .canonical import canonical
 
 _SHORTER = 200, 100, 50, 25, 8  # characters of each text, if all are too long together

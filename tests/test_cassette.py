@@ -33,6 +33,7 @@ from instructor_cache import (
     Unstorable,
     cache_client,
     instructor_cache,
+    offline,
 )
 from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
@@ -531,6 +532,28 @@ def test_a_client_is_played_exactly(tmp_path: Path, llm: Any):
     assert difference(again, first) is None
     assert again[1][1].choices and again[0]._raw_response.id == first[0]._raw_response.id
     assert (cassette.played, llm.calls) == (3, 2)
+
+
+def test_what_a_client_sends_is_readable(tmp_path: Path, llm: Any):
+    """Its messages stand in a cassette, and in a miss, as those of a function; with the host."""
+    store, said = MemoryCache(), [{"role": "user", "content": "Ada is 36\nBob is 41"}]
+
+    def ask(url: str = llm.url, **options: Any) -> Any:
+        with OpenAI(base_url=url, api_key="none") as plain:
+            client = cache_client(instructor.from_openai(plain), store)
+            return client.create(response_model=User, model="m", messages=said, **options)
+
+    with Cassette(tmp_path / "x.json").playing():
+        ask()
+    (entry,) = json.loads((tmp_path / "x.json").read_text())["entries"]
+    shown = {"role": "user", "content": {"$lines": ["Ada is 36", "Bob is 41"]}}
+    assert entry["call"]["messages"] == [shown] and entry["call"]["_client"]["endpoint"] == "any"
+    ask()
+    with offline(), pytest.raises(CacheMiss) as caught:
+        ask(llm.url.replace("127.0.0.1", "ada:canary@localhost"), extra_body={"a": {"b": 1}})
+    told = str(caught.value)
+    assert "+ {'a': {'b': 1}}" in told and "canary" not in told
+    assert "127.0.0.1" in told and "localhost" in told
 
 
 def test_a_clients_raw_streams_are_told_not_made(tmp_path: Path, llm: Any):

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from .._masks import is_credential, is_secret
-from .._stand_in import unnamed
+from .._names import is_credential, is_secret
+from .._stand_in import stand_in, unnamed
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ..identity import identity
@@ -124,7 +125,7 @@ def is_absent(value: Any) -> bool:
 
 
 class Place:
-    """An endpoint: a part of a key, and of nothing that is shown, for URLs may hold secrets."""
+    """An endpoint: a part of a key. Its hosts are shown, no more, for URLs may hold secrets."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self._facts = facts
@@ -136,6 +137,12 @@ class Place:
             return self._facts
         rest = [{n: each for n, each in client.items() if n != "base_url"} for client in clients]
         return {**self._facts, "clients": rest, "server": anywhere}
+
+    def __cache_shown__(self) -> str:
+        if stand_in() is not None:
+            return "any"  # as in the key
+        urls = (client.get("base_url") for client in self._facts["clients"])
+        return ", ".join(str(urlsplit(str(url)).hostname) for url in urls if url) or "unknown"
 
 
 class Unread:

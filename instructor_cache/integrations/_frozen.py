@@ -23,6 +23,9 @@ class Ordered(dict[Any, Any]):
     def __cache_key__(self) -> list[Any]:
         return list(self.items())
 
+    def __cache_shown__(self) -> dict[Any, Any]:
+        return dict(self)
+
 
 def frozen(value: Any) -> Any:
     """Give a copy of a container, with copies of those in it; anything else as it is."""

@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
-from .._masks import is_credential
+from .._names import is_credential
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ._account import asked_by, is_absent, sorted_out, veiled

@@ -8,74 +8,67 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
-from .._masks import MASK, is_secret, key_in
+from .._masks import MASK, key_in
+from ._environment import Variables, secrets
 
-_LEAST = 8  # characters of a variable's value: shorter ones are words of the language
-_PLAIN = {"PWD"}  # the folder, whatever its name makes of it
-_URL_PASSWORD = re.compile(r"://[^\s/:@]*:([^\s/@]+)@")
-_BASE64 = re.compile(r"[\w+/-]{11,}={0,2}", re.ASCII)
+_BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
+_PERCENT = re.compile(r"%..")
 
 
 def leak(text: str) -> str:
     """Tell which secret *text* holds, as such or in base64, without telling it; else nothing."""
-    return next((found for each in _readings(text) if (found := _leak(each))), "")
+    once = _decoded(text)
+    return _leak(text) or _leak(once) or _leak(_decoded(once))
 
 
 def _leak(text: str) -> str:
     if begun := key_in(text):
         return f"what looks like a key ({begun}...)"
-    for value, name in _secrets():
-        if value in text:
+    for form, name in _hidden():
+        if form in text:
             return f"the value of the environment variable {name}"
     return ""
 
 
 def without(text: str) -> str:
     """Give *text* without the secrets of the environment."""
-    for value, _ in _secrets():
-        text = text.replace(value, MASK)
+    for form, _ in _hidden():
+        text = text.replace(form, MASK)
     return text
 
 
-def _readings(text: str) -> Iterator[str]:
-    """The text, and what it says in base64 anywhere."""
-    yield text
-    for run in _BASE64.findall(text):
-        code = run.rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
-        try:
-            yield b64decode(code + "=" * (-len(code) % 4)).decode("utf-8", "replace")
-        except ValueError:  # another length
-            continue
+def _decoded(text: str) -> str:
+    """What *text* says in base64 anywhere, wherever in a run of its characters that begins."""
+    return "\n".join(part for run in _BASE64.findall(text) for part in _readings(run))
 
 
-def _secrets() -> tuple[tuple[str, str], ...]:
-    """What variables hold that are secret by their names, each in every form that it may be in."""
-    named = [(value, name) for name, value in os.environ.items() if is_secret(name)]
-    inner = [
-        (m[1], name) for name, value in os.environ.items() for m in _URL_PASSWORD.finditer(value)
-    ]
-    return _forms(
-        tuple(
-            (value, name)
-            for value, name in (*named, *inner)
-            if len(value) >= _LEAST and name not in _PLAIN
-        )
-    )
+def _readings(run: str) -> Iterator[str]:
+    code = run.translate({ord("-"): "+", ord("_"): "/"})
+    for start in range(4):
+        length = len(code) - start
+        whole = code[start : start + length - (length % 4 == 1)]  # no bytes have that length
+        yield b64decode(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
+
+
+def _hidden() -> tuple[tuple[str, str], ...]:
+    return _forms(tuple(os.environ.items()))
 
 
 @lru_cache(maxsize=8)
-def _forms(secrets: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The *secrets* as they are written in texts, the longest first: one may be part of another."""
-    forms = {form: name for value, name in secrets for form in _written(value)}
+def _forms(variables: Variables) -> tuple[tuple[str, str], ...]:
+    """The secrets as they are written in texts, the longest first: one may be part of another."""
+    forms = {form: name for value, name in secrets(variables) for form in _written(value)}
     return tuple(sorted(forms.items(), key=lambda item: (-len(item[0]), item)))
 
 
 def _written(value: str) -> set[str]:
     """How *value* is written by Python and in JSON, also one in the other, in bytes and in URLs."""
     value = value.encode("utf-8", "backslashreplace").decode()
-    forms = {value, quote(value, safe="")}
+    forms = {value, quote(value, safe=""), quote(value), quote_plus(value)}
+    forms |= {_PERCENT.sub(lambda found: found[0].lower(), form) for form in forms}
+    forms |= {value.encode().hex(), value.encode().hex().upper()}
     forms.add(value.encode().decode("latin-1"))
     for _ in range(3):
         forms |= {form for each in forms for form in _quoted(each)}
@@ -87,3 +80,4 @@ def _quoted(text: str) -> Iterator[str]:
     yield repr("\"'" + text)[4:-1]  # beside a quote of each kind
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield json.dumps(text)[1:-1].replace("/", "\\/")

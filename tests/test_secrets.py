@@ -1,0 +1,268 @@
+"""What is written of secrets: nothing, wherever they stand; and plain language stays as it is."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from conftest import timed
+from pydantic import AliasChoices, BaseModel, Field
+
+from instructor_cache import MemoryCache, instructor_cache
+from instructor_cache._masks import masked
+from instructor_cache._sketch import read, sketch
+from instructor_cache.testing import Cassette
+from instructor_cache.testing._leaks import leak, without
+from instructor_cache.testing.cassette import CassetteWarning
+
+LONG = "canary0123456789"
+
+
+class User(BaseModel):
+    name: str
+
+
+@instructor_cache(MemoryCache())
+def ask(text: str) -> User:
+    return User(name=text)
+
+
+# -- variables of the environment ------------------------------------------------------------------
+
+KEY = "canary/K7+MDENG"
+DSN = "postgres://app:canary%401@db/app"
+
+
+def test_an_answer_with_a_password_of_a_url_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The URL has it encoded, the answer as such: a warning names the variable."""
+    monkeypatch.setenv("DATABASE_URL", DSN)
+    told = pytest.warns(CassetteWarning, match="the environment variable DATABASE_URL")
+    with told, Cassette(tmp_path / "x.json").playing():
+        ask("the password is canary@1")
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("MY_API_KEY", "canary-1\n", "use canary-1 now"),
+        ("MY_API_KEY", '"canary-1"', "use canary-1 now"),
+        ("OPENAI_API_KEYS", "canary-1,canary-2", "use canary-2 now"),
+        ("OPENAI_API_KEYS", '{"team": "canary-1"}', "use canary-1 now"),
+        ("OPENAI_API_KEYS", '["canary-1"]', "use canary-1 now"),
+        ("AUTHORIZATION", "Bearer canary-1", "use canary-1 now"),
+        ("BASIC_AUTH", "ada:swordfish", "the word is swordfish"),
+        ("GOOGLE_CREDENTIALS_JSON", '{"client_secret": "canarybird"}', "the canarybird sang"),
+        ("DATABASE_URL", DSN, "canary%401"),
+        ("DATABASE_URL", "postgres://app:cana/ryvalue@db/app", "cana/ryvalue"),
+        ("DATABASE_URL", "postgres://app:x@canaryvalue@db/app", "x@canaryvalue"),
+        ("AUTH_URL", "https://canary:canarybird@example.com", "the canarybird sang"),
+        ("AWS_ACCESS_KEY_ID", "canary-1", "canary-1"),
+        ("VAULT_SECRET_ID", "canary-1", "canary-1"),
+        ("REDIS_URL", "redis://canary-1@host", "canary-1"),
+        ("PG_DSN", "host=db user=x password=canarybird", "canarybird"),
+        ("CONNECTION", "Server=db;Pwd='canary bird';", "canary bird"),
+        *(
+            ("MY_API_KEY", KEY, f"https://host/a/{form}")
+            for form in (
+                quote(KEY),
+                quote(KEY, safe="").replace("%2F", "%2f").replace("%2B", "%2b"),
+                KEY.encode().hex(),
+                KEY.encode().hex().upper(),
+                json.dumps(KEY).replace("/", "\\/"),
+            )
+        ),
+    ],
+)
+def test_forms_of_what_a_variable_holds_are_hidden(
+    name: str, value: str, text: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Parts of lists, pairs, URLs and settings are found, as such, decoded or encoded."""
+    assert leak(text) == ""
+    monkeypatch.setenv(name, value)
+    assert leak(text) == f"the value of the environment variable {name}"
+    assert "***" in without(text)
+
+
+@pytest.mark.parametrize("before", ["", "x", "xy", "https://host/a/", "data:text/plain;base64,"])
+def test_a_secret_in_base64_is_found_wherever_it_begins(
+    before: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Beside letters, behind a path, at any offset, and when it was encoded twice."""
+    monkeypatch.setenv("MY_API_KEY", KEY)
+    for ahead in ("", "u:", "us:", "use:"):
+        code = b64encode(f"{ahead}{KEY}".encode())
+        for form in (code, b64encode(code), code.replace(b"+", b"-").replace(b"/", b"_")):
+            assert leak(before + form.decode()) and leak(f"{before}{form.decode()}.")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("MY_API_KEY", "none", "none of it"),
+        (
+            "MY_SECRETS",
+            "true,localhost:6379,api-2.example.com",
+            "true: localhost, api-2.example.com",
+        ),
+        ("BASIC_AUTH", "administrator:pw", "ask the administrator"),
+        (
+            "GOOGLE_CREDENTIALS_JSON",
+            '{"type": "service_account", "project_id": "birds-2024", "client_secret": "canary-1"}',
+            "a service_account of birds-2024",
+        ),
+        ("DATABASE_URL", "postgres://postgres@database-1/app", "postgres at database-1"),
+        ("PROXY", "http://localhost:8080/a@b", "http://localhost:8080/a@b"),
+        ("COOKIE_DOMAIN", "example.com", "ada@example.com"),
+        ("JWT_ISSUER", "https://example.com/", "see https://example.com/"),
+        ("SECRET_NAME", "production-2", "production-2"),
+        ("AUTH_URL", "https://canary:canary-1@example.com", "https://example.com"),
+        (
+            "GOOGLE_CREDENTIALS",
+            '{"private_key": "canary-1", "auth_uri": "https://example.com/auth"}',
+            "https://example.com/auth",
+        ),
+        ("MY_OPTIONS", "max_tokens=100000000 colour=vermilion", "vermilion 100000000"),
+    ],
+)
+def test_words_that_stand_in_variables_are_left(
+    name: str, value: str, text: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Short values, words, hosts, ports and settings that are no secrets make nothing secret."""
+    monkeypatch.setenv(name, value)
+    assert leak(text) == "" and without(text) == text
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+class Login(BaseModel):
+    k: str = Field("", alias="api_key")
+    v: str = Field("", validation_alias=AliasChoices("v", "client_secret"))
+
+
+@dataclass
+class Header:
+    name: str
+    value: str
+
+
+def shown(value: Any, name: str = "value") -> str:
+    """The text of one argument."""
+    return read(sketch({name: value}))[name][0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [(b"x-api-key", b"canary"), (b"host", b"x")],
+        {b"authorization": "canary"},
+        {("api_key", 1): "canary"},
+        ("x-api-key", "canary", False),
+        [{"name": "Authorization", "value": "canary"}],
+        {"key": "api_key", "value": "canary"},
+        {"type": "api_key", "key": "canary"},
+        Header("Authorization", "canary"),
+        Login(api_key="canary"),
+        Login(client_secret="canary"),
+        {"tokens": [LONG]},
+        {"tokenValue": "canary"},
+        {"github_pat": "canary"},
+        {"pw": "canary"},
+        {"session_id": LONG},
+        {"signature": LONG},
+        {"X-Customer-Key": LONG},
+        {"key": LONG, "sig": LONG.encode(), "code": LONG},
+        {"dsn": "https://canary01@sentry.io/1"},
+    ],
+)
+def test_values_are_hidden_by_their_names(value: Any):
+    """Names may be bytes, in tuples, aliases, beside their values; of vague ones the look tells."""
+    assert "canary" not in shown(value) and "***" in shown(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"key": "name", "keys": ["a", "b"], "sort_key": "created_at_2024"},
+        {"tokens": ["the", "internationalization"], "code": "print(1)", "signature": "f(x)"},
+        {"max_tokens": 100, "prompt_tokens": 5, "token_count": 3, "tokens": 7},
+        {"type": "token", "value": "canary"},
+        {"name": "password", "type": "string"},
+        {"name": "ada", "value": "canary"},
+        {"secretary": "Ada", "pat": "a cat"},
+        {"what is the secret of a good cake": "butter"},
+        [("the secret ingredient", "butter")],
+        ("token", "x", "y"),
+        {"key": "reports/2024/q1-summary.pdf"},
+    ],
+)
+def test_names_that_hold_no_secret_are_shown(value: Any):
+    """Words, numbers and file names stand under names such as key and tokens, too."""
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "canary two canary", "x": 1}',
+        "password='canary, canary; canary'",
+        json.dumps({"password": 'canary "two" canary'}),
+        json.dumps(json.dumps({"api_key": 'canary "two" canary'})),
+        repr({"token": b"canary canary"}),
+        "Cookie: a=canary; b=canary",
+        "Set-Cookie: sid=canary; path=/; HttpOnly; secure",
+        "mysql --password canary -u root",
+        "tool --api-key 'canary canary'",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\ncanary\n-----END PGP PRIVATE KEY BLOCK-----",
+        "https://host/x?sv=1&sig=canary01&se=2",
+        "https://host/x?X-Amz-Credential=canary01&X-Amz-Signature=canary01&a=1",
+        "https://host/x?X-Amz-Security-Token=canary",
+        f"https://host/x?key={LONG}",
+        f"https://host/x?code={LONG}",
+        "https://host/x?auth=canary01",
+        "https://host/x?pwd=canary&pass=canary",
+        "Server=db; Pwd=canary; x=1",
+        "https://canary01@host/x",
+        "https://u:canary@canary@host/x",
+    ],
+)
+def test_secrets_in_texts_are_hidden(text: str):
+    """In quotes to their end, in headers, options and URLs, and in JSON in JSON."""
+    assert "canary" not in shown(text) and "***" in shown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the secret of a good cake is butter",
+        "max_tokens=100, prompt_tokens: 5",
+        "key points: keep your password safe, and your tokens",
+        "Cookie: chocolate chips, oat. Cookies: many",
+        "run it with --max-token 100 --no-password ada --token-limit 5",
+        "https://host/x?key=username&code=404&design=flat&bypass=true&auth=none",
+        "https://ada@host/x and ssh://git@github.com/a",
+        "if (a) { b(); auth=get_auth(); }",
+        "-----\nPRIVATE KEYS are not to be shared\n-----",
+    ],
+)
+def test_plain_language_is_shown(text: str):
+    """Texts that speak of secrets, tokens and keys have none."""
+    assert shown(text) == repr(text)
+
+
+@timed
+def test_texts_are_looked_through_in_little_time():
+    """However often what begins like a secret is repeated, no pattern goes back far."""
+    start = monotonic()
+    for part in ("-", "--a", "?a", "://", 'token: "', "cookie: a=", '\\"', "&key="):
+        masked(part * (100_000 // len(part)))
+    assert monotonic() - start < 5
