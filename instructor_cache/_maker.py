@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ._behind import Behind
 from ._keeper import MISS, Keeper, Outcome
-from ._marks import Marks
+from ._marks import Marks, Seen
 from ._stack import Stack
 from ._waits import Flight
 from .codecs import Passed
@@ -49,7 +49,7 @@ class Made(NamedTuple):
     seconds: float
     epochs: bytes
     call: str
-    began: tuple[int, int]
+    began: tuple[int, Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Maker:
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
-        began = self.stack.forgotten.count, await self.marks.latest()
+        began = self.stack.forgotten.count, await self.marks.seen(key)
         epochs = await self.stack.epochs(key)
         call = produce.sketch()  # now, for the function may change its arguments
         start = perf_counter()

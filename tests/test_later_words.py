@@ -463,3 +463,27 @@ def test_a_call_while_the_interpreter_ends_does_not_hang():
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ada\n"
+
+
+async def test_many_invalidations_at_once_win_over_calls_elsewhere(redis_url: str, prefix: str):
+    """However many answers are forgotten at the same time, none of the calls for them that another
+    process has under way is kept."""
+    started, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def extract(n: int) -> User:
+        started.release()
+        await leave.wait()
+        return User(name=f"{n}")
+
+    here, there = RedisCache(redis_url), RedisCache(redis_url)  # each its own process' state
+    caller = instructor_cache(there, prefix=prefix)(extract)
+    calls = [asyncio.create_task(caller(n)) for n in range(20)]
+    for _ in calls:
+        await started.acquire()
+    other = instructor_cache(here, prefix=prefix)(extract)
+    await asyncio.gather(*(other.cache_invalidate(n) for n in range(20)))
+    leave.set()
+    await asyncio.gather(*calls)
+    assert not any([await other.cache_contains(n) for n in range(20)])
+    for cache in (here, there):
+        await cache.aclose()
