@@ -99,8 +99,10 @@ class Engine:
             self.flights.forget(key)  # what has begun meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
+        entry = None
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, self.maker.entry(key, made))
+            if not await self.marks.has_hit(key, made.began[1]):
+                entry = await self.keeper.put(key, self.maker.entry(key, made))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):

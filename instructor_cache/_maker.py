@@ -78,11 +78,12 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        if flight.obsolete:
+        if made.payload is None or await self._is_forgotten(key, made, flight):
             return Outcome(made.result, made.payload)
         entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
         if entry is not None and await self._is_void(key, made, flight, entry):
-            await self.stack.take_back(key, entry)
+            with self.stack.forgotten.forgetting(key):  # by those who are copying it, too
+                await self.stack.take_back(key, entry)
         return Outcome(made.result, made.payload, entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
@@ -104,11 +105,15 @@ class Maker:
         result, payload, seconds, epochs, call, _ = made
         return self.keeper.entry(key, result, payload, seconds, epochs, call)
 
-    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
-        """Tell whether the answer was invalidated, here or elsewhere, since the call began."""
+    async def _is_forgotten(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+        """Tell whether *key* was forgotten, here or elsewhere, since the call began."""
         here, anywhere = made.began
-        is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
-        if is_void_here or await self.marks.has_hit(key, anywhere):
+        is_forgotten_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
+        return is_forgotten_here or await self.marks.has_hit(key, anywhere)
+
+    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
+        """Tell whether the answer, which is stored by now, was invalidated since the call began."""
+        if await self._is_forgotten(key, made, flight):
             return True
         return not await self.stack.is_valid(key, entry)
 

@@ -171,7 +171,7 @@ class Stack:
 
     async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
         """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
-        for shelf in self.shelves[:tiers]:
+        for shelf in reversed(self.shelves[:tiers]):
             await shelf.take_back(key, entry, with_epochs=not self._is_last(shelf))
 
     async def delete(self, key: str) -> None:

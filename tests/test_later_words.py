@@ -487,3 +487,78 @@ async def test_many_invalidations_at_once_win_over_calls_elsewhere(redis_url: st
     assert not any([await other.cache_contains(n) for n in range(20)])
     for cache in (here, there):
         await cache.aclose()
+
+
+class Written(DiskCache):
+    """A store that remembers under which keys anything was ever put."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.keys = set[str]()
+
+    def set(self, key: str, *args: Any) -> None:
+        self.keys.add(key)
+        super().set(key, *args)
+
+    def swap(self, key: str, *args: Any) -> bool:
+        self.keys.add(key)
+        return super().swap(key, *args)
+
+
+@pytest.mark.parametrize("method", ["call", "refresh"])
+async def test_what_others_forgot_during_the_call_is_not_even_stored(
+    colour: Colour, tmp_path: Path, method: str
+):
+    """Else who reads it in between, anywhere, would have it in memory for as long as that keeps."""
+    here, elsewhere = Written(tmp_path), DiskCache(tmp_path)  # the first knows nothing of that one
+
+    def body(text: str) -> User:
+        other.cache_invalidate(text)
+        return User(name=text)
+
+    other: Any = instructor_cache(elsewhere)(body)
+    f: Any = instructor_cache(TieredCache(MemoryCache(), here))(colour.function(body))
+    await colour.call(f.cache_refresh if method == "refresh" else f, "ada")
+    assert here.keys == set()
+    here.close()
+    elsewhere.close()
+
+
+class Invalidating(Hooked):
+    """A far tier in which another process forgets what was just stored; it can be held up then."""
+
+    is_local = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored, self.read = threading.Event(), threading.Event()
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        swapped = super().swap(key, old, new, ttl)
+        if new is not None:
+            self.set(f"forgotten:{key}", b"by another process", None)
+            self.stored.set()
+            assert self.read.wait(5)
+        return swapped
+
+
+def test_a_copy_of_what_is_taken_back_does_not_stay():
+    """Who has read the outdated answer before it is taken back, and copies it after, has it no
+    longer in any tier."""
+    near, far = MemoryCache(), Invalidating()
+
+    @instructor_cache(TieredCache(near, far))
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    def let_go_on() -> None:
+        far.read.set()
+        maker.join()
+
+    maker = threading.Thread(target=extract, args=("ada",))
+    maker.start()
+    assert far.stored.wait(5)
+    far.after_get = let_go_on
+    extract.cache_get("ada")
+    assert not maker.is_alive()
+    assert near.get(extract.cache_key("ada")) is None
