@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ._behind import Behind
@@ -172,9 +173,9 @@ class Engine:
         answer, entry = await self._hit(key)
         return None if entry is None else Outcome(answer, entry.payload)
 
-    async def _find(self, key: str) -> Found | None:
+    async def _find(self, key: str, *, beyond: float = -inf) -> Found | None:
         since = self.stack.forgotten.count
-        found = await self.stack.get(key)
+        found = await self.stack.get(key, beyond=beyond)
         if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
             return found
         await self.stack.take_back(key, found.entry, found.copied)
@@ -230,8 +231,4 @@ class Engine:
 
     async def _is_outdated(self, key: str, entry: Entry) -> bool:
         """Whether another one was faster to make *entry* anew; the new answer is here then, too."""
-        found = await self.stack.get_kept(key)
-        if found is None or found.entry.fresh_until <= entry.fresh_until:
-            return False
-        await self.stack.keep(key, found.entry, instead_of=entry)
-        return True
+        return await self._find(key, beyond=entry.fresh_until) is not None

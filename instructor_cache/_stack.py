@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
@@ -81,15 +82,15 @@ class Stack:
 
     # -- reading ---------------------------------------------------------------------------
 
-    async def get(self, key: str, *, fill: bool = True) -> Found | None:
-        """Give the fresh entry of the nearest tier that has one.
+    async def get(self, key: str, *, fill: bool = True, beyond: float = -inf) -> Found | None:
+        """Give the fresh entry of the nearest tier that has one, which lasts *beyond* that time.
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
         since = self._watch(key)
         for depth, shelf in enumerate(self.shelves):
             entry = await shelf.read(key)
-            if entry is not None and entry.is_fresh(self.clock()):
+            if entry and entry.is_fresh(self.clock()) and entry.fresh_until > beyond:
                 copied = depth > 0 and fill and await self._copy(depth, key, entry, since)
                 return Found(entry, shelf.guard.name, depth if copied else 0)
         return None

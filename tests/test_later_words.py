@@ -562,3 +562,37 @@ def test_a_copy_of_what_is_taken_back_does_not_stay():
     extract.cache_get("ada")
     assert not maker.is_alive()
     assert near.get(extract.cache_key("ada")) is None
+
+
+async def test_a_renewed_answer_that_is_forgotten_as_it_is_copied_stays_forgotten(colour: Colour):
+    """Who would make an ageing answer anew, and finds that another process has, puts nothing back
+    into the far tier."""
+    now, near, far = [0.0], MemoryCache(), FaultyBackend(Shared())
+    looked, names = threading.Event(), iter("123")
+
+    def body(text: str) -> User:
+        return User(name=next(names))
+
+    def replica(cache: Any) -> Any:
+        return instructor_cache(cache, ttl=100, refresh_ahead=0.5, clock=lambda: now[0])(
+            colour.function(body)
+        )
+
+    here, there = replica(TieredCache(near, far)), replica(far)
+    await colour.call(here, "ada")
+    now[0] = 60.0
+    await colour.call(there.cache_refresh, "ada")
+    key = here.cache_key("ada")
+
+    def forget(value: bytes) -> bytes:
+        far.delete(key)  # as another process does it
+        looked.set()
+        return value
+
+    with far.corrupt(forget, on="get", times=1):
+        assert (await colour.call(here, "ada")).name == "1"
+        deadline = time.monotonic() + 5
+        while not looked.is_set() or engine_of(here).behind._under_way:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.002)
+    assert far.get(key) is None
