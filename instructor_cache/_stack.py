@@ -14,7 +14,7 @@ from ._coherence import Coherence
 from ._forgotten import Forgotten
 from ._guard import Guard
 from ._health import health_of
-from ._shelf import Shelf
+from ._shelf import Shelf, Told
 from ._tagged import LIFE, is_epoch, joined, new_epoch, tags_of
 from .entry import Entry
 from .errors import BackendError
@@ -65,11 +65,12 @@ class Stack:
             health, fail_open = health_of(tier.backend), policy.fail_open
             guard = Guard(tier.name, port, health, colour.wait, announce, fail_open)
             use = tier.read, tier.write, tier.void
-            return Shelf(guard, tier.ttl, *use, tier.coherences, announce, policy.clock)
+            tells = tuple(each for each in coherences if each.far is tier.backend)
+            return Shelf(guard, tier.ttl, *use, tier.coherences, tells, announce, policy.clock)
 
+        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
         shelves = tuple(map(shelf, tiers))
         forgotten = shelves[-1].guard.health.forgotten
-        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
         life = _epoch_life(policy)
         return cls(shelves, forgotten, coherences, policy.clock, life, tiers, colour)
 
@@ -98,7 +99,8 @@ class Stack:
     async def _copy(self, depth: int, key: str, entry: Entry, since: tuple[int, ...]) -> bool:
         """Copy *entry* to the nearer tiers; tell whether it is there."""
         try:
-            has_written = await self._put(self.shelves[:depth], key, entry)
+            told = self.shelves[depth].tells
+            has_written = await self._put(self.shelves[:depth], key, entry, told)
         finally:
             has_changed = await self._settle(key, since)
         return has_written and not has_changed
@@ -146,27 +148,42 @@ class Stack:
             kept = await shelf.contend(key, entry, instead_of)
             if kept is not None:
                 await self._copy_epochs(shelf, key, kept)
-                await self._put(others, key, kept)
+                await self._put(others, key, kept, shelf.tells)
                 return kept
         return entry if await self._put(others, key, entry) else None
 
     async def _put(
-        self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
+        self,
+        shelves: tuple[Shelf, ...],
+        key: str,
+        entry: Entry,
+        told: Told = (),
+        *,
+        in_doubt: bool = False,
     ) -> bool:
+        """Write *entry*, of which changes are *told*; tell whether any of *shelves* took it."""
         has_written = False
         for shelf in reversed(shelves):
             can_answer = await self._copy_epochs(shelf, key, entry)
-            is_written = can_answer and await shelf.write(key, entry)
-            has_written |= is_written
-            if in_doubt and not is_written:
+            if can_answer and await shelf.write(key, entry, told):
+                has_written, told = True, (*told, *shelf.tells)
+            elif in_doubt:
                 shelf.doubt(key)
         return has_written
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
-        """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
-        since = self._watch(key)
+        """Write *new* to the tiers that hold *old*; tell if there were any.
+
+        The farthest comes first, and none that is nearer than one without it: what is no longer
+        there may have been forgotten, and does not live longer for being replaced.
+        """
+        since, told = self._watch(key), list[Coherence]()
         try:
-            return any([await shelf.replace(key, old, new) for shelf in reversed(self.shelves)])
+            for shelf in reversed(self.shelves):
+                if not await shelf.replace(key, old, new, told):
+                    return shelf is not self.shelves[-1]
+                told += shelf.tells
+            return True
         finally:
             await self._settle(key, since)
 
