@@ -15,7 +15,7 @@ from secrets import token_bytes
 from ._guard import FAILED, Guard
 
 _LIFE = 3600.0  # seconds; a call that takes longer is not protected
-_QUIET = 10.0  # seconds without another try when they can't be read, or not by this user
+_QUIET = 10.0  # seconds without another try when this user may not read them
 
 Seen = Sequence[bytes | None]
 
@@ -33,14 +33,15 @@ class Marks:
         self._quiet_until = 0.0
 
     async def seen(self, key: str) -> Seen:
-        """Give the marks that concern *key*, to be handed to `has_hit` later."""
+        """Give the marks that concern *key*, to be handed to `has_hit` later; empty if unknown."""
         if self.guard is None or time.monotonic() < self._quiet_until:
             return ()
-        found = await self.guard.ask("get_many", *map(_mark, (key, *self.namespaces)))
-        if found is not FAILED:
-            return found  # type: ignore[no-any-return]
-        self._quiet_until = time.monotonic() + _QUIET
-        return ()
+        names = [_mark(each) for each in (key, *self.namespaces)]
+        found = await self.guard.ask("get_many", *names)
+        if found is FAILED and await self.guard.ask("get", key) is not FAILED:  # it works, then
+            found = await self.guard.ask("get_many", *names)
+            self._quiet_until = time.monotonic() + _QUIET if found is FAILED else 0.0
+        return () if found is FAILED else found
 
     async def set(self, forgotten: str) -> None:
         """Mark that everything under *forgotten*, a key or a namespace, is being forgotten.
@@ -51,7 +52,10 @@ class Marks:
             await self.guard.ask("set", _mark(forgotten), token_bytes(8), _LIFE)
 
     async def has_hit(self, key: str, since: Seen) -> bool:
-        """Whether *key*, or all keys, were forgotten after *since* was seen."""
+        """Whether *key*, or all keys, were forgotten after *since* was seen.
+
+        If it was unknown then, any mark counts; if it is now, the answer is believed.
+        """
         now = await self.seen(key)
         return any(mark not in (None, *since[n : n + 1]) for n, mark in enumerate(now))
 

@@ -596,3 +596,44 @@ async def test_a_renewed_answer_that_is_forgotten_as_it_is_copied_stays_forgotte
             assert time.monotonic() < deadline
             await asyncio.sleep(0.002)
     assert far.get(key) is None
+
+
+@pytest.mark.parametrize("when", ["before the call", "as it begins"])
+async def test_a_store_that_failed_for_a_moment_is_asked_again_what_was_forgotten(
+    colour: Colour, tmp_path: Path, when: str
+):
+    """An invalidation by another process wins over a call that begins just after a failure, and
+    over one that began during it."""
+    here, elsewhere = FaultyBackend(DiskCache(tmp_path)), DiskCache(tmp_path)
+
+    def body(text: str) -> User:
+        here.heal()
+        if text == "ada":
+            other.cache_invalidate(text)
+        return User(name=text)
+
+    other: Any = instructor_cache(elsewhere)(body)
+    f: Any = instructor_cache(here)(colour.function(body))
+    here.failing(ConnectionError("down"))
+    await colour.call(f, "bob" if when == "before the call" else "ada")
+    if when == "before the call":
+        await colour.call(f, "ada")
+    assert not other.cache_contains("ada")
+    assert await colour.call(f.cache_contains, "bob") is (when == "before the call")
+    elsewhere.close()
+
+
+async def test_a_user_who_may_not_read_what_was_forgotten_is_told_so_twice(colour: Colour):
+    """Where a store answers about all keys but those, it is left alone with them for a while, and
+    answers are stored as ever."""
+    far, events = FaultyBackend(Shared()), list[Event]()
+
+    def body(n: int) -> User:
+        return User(name=f"{n}")
+
+    f: Any = instructor_cache(far, observer=events.append)(colour.function(body))
+    with far.failing(PermissionError("not you"), on="get_many"):
+        for n in range(20):
+            await colour.call(f, n)
+    assert [event.kind for event in events].count("failure") == 2
+    assert await colour.call(f.cache_contains, 19)
