@@ -108,7 +108,7 @@ class Engine:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
             await self.stack.delete(key)  # so is this one
-        elif entry is None or await self.stack.is_valid(key, entry):
+        elif entry is None or await self.stack.is_valid(key, entry.epochs):
             return
         if entry is not None:
             await self.stack.take_back(key, entry)

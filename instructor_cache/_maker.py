@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class Maker:
         if made.payload is None or await self._is_forgotten(key, made, flight):
             return Outcome(made.result, made.payload)
         entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
-        if entry is not None and await self._is_void(key, made, flight, entry):
+        if entry is not None and await self._is_forgotten(key, made, flight):
             with self.stack.forgotten.forgetting(key):  # by those who are copying it, too
                 await self.stack.take_back(key, entry)
         return Outcome(made.result, made.payload, entry is not None)
@@ -91,6 +92,7 @@ class Maker:
         began = self.stack.forgotten.count, await self.marks.seen(key)
         epochs = await self.stack.epochs(key)
         call = produce.sketch()  # now, for the function may change its arguments
+        flight.is_outdated = partial(self._is_outdated, key, began[1], epochs)
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
@@ -109,13 +111,11 @@ class Maker:
         """Tell whether *key* was forgotten, here or elsewhere, since the call began."""
         here, anywhere = made.began
         is_forgotten_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
-        return is_forgotten_here or await self.marks.has_hit(key, anywhere)
+        return is_forgotten_here or await self._is_outdated(key, anywhere, made.epochs)
 
-    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
-        """Tell whether the answer, which is stored by now, was invalidated since the call began."""
-        if await self._is_forgotten(key, made, flight):
-            return True
-        return not await self.stack.is_valid(key, entry)
+    async def _is_outdated(self, key: str, seen: Seen, epochs: bytes) -> bool:
+        """Tell whether others forgot *key* since these marks and epochs were read."""
+        return await self.marks.has_hit(key, seen) or not await self.stack.is_valid(key, epochs)
 
     async def fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
         """Give the expired answer, to serve for a while from now on: the provider needs a rest."""

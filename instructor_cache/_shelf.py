@@ -234,9 +234,9 @@ class Shelf:
                 return False
         return True
 
-    async def renew(self, key: str, entry: Entry, life: float | None) -> None:
-        """Keep the epochs of *entry* for another *life*."""
-        for tag, epoch in zip(tags_of(key), parted(entry.epochs), strict=False):
+    async def renew(self, key: str, epochs: bytes, life: float | None) -> None:
+        """Keep *epochs* of the tags of *key* for another *life*."""
+        for tag, epoch in zip(tags_of(key), parted(epochs), strict=False):
             await self._swap(tag, epoch, epoch, life)
 
     async def take_back(self, key: str, entry: Entry, *, with_epochs: bool) -> None:

@@ -246,9 +246,9 @@ class Stack:
                     present[n] = await shelf.begin(tag, present[n], self.epoch_life)
         return joined(present)
 
-    async def is_valid(self, key: str, entry: Entry, *, if_unknown: bool = True) -> bool:
-        """Whether no tag of *entry* was invalidated; *if_unknown* if that can't be told."""
-        if not entry.epochs:
+    async def is_valid(self, key: str, epochs: bytes, *, if_unknown: bool = True) -> bool:
+        """Whether *epochs* of the tags of *key* have not ended; *if_unknown* if nobody can tell."""
+        if not epochs:
             return True
         for shelf in reversed(self.shelves):
             present = await shelf.epochs(tags_of(key))
@@ -256,8 +256,8 @@ class Stack:
                 return if_unknown
             if shelf.writes or joined(present) is not None:
                 if shelf.writes and random.random() < _RENEWED:
-                    await shelf.renew(key, entry, self.epoch_life)
-                return joined(present) == entry.epochs
+                    await shelf.renew(key, epochs, self.epoch_life)
+                return joined(present) == epochs
         return if_unknown
 
     async def invalidate_tags(self, tags: tuple[str, ...]) -> None:
@@ -273,7 +273,7 @@ class Stack:
         """Have *shelf* the epochs of *entry*, so that it answers there; tell if so."""
         if not entry.epochs or self._is_last(shelf):
             return True
-        ask = partial(self.is_valid, key, entry, if_unknown=False)
+        ask = partial(self.is_valid, key, entry.epochs, if_unknown=False)
         return await shelf.take_over(key, entry, ask)
 
     def _is_last(self, shelf: Shelf) -> bool:

@@ -598,6 +598,44 @@ async def test_a_renewed_answer_that_is_forgotten_as_it_is_copied_stays_forgotte
     assert far.get(key) is None
 
 
+@pytest.mark.parametrize("word", ["invalidate", "clear", "end of a tag"])
+async def test_who_asks_after_an_invalidation_elsewhere_does_not_share_an_old_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+):
+    """He gets a new answer, and so do those who come with him, in one call; the old call's caller
+    gets his own, which is not kept."""
+    monkeypatch.setattr("instructor_cache._flights._BRIEF", 0.0)
+    calls, began, leave = [0], asyncio.Event(), asyncio.Event()
+
+    async def body(text: str) -> User:
+        calls[0] += 1
+        mine = calls[0]
+        began.set()
+        await leave.wait()
+        return User(name=f"{mine}")
+
+    here, elsewhere = DiskCache(tmp_path), DiskCache(tmp_path)
+    f = instructor_cache(TieredCache(MemoryCache(), here), tags="people")(body)
+    other = instructor_cache(elsewhere, tags="people")(body)
+    old = asyncio.create_task(f("ada"))
+    await began.wait()
+    if word == "invalidate":
+        await other.cache_invalidate("ada")
+    elif word == "clear":
+        await TieredCache(elsewhere).aclear()
+    else:
+        await elsewhere.ainvalidate_tags("people")
+    began.clear()
+    new = [asyncio.create_task(f("ada")) for _ in range(3)]
+    await began.wait()
+    leave.set()
+    assert (await old).name == "1"
+    assert [(await each).name for each in new] == ["2", "2", "2"]
+    assert (await f("ada")).name == "2"
+    for cache in (here, elsewhere):
+        cache.close()
+
+
 @pytest.mark.parametrize("when", ["before the call", "as it begins"])
 async def test_a_store_that_failed_for_a_moment_is_asked_again_what_was_forgotten(
     colour: Colour, tmp_path: Path, when: str
