@@ -29,10 +29,11 @@ _TAGS = "tag:"  # the prefix of what entries of all functions depend on
 class Coherence:
     """Keeps the tiers that are *nearer* than *far*, a `Trackable`, free of what was changed there.
 
-    Raises ValueError if *far* can't tell.
+    Raises ValueError if *far* can't tell. It never tells of what it does not hold.
     """
 
     def __init__(self, far: Any, nearer: Iterable[Any]) -> None:
+        self.far = far
         self._nearer = sorted(nearer, key=is_local, reverse=True)  # those in memory are fast
         self._heard = Forgotten()
         self._listen: Callable[[str], None] = far.track(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ._behind import Behind
@@ -99,13 +100,15 @@ class Engine:
             self.flights.forget(key)  # what has begun meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
+        entry = None
         with self.stack.forgotten.forgetting(key):
-            entry = await self.keeper.put(key, self.maker.entry(key, made))
+            if not await self.marks.has_hit(key, made.began[1]):
+                entry = await self.keeper.put(key, self.maker.entry(key, made))
             if entry is None:
                 await self.stack.delete(key)  # the old answer is outdated
         if flight.obsolete or await self.marks.has_hit(key, made.began[1]):
             await self.stack.delete(key)  # so is this one
-        elif entry is None or await self.stack.is_valid(key, entry):
+        elif entry is None or await self.stack.is_valid(key, entry.epochs):
             return
         if entry is not None:
             await self.stack.take_back(key, entry)
@@ -170,9 +173,9 @@ class Engine:
         answer, entry = await self._hit(key)
         return None if entry is None else Outcome(answer, entry.payload)
 
-    async def _find(self, key: str) -> Found | None:
+    async def _find(self, key: str, *, beyond: float = -inf) -> Found | None:
         since = self.stack.forgotten.count
-        found = await self.stack.get(key)
+        found = await self.stack.get(key, beyond=beyond)
         if found is None or not found.copied or not self.stack.forgotten.has_hit(key, since):
             return found
         await self.stack.take_back(key, found.entry, found.copied)
@@ -228,8 +231,4 @@ class Engine:
 
     async def _is_outdated(self, key: str, entry: Entry) -> bool:
         """Whether another one was faster to make *entry* anew; the new answer is here then, too."""
-        found = await self.stack.get_kept(key)
-        if found is None or found.entry.fresh_until <= entry.fresh_until:
-            return False
-        await self.stack.keep(key, found.entry, instead_of=entry)
-        return True
+        return await self._find(key, beyond=entry.fresh_until) is not None

@@ -7,6 +7,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
 from threading import RLock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from ._bridge import Wait
@@ -16,6 +17,7 @@ from ._waits import Flight, waits
 
 T = TypeVar("T")
 
+_BRIEF = 0.05  # seconds: who comes so soon shares a call without asking what others forgot
 
 _led: ContextVar[tuple[Flight[Any], ...]] = ContextVar("led", default=())
 
@@ -63,10 +65,10 @@ class Flights(Generic[T]):
     ) -> tuple[T, bool]:
         """Give the outcome for *key* and whether this caller produced it.
 
-        The first caller produces it with *lead*; those who come meanwhile wait and get the same
-        outcome, exception included. If the leader is cancelled, or none has landed for *timeout*
-        seconds, one of them leads. A call that would wait for itself, or for longer than that, is
-        produced with *alone*.
+        The first caller produces it with *lead*; those who come meanwhile, and before others
+        forget it, wait and get the same outcome, exception included. If the leader is cancelled,
+        or none has landed for *timeout* seconds, one of them leads. A call that would wait for
+        itself, or for longer than that, is produced with *alone*.
         """
         while True:
             mine = Flight[T]()
@@ -76,6 +78,9 @@ class Flights(Generic[T]):
             except BaseException:
                 self._crash(key, mine)
                 raise
+            if await _is_outdated(flight):
+                self._give_up(key, flight)
+                continue
             joined = await self._join(key, flight)
             if joined is _Join.ALONE:
                 return await alone(), True
@@ -185,3 +190,8 @@ class Flights(Generic[T]):
         self._lock = RLock()  # a stream that nobody reads any more may end while it is held
         self._open: dict[str, Flight[T]] = {}
         self._under_way: dict[Flight[T], str] = {}
+
+
+async def _is_outdated(flight: Flight[Any]) -> bool:
+    ask = flight.is_outdated
+    return ask is not None and monotonic() - flight.began >= _BRIEF and await ask()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from ._behind import Behind
 from ._keeper import MISS, Keeper, Outcome
-from ._marks import Marks
+from ._marks import Marks, Seen
 from ._stack import Stack
 from ._waits import Flight
 from .codecs import Passed
@@ -49,7 +50,7 @@ class Made(NamedTuple):
     seconds: float
     epochs: bytes
     call: str
-    began: tuple[int, int]
+    began: tuple[int, Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +79,20 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        if flight.obsolete:
+        if made.payload is None or await self._is_forgotten(key, made, flight):
             return Outcome(made.result, made.payload)
         entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
-        if entry is not None and await self._is_void(key, made, flight, entry):
-            await self.stack.take_back(key, entry)
+        if entry is not None and await self._is_forgotten(key, made, flight):
+            with self.stack.forgotten.forgetting(key):  # by those who are copying it, too
+                await self.stack.take_back(key, entry)
         return Outcome(made.result, made.payload, entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
-        began = self.stack.forgotten.count, await self.marks.latest()
+        began = self.stack.forgotten.count, await self.marks.seen(key)
         epochs = await self.stack.epochs(key)
         call = produce.sketch()  # now, for the function may change its arguments
+        flight.is_outdated = partial(self._is_outdated, key, began[1], epochs)
         start = perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
@@ -104,13 +107,15 @@ class Maker:
         result, payload, seconds, epochs, call, _ = made
         return self.keeper.entry(key, result, payload, seconds, epochs, call)
 
-    async def _is_void(self, key: str, made: Made, flight: Flight[Outcome], entry: Entry) -> bool:
-        """Tell whether the answer was invalidated, here or elsewhere, since the call began."""
+    async def _is_forgotten(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
+        """Tell whether *key* was forgotten, here or elsewhere, since the call began."""
         here, anywhere = made.began
-        is_void_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
-        if is_void_here or await self.marks.has_hit(key, anywhere):
-            return True
-        return not await self.stack.is_valid(key, entry)
+        is_forgotten_here = flight.obsolete or self.stack.forgotten.has_hit(key, here)
+        return is_forgotten_here or await self._is_outdated(key, anywhere, made.epochs)
+
+    async def _is_outdated(self, key: str, seen: Seen, epochs: bytes) -> bool:
+        """Tell whether others forgot *key* since these marks and epochs were read."""
+        return await self.marks.has_hit(key, seen) or not await self.stack.is_valid(key, epochs)
 
     async def fall_back(self, key: str, error: Exception | None = None) -> Outcome | None:
         """Give the expired answer, to serve for a while from now on: the provider needs a rest."""

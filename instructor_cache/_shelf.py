@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from ._coherence import Coherence
+from ._coherence import BOUND, Coherence
 from ._guard import FAILED, Guard
 from ._missed import Missed
 from ._tagged import LIFE, joined, new_epoch, parted, tags_of
@@ -17,6 +17,8 @@ from .events import Announcer
 from .lifetimes import shorter
 
 _ROUNDS = 3  # against others who write the same key: then we leave it to them
+
+Told = Sequence[Coherence]  # those by which one hears of changes of an entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Shelf:
         reads, writes: Whether it is asked for answers, and whether anything in it is changed.
         void: What was forgotten but not deleted here, because nothing is written.
         coherences: What drops from it what others change in farther tiers.
+        tells: What it tells of changes in it.
     """
 
     guard: Guard
@@ -36,6 +39,7 @@ class Shelf:
     writes: bool
     void: Missed
     coherences: tuple[Coherence, ...]
+    tells: tuple[Coherence, ...]
     announce: Announcer
     clock: Callable[[], float]
 
@@ -108,21 +112,21 @@ class Shelf:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def _room_for(self, key: str, entry: Entry) -> tuple[bool, float | None]:
+    def _room_for(self, key: str, entry: Entry, told: Told = ()) -> tuple[bool, float | None]:
         """Whether *entry* is to be written here, and for how many seconds."""
-        left = self._longest(key, entry.ttl(self.clock()))
+        left = self._longest(key, entry.ttl(self.clock()), told)
         return self.writes and (left is None or left > 0), left
 
-    def _longest(self, key: str, life: float | None) -> float | None:
+    def _longest(self, key: str, life: float | None, told: Told = ()) -> float | None:
         """The seconds that what lives for *life* is kept here."""
         longest = shorter(self.ttl, life)
         for coherence in self.coherences:
-            longest = shorter(longest, coherence.limit(key))
+            longest = shorter(longest, coherence.limit(key) if coherence in told else BOUND)
         return longest
 
-    async def write(self, key: str, entry: Entry) -> bool:
-        """Write *entry*; tell whether the tier took it."""
-        has_room, left = self._room_for(key, entry)
+    async def write(self, key: str, entry: Entry, told: Told = ()) -> bool:
+        """Write *entry*, whose changes are *told*; tell whether the tier took it."""
+        has_room, left = self._room_for(key, entry, told)
         return has_room and await self.guard.ask("set", key, entry.pack(key), left) is not FAILED
 
     async def contend(self, key: str, entry: Entry, instead_of: Entry | None) -> Entry | None:
@@ -162,9 +166,9 @@ class Shelf:
             return await self.guard.ask("delete", key) is not FAILED
         return await self.guard.ask("set", key, new, ttl) is not FAILED
 
-    async def replace(self, key: str, old: Entry, new: Entry) -> bool:
-        """Write *new* if the tier still holds *old*; tell if so."""
-        has_room, left = self._room_for(key, new)
+    async def replace(self, key: str, old: Entry, new: Entry, told: Told) -> bool:
+        """Write *new*, whose changes are *told*, if the tier still holds *old*; tell if so."""
+        has_room, left = self._room_for(key, new, told)
         return has_room and await self.swap(key, old, new, left)
 
     def doubt(self, key: str) -> None:
@@ -230,9 +234,9 @@ class Shelf:
                 return False
         return True
 
-    async def renew(self, key: str, entry: Entry, life: float | None) -> None:
-        """Keep the epochs of *entry* for another *life*."""
-        for tag, epoch in zip(tags_of(key), parted(entry.epochs), strict=False):
+    async def renew(self, key: str, epochs: bytes, life: float | None) -> None:
+        """Keep *epochs* of the tags of *key* for another *life*."""
+        for tag, epoch in zip(tags_of(key), parted(epochs), strict=False):
             await self._swap(tag, epoch, epoch, life)
 
     async def take_back(self, key: str, entry: Entry, *, with_epochs: bool) -> None:

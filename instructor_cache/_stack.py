@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from ._bridge import ASYNC, Colour
@@ -13,7 +14,7 @@ from ._coherence import Coherence
 from ._forgotten import Forgotten
 from ._guard import Guard
 from ._health import health_of
-from ._shelf import Shelf
+from ._shelf import Shelf, Told
 from ._tagged import LIFE, is_epoch, joined, new_epoch, tags_of
 from .entry import Entry
 from .errors import BackendError
@@ -64,11 +65,12 @@ class Stack:
             health, fail_open = health_of(tier.backend), policy.fail_open
             guard = Guard(tier.name, port, health, colour.wait, announce, fail_open)
             use = tier.read, tier.write, tier.void
-            return Shelf(guard, tier.ttl, *use, tier.coherences, announce, policy.clock)
+            tells = tuple(each for each in coherences if each.far is tier.backend)
+            return Shelf(guard, tier.ttl, *use, tier.coherences, tells, announce, policy.clock)
 
+        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
         shelves = tuple(map(shelf, tiers))
         forgotten = shelves[-1].guard.health.forgotten
-        coherences = tuple({each: None for tier in tiers for each in tier.coherences})
         life = _epoch_life(policy)
         return cls(shelves, forgotten, coherences, policy.clock, life, tiers, colour)
 
@@ -81,15 +83,15 @@ class Stack:
 
     # -- reading ---------------------------------------------------------------------------
 
-    async def get(self, key: str, *, fill: bool = True) -> Found | None:
-        """Give the fresh entry of the nearest tier that has one.
+    async def get(self, key: str, *, fill: bool = True, beyond: float = -inf) -> Found | None:
+        """Give the fresh entry of the nearest tier that has one, which lasts *beyond* that time.
 
         It is copied to the nearer tiers for the time it has left, unless *fill* is False.
         """
         since = self._watch(key)
         for depth, shelf in enumerate(self.shelves):
             entry = await shelf.read(key)
-            if entry is not None and entry.is_fresh(self.clock()):
+            if entry and entry.is_fresh(self.clock()) and entry.fresh_until > beyond:
                 copied = depth > 0 and fill and await self._copy(depth, key, entry, since)
                 return Found(entry, shelf.guard.name, depth if copied else 0)
         return None
@@ -97,7 +99,8 @@ class Stack:
     async def _copy(self, depth: int, key: str, entry: Entry, since: tuple[int, ...]) -> bool:
         """Copy *entry* to the nearer tiers; tell whether it is there."""
         try:
-            has_written = await self._put(self.shelves[:depth], key, entry)
+            told = self.shelves[depth].tells
+            has_written = await self._put(self.shelves[:depth], key, entry, told)
         finally:
             has_changed = await self._settle(key, since)
         return has_written and not has_changed
@@ -145,33 +148,48 @@ class Stack:
             kept = await shelf.contend(key, entry, instead_of)
             if kept is not None:
                 await self._copy_epochs(shelf, key, kept)
-                await self._put(others, key, kept)
+                await self._put(others, key, kept, shelf.tells)
                 return kept
         return entry if await self._put(others, key, entry) else None
 
     async def _put(
-        self, shelves: tuple[Shelf, ...], key: str, entry: Entry, *, in_doubt: bool = False
+        self,
+        shelves: tuple[Shelf, ...],
+        key: str,
+        entry: Entry,
+        told: Told = (),
+        *,
+        in_doubt: bool = False,
     ) -> bool:
+        """Write *entry*, of which changes are *told*; tell whether any of *shelves* took it."""
         has_written = False
         for shelf in reversed(shelves):
             can_answer = await self._copy_epochs(shelf, key, entry)
-            is_written = can_answer and await shelf.write(key, entry)
-            has_written |= is_written
-            if in_doubt and not is_written:
+            if can_answer and await shelf.write(key, entry, told):
+                has_written, told = True, (*told, *shelf.tells)
+            elif in_doubt:
                 shelf.doubt(key)
         return has_written
 
     async def replace(self, key: str, old: Entry, new: Entry) -> bool:
-        """Write *new* to the tiers that hold *old*, the farthest first; tell if there were any."""
-        since = self._watch(key)
+        """Write *new* to the tiers that hold *old*; tell if there were any.
+
+        The farthest comes first, and none that is nearer than one without it: what is no longer
+        there may have been forgotten, and does not live longer for being replaced.
+        """
+        since, told = self._watch(key), list[Coherence]()
         try:
-            return any([await shelf.replace(key, old, new) for shelf in reversed(self.shelves)])
+            for shelf in reversed(self.shelves):
+                if not await shelf.replace(key, old, new, told):
+                    return shelf is not self.shelves[-1]
+                told += shelf.tells
+            return True
         finally:
             await self._settle(key, since)
 
     async def take_back(self, key: str, entry: Entry, tiers: int | None = None) -> None:
         """Delete *entry*, and nothing that has replaced it, from the nearest *tiers*, or all."""
-        for shelf in self.shelves[:tiers]:
+        for shelf in reversed(self.shelves[:tiers]):
             await shelf.take_back(key, entry, with_epochs=not self._is_last(shelf))
 
     async def delete(self, key: str) -> None:
@@ -228,9 +246,9 @@ class Stack:
                     present[n] = await shelf.begin(tag, present[n], self.epoch_life)
         return joined(present)
 
-    async def is_valid(self, key: str, entry: Entry, *, if_unknown: bool = True) -> bool:
-        """Whether no tag of *entry* was invalidated; *if_unknown* if that can't be told."""
-        if not entry.epochs:
+    async def is_valid(self, key: str, epochs: bytes, *, if_unknown: bool = True) -> bool:
+        """Whether *epochs* of the tags of *key* have not ended; *if_unknown* if nobody can tell."""
+        if not epochs:
             return True
         for shelf in reversed(self.shelves):
             present = await shelf.epochs(tags_of(key))
@@ -238,8 +256,8 @@ class Stack:
                 return if_unknown
             if shelf.writes or joined(present) is not None:
                 if shelf.writes and random.random() < _RENEWED:
-                    await shelf.renew(key, entry, self.epoch_life)
-                return joined(present) == entry.epochs
+                    await shelf.renew(key, epochs, self.epoch_life)
+                return joined(present) == epochs
         return if_unknown
 
     async def invalidate_tags(self, tags: tuple[str, ...]) -> None:
@@ -255,7 +273,7 @@ class Stack:
         """Have *shelf* the epochs of *entry*, so that it answers there; tell if so."""
         if not entry.epochs or self._is_last(shelf):
             return True
-        ask = partial(self.is_valid, key, entry, if_unknown=False)
+        ask = partial(self.is_valid, key, entry.epochs, if_unknown=False)
         return await shelf.take_over(key, entry, ask)
 
     def _is_last(self, shelf: Shelf) -> bool:

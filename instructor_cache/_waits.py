@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from threading import Lock
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,8 +19,10 @@ class Flight(Future[T]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.began = monotonic()
         self.obsolete = False  # invalidated while under way: its answer must not be kept
         self.waits_for: list[Flight[Any]] = []
+        self.is_outdated: Callable[[], Awaitable[bool]] | None = None  # by what others forgot
         self.failed_at: TracebackType | None = None
         self.failed_in: BaseException | None = None
 

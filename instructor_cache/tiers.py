@@ -92,8 +92,10 @@ class TieredCache(Taggable):
         coherent: Have the farthest tier that can do so, a `RedisCache`, tell this process what
             others change in it, and drop that from the nearer tiers at once. While it can't be
             heard, memory is emptied and keeps nothing for longer than a second; a disk in between
-            is emptied whenever that begins anew. Without *coherent*, a near tier may give an
-            answer that others have replaced or forgotten, until its ttl ends.
+            is emptied whenever that begins anew. Nor do they keep for longer than a second what
+            that tier did not take: because it is full, say, or has ``write=False``. Without
+            *coherent*, a near tier may give an answer that others have replaced or forgotten,
+            until its ttl ends.
 
     Raises:
         ValueError: There is no backend, or one twice, or none for *coherent* to work with.

@@ -430,6 +430,30 @@ async def test_a_backend_of_ones_own_can_tell(colour: Colour, prefix: str) -> No
     assert await nearby.call("ada") == "made of ada"
 
 
+@pytest.mark.parametrize("why", ["it fails", "it is only read"])
+async def test_what_the_far_tier_did_not_take_is_kept_for_a_second(
+    colour: Colour, prefix: str, why: str
+) -> None:
+    """Nobody's invalidation would ever be told of it; what that tier holds is kept as ever."""
+    telling = Telling()
+    far = FaultyBackend(telling)
+    nearby = Nearby(colour, "", prefix, far=Tier(far, write=why == "it fails"))
+    key = nearby.function.cache_key("ada")
+    await nearby.call("first")
+    for each in telling.prefixes:
+        telling.listener.live(each)
+    with far.failing(on=("set", "swap")):
+        await nearby.call("ada")
+    assert nearby.memory.get(key) is not None
+    nearby.now += 1.1
+    assert nearby.memory.get(key) is None
+    others: Any = instructor_cache(telling, prefix=prefix)(colour.function(extract))
+    await colour.call(others, "ada")
+    await nearby.call("ada")
+    nearby.now += 1000
+    assert nearby.memory.get(key) is not None
+
+
 async def test_a_memory_that_fails_to_drop_is_not_believed(colour: Colour, prefix: str) -> None:
     """What a near tier could not drop is not answered by it before it has dropped it."""
     far, faulty = Telling(), FaultyBackend(MemoryCache())

@@ -463,3 +463,215 @@ def test_a_call_while_the_interpreter_ends_does_not_hang():
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ada\n"
+
+
+async def test_many_invalidations_at_once_win_over_calls_elsewhere(redis_url: str, prefix: str):
+    """However many answers are forgotten at the same time, none of the calls for them that another
+    process has under way is kept."""
+    started, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def extract(n: int) -> User:
+        started.release()
+        await leave.wait()
+        return User(name=f"{n}")
+
+    here, there = RedisCache(redis_url), RedisCache(redis_url)  # each its own process' state
+    caller = instructor_cache(there, prefix=prefix)(extract)
+    calls = [asyncio.create_task(caller(n)) for n in range(20)]
+    for _ in calls:
+        await started.acquire()
+    other = instructor_cache(here, prefix=prefix)(extract)
+    await asyncio.gather(*(other.cache_invalidate(n) for n in range(20)))
+    leave.set()
+    await asyncio.gather(*calls)
+    assert not any([await other.cache_contains(n) for n in range(20)])
+    for cache in (here, there):
+        await cache.aclose()
+
+
+class Written(DiskCache):
+    """A store that remembers under which keys anything was ever put."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.keys = set[str]()
+
+    def set(self, key: str, *args: Any) -> None:
+        self.keys.add(key)
+        super().set(key, *args)
+
+    def swap(self, key: str, *args: Any) -> bool:
+        self.keys.add(key)
+        return super().swap(key, *args)
+
+
+@pytest.mark.parametrize("method", ["call", "refresh"])
+async def test_what_others_forgot_during_the_call_is_not_even_stored(
+    colour: Colour, tmp_path: Path, method: str
+):
+    """Else who reads it in between, anywhere, would have it in memory for as long as that keeps."""
+    here, elsewhere = Written(tmp_path), DiskCache(tmp_path)  # the first knows nothing of that one
+
+    def body(text: str) -> User:
+        other.cache_invalidate(text)
+        return User(name=text)
+
+    other: Any = instructor_cache(elsewhere)(body)
+    f: Any = instructor_cache(TieredCache(MemoryCache(), here))(colour.function(body))
+    await colour.call(f.cache_refresh if method == "refresh" else f, "ada")
+    assert here.keys == set()
+    here.close()
+    elsewhere.close()
+
+
+class Invalidating(Hooked):
+    """A far tier in which another process forgets what was just stored; it can be held up then."""
+
+    is_local = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored, self.read = threading.Event(), threading.Event()
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        swapped = super().swap(key, old, new, ttl)
+        if new is not None:
+            self.set(f"forgotten:{key}", b"by another process", None)
+            self.stored.set()
+            assert self.read.wait(5)
+        return swapped
+
+
+def test_a_copy_of_what_is_taken_back_does_not_stay():
+    """Who has read the outdated answer before it is taken back, and copies it after, has it no
+    longer in any tier."""
+    near, far = MemoryCache(), Invalidating()
+
+    @instructor_cache(TieredCache(near, far))
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    def let_go_on() -> None:
+        far.read.set()
+        maker.join()
+
+    maker = threading.Thread(target=extract, args=("ada",))
+    maker.start()
+    assert far.stored.wait(5)
+    far.after_get = let_go_on
+    extract.cache_get("ada")
+    assert not maker.is_alive()
+    assert near.get(extract.cache_key("ada")) is None
+
+
+async def test_a_renewed_answer_that_is_forgotten_as_it_is_copied_stays_forgotten(colour: Colour):
+    """Who would make an ageing answer anew, and finds that another process has, puts nothing back
+    into the far tier."""
+    now, near, far = [0.0], MemoryCache(), FaultyBackend(Shared())
+    looked, names = threading.Event(), iter("123")
+
+    def body(text: str) -> User:
+        return User(name=next(names))
+
+    def replica(cache: Any) -> Any:
+        return instructor_cache(cache, ttl=100, refresh_ahead=0.5, clock=lambda: now[0])(
+            colour.function(body)
+        )
+
+    here, there = replica(TieredCache(near, far)), replica(far)
+    await colour.call(here, "ada")
+    now[0] = 60.0
+    await colour.call(there.cache_refresh, "ada")
+    key = here.cache_key("ada")
+
+    def forget(value: bytes) -> bytes:
+        far.delete(key)  # as another process does it
+        looked.set()
+        return value
+
+    with far.corrupt(forget, on="get", times=1):
+        assert (await colour.call(here, "ada")).name == "1"
+        deadline = time.monotonic() + 5
+        while not looked.is_set() or engine_of(here).behind._under_way:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.002)
+    assert far.get(key) is None
+
+
+@pytest.mark.parametrize("word", ["invalidate", "clear", "end of a tag"])
+async def test_who_asks_after_an_invalidation_elsewhere_does_not_share_an_old_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+):
+    """He gets a new answer, and so do those who come with him, in one call; the old call's caller
+    gets his own, which is not kept."""
+    monkeypatch.setattr("instructor_cache._flights._BRIEF", 0.0)
+    calls, began, leave = [0], asyncio.Event(), asyncio.Event()
+
+    async def body(text: str) -> User:
+        calls[0] += 1
+        mine = calls[0]
+        began.set()
+        await leave.wait()
+        return User(name=f"{mine}")
+
+    here, elsewhere = DiskCache(tmp_path), DiskCache(tmp_path)
+    f = instructor_cache(TieredCache(MemoryCache(), here), tags="people")(body)
+    other = instructor_cache(elsewhere, tags="people")(body)
+    old = asyncio.create_task(f("ada"))
+    await began.wait()
+    if word == "invalidate":
+        await other.cache_invalidate("ada")
+    elif word == "clear":
+        await TieredCache(elsewhere).aclear()
+    else:
+        await elsewhere.ainvalidate_tags("people")
+    began.clear()
+    new = [asyncio.create_task(f("ada")) for _ in range(3)]
+    await began.wait()
+    leave.set()
+    assert (await old).name == "1"
+    assert [(await each).name for each in new] == ["2", "2", "2"]
+    assert (await f("ada")).name == "2"
+    for cache in (here, elsewhere):
+        cache.close()
+
+
+@pytest.mark.parametrize("when", ["before the call", "as it begins"])
+async def test_a_store_that_failed_for_a_moment_is_asked_again_what_was_forgotten(
+    colour: Colour, tmp_path: Path, when: str
+):
+    """An invalidation by another process wins over a call that begins just after a failure, and
+    over one that began during it."""
+    here, elsewhere = FaultyBackend(DiskCache(tmp_path)), DiskCache(tmp_path)
+
+    def body(text: str) -> User:
+        here.heal()
+        if text == "ada":
+            other.cache_invalidate(text)
+        return User(name=text)
+
+    other: Any = instructor_cache(elsewhere)(body)
+    f: Any = instructor_cache(here)(colour.function(body))
+    here.failing(ConnectionError("down"))
+    await colour.call(f, "bob" if when == "before the call" else "ada")
+    if when == "before the call":
+        await colour.call(f, "ada")
+    assert not other.cache_contains("ada")
+    assert await colour.call(f.cache_contains, "bob") is (when == "before the call")
+    elsewhere.close()
+
+
+async def test_a_user_who_may_not_read_what_was_forgotten_is_told_so_twice(colour: Colour):
+    """Where a store answers about all keys but those, it is left alone with them for a while, and
+    answers are stored as ever."""
+    far, events = FaultyBackend(Shared()), list[Event]()
+
+    def body(n: int) -> User:
+        return User(name=f"{n}")
+
+    f: Any = instructor_cache(far, observer=events.append)(colour.function(body))
+    with far.failing(PermissionError("not you"), on="get_many"):
+        for n in range(20):
+            await colour.call(f, n)
+    assert [event.kind for event in events].count("failure") == 2
+    assert await colour.call(f.cache_contains, 19)

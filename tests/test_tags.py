@@ -539,6 +539,15 @@ def test_a_backend_is_cleared_by_keyword(redis_url: str, tmp_path: Path, prefix:
         backend.close()
 
 
+async def test_a_backend_is_cleared_by_coroutines(redis_url: str, tmp_path: Path, prefix: str):
+    """`await aclear(prefix=...)` does the same on each of them."""
+    for backend in (MemoryCache(), DiskCache(tmp_path), RedisCache(redis_url)):
+        backend.set(f"{prefix}:a", b"1", None)
+        await backend.aclear(prefix=f"{prefix}:")
+        assert backend.get(f"{prefix}:a") is None
+        await backend.aclose() if isinstance(backend, RedisCache) else backend.close()
+
+
 # -- what fresh eyes found -------------------------------------------------------------------------
 
 

@@ -289,3 +289,31 @@ def test_one_store_under_two_objects_is_refused(tmp_path: Path, redis_url: str):
         with pytest.raises(ValueError, match="same backend twice"):
             TieredCache(MemoryCache(), *double)
     client.close()
+
+
+async def test_what_is_gone_from_the_far_tier_is_near_no_longer_than_its_ttl(colour: Colour):
+    """A provider that is down, and stale answers that cover for it, make no near tier keep longer
+    what others have forgotten; what the far tier still holds is covered as ever."""
+    now, is_down, far = [0.0], [False], MemoryCache(clock=lambda: 0.0)
+    near = Tier(MemoryCache(clock=lambda: now[0]), ttl=50)
+
+    def extract(text: str) -> Answer:
+        if is_down[0]:
+            raise LookupError("down")
+        return Answer(serial=len(text))
+
+    f: Any = instructor_cache(TieredCache(near, far), ttl=10, stale_ttl=1000, clock=lambda: now[0])(
+        colour.function(extract)
+    )
+    for text in ("ada", "bob"):
+        await colour.call(f, text)
+    is_down[0] = True
+    far.delete(f.cache_key("ada"))  # as another process does it
+    for _ in range(4):
+        now[0] += 11
+        for text in ("ada", "bob"):
+            assert (await colour.call(f, text)).serial == 3
+    now[0] += 11
+    assert (await colour.call(f, "bob")).serial == 3
+    with pytest.raises(LookupError):
+        await colour.call(f, "ada")

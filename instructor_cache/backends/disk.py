@@ -160,7 +160,12 @@ class DiskCache(Taggable):
         return count
 
     def clear(self, prefix: str = "") -> None:
-        """Delete every key that begins with *prefix*; all of them by default."""
+        """Delete every key that begins with *prefix*; all of them by default.
+
+        Only that: keys of the prefix "app-eu" begin with "app", too, and calls that are under way
+        store their answers after it. For the answers of the functions of one prefix, and those on
+        their way, there is ``TieredCache(this).clear("app")``.
+        """
         arguments = (prefix, _after(prefix), self._room.batch)
         while (
             self._writers.write(lambda db: db.execute(_CLEAR, arguments).rowcount)
@@ -168,6 +173,12 @@ class DiskCache(Taggable):
         ):
             pass  # in batches: nobody waits long
         self._writers.write(self._room.shrink)
+
+    async def aclear(self, prefix: str = "") -> None:
+        """Do the same for coroutines, in a thread."""
+        import asyncio
+
+        await asyncio.to_thread(self.clear, prefix)
 
     @property
     def closed(self) -> bool:

@@ -138,7 +138,12 @@ class MemoryCache(Taggable):
         return (key for key in found if (slot := self._slots.get(key)) and not self._is_over(slot))
 
     def clear(self, prefix: str = "") -> None:
-        """Delete every key that begins with *prefix*; all of them by default."""
+        """Delete every key that begins with *prefix*; all of them by default.
+
+        Only that: keys of the prefix "app-eu" begin with "app", too, and calls that are under way
+        store their answers after it. For the answers of the functions of one prefix, and those on
+        their way, there is ``TieredCache(this).clear("app")``.
+        """
         with self._lock:
             former = self._slots  # to be freed when the lock is
             keys = list(former)

@@ -114,7 +114,12 @@ class RedisCache(Taggable):
         return None if prefix else drive(self._links.count())
 
     def clear(self, prefix: str) -> None:
-        """Delete every key that begins with *prefix*; "" means the whole database."""
+        """Delete every key that begins with *prefix*; "" means the whole database.
+
+        Only that: keys of the prefix "app-eu" begin with "app", too, and calls that are under way
+        store their answers after it. For the answers of the functions of one prefix, and those on
+        their way, there is ``TieredCache(this).clear("app")``.
+        """
         drive(self._links.clear(prefix))
 
     def track(self, listener: Listener, /) -> Callable[[str], None]:
@@ -174,7 +179,7 @@ class RedisCache(Taggable):
                 yield key
 
     async def aclear(self, prefix: str) -> None:
-        """Delete every key that begins with *prefix*; "" means the whole database."""
+        """Do the same for coroutines."""
         await (await self._here()).clear(prefix)
 
     async def aclose(self) -> None:
