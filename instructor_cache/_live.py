@@ -115,7 +115,9 @@ class Live(ABC):
         """Raise if the stream was cut off, whatever its source makes of that."""
 
     def _end(self, answer: Any = None, error: BaseException | None = None) -> None:
-        if not isinstance(answer, Passed):
+        if isinstance(answer, Passed):
+            self.items = answer.items  # another call's, where this one could join it
+        else:
             self.answer = answer
             error = error or (self.failure if self.items else None)  # too late for another answer
         if error is not None:

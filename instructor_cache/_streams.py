@@ -51,7 +51,7 @@ class Streams:
             watched = produce.by(partial(self._watch, key, produce))
             answer = await self.engine.fetch(key, watched, landed=landed)
             if not isinstance(answer, Elsewhere):
-                return answer
+                return self.given(answer)
             first = answer
         begin = partial(self._new, key, produce, landed=landed)
         return self._face(self._follow(key, produce, begin, first))

@@ -797,6 +797,75 @@ async def test_nothing_is_left_behind(kind: Kind, source: Source):
     assert source.closed == source.calls
 
 
+@pytest.mark.parametrize("annotation", [Iterator[Item], Item])
+def test_who_joins_a_stream_that_is_not_kept_gets_all_of_it(annotation: Any, source: Source):
+    """A call that waits for one made in the background is given its items, stored or not."""
+    now, begun, joined = [0.0], threading.Event(), threading.Event()
+
+    def hold(n: int) -> None:
+        if source.calls == 2:
+            begun.set()
+            assert joined.wait(10)
+
+    source.before = hold
+    ask: Any = instructor_cache(
+        MemoryCache(),
+        returns=annotation,
+        ttl=10,
+        refresh_ahead=0.5,
+        cache_if=lambda items: source.calls < 2,
+        clock=lambda: now[0],
+    )(_final(source))
+    list(ask("a"))
+    now[0] = 6.0
+    list(ask("a"))
+    assert begun.wait(10)
+    now[0] = 11.0
+    _tell_when_joined(ask, joined)
+    stream = ask("a")
+    assert isinstance(stream, Generator)
+    assert list(stream) == whole(source)
+    assert source.calls == 2
+
+
+def _tell_when_joined(ask: Any, joined: threading.Event) -> None:
+    flights = engine_of(ask).flights
+    wait = flights._wait
+
+    async def tell(*args: Any) -> bool:
+        joined.set()
+        return await wait(*args)
+
+    flights._wait = tell
+
+
+async def test_streams_asked_for_during_an_invalidation_are_whole():
+    """Who asks while the answer is being deleted gets all items, as do those who ask after him."""
+    deleting, deleted, go_on = (asyncio.Event() for _ in range(3))
+
+    class Slow(MemoryCache):
+        async def adelete(self, key: str) -> None:
+            deleting.set()
+            await deleted.wait()
+
+    @instructor_cache(Slow())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for n in range(3):
+            await go_on.wait()
+            yield Item(n=n)
+
+    kind, invalidation = Kind("async generator"), asyncio.ensure_future(ask.cache_invalidate("a"))
+    await deleting.wait()
+    tasks = [asyncio.ensure_future(kind.all(ask, "a")) for _ in range(3)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    deleted.set()
+    await invalidation
+    go_on.set()
+    answers = await asyncio.gather(*tasks)
+    assert [[item.n for item in answer] for answer in answers] == [[0, 1, 2]] * 3
+
+
 # -- cut off, interrupted, collected ---------------------------------------------------------------
 
 
