@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, suppress
 from functools import partial
-from inspect import isawaitable
 from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,6 +16,7 @@ from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._live_async import AsyncLive
 from ._maker import Produce
+from ._sources import Source
 from ._stand_in import stand_in
 from .codecs import Item, Passed
 from .errors import InstructorCacheWarning, StreamInterrupted
@@ -70,7 +70,7 @@ class Streams:
             answer = await produce()
             if not self._is_stream(answer):
                 return answer
-            items = [Item(value, self._returned.items) async for value in _each(answer)]
+            items = [Item(value, self._returned.items) async for value in Source(answer)]
             return self._returned.passed(items)
 
         return produce.by(collect)
@@ -142,18 +142,17 @@ class Streams:
 
     async def _pass_on(self, key: str, live: Live, produce: Produce) -> Passed:
         """Call, and have all items pass."""
-        source = await produce()
+        answer = await produce()
         try:
-            async for value in _each(source):
-                await live.give(Item(value, self._returned.items))
+            async with Source(answer) as source:
+                async for value in source:
+                    await live.give(Item(value, self._returned.items))
             live.check_uncut()
         except Exception as error:
             live.failure = error
             if (one := stand_in()) is not None:
                 one.failed(key, error)
             raise
-        finally:
-            await _close(source)
         return self._returned.passed(live.items, live.waited)
 
     # -- from a stream to its listeners ----------------------------------------------------
@@ -173,32 +172,21 @@ class Streams:
                         yield live.items[n - 1].first()
                     else:
                         _check_same(given[n - 1], live.items[n - 1])
-                async for value in _each(live.answer or ()):
+                async for value in Source(live.answer or ()):
                     yield value
                 return
-            except (Gone, Alone) as cut:
-                given = live.items[: max(n, len(given))]
-                if isinstance(cut, Alone):
-                    break
+            except Gone:
+                pass
+            except Alone:
+                first = Elsewhere(self._apart(key, produce), leads=True)
             finally:
+                given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)
-        async with aclosing(self._alone(key, produce, given)) as rest:
-            async for item in rest:
-                yield item.first()
 
-    async def _alone(self, key: str, produce: Produce, given: list[Item]) -> AsyncGenerator[Item]:
-        """Call for this listener only, who was given the first items already."""
+    def _apart(self, key: str, produce: Produce) -> Live:
+        """A stream that has not begun, for one listener only."""
         self.engine.announce("miss", key)
-        source, n = await produce(), 0
-        try:
-            async for value in _each(source):
-                item, n = Item(value, self._returned.items), n + 1
-                if n > len(given):
-                    yield item
-                else:
-                    _check_same(given[n - 1], item)
-        finally:
-            await _close(source)
+        return self._live(lambda live: self._pass_on(key, live, produce))
 
     def _joinable(self, key: str) -> Live | None:
         live = self._open.get(key)
@@ -242,29 +230,23 @@ def _check_same(before: Item, now: Item) -> None:
         )
 
 
-async def _each(source: Any) -> AsyncGenerator[Any]:
-    if hasattr(source, "__aiter__"):
-        async for item in source:
-            yield item
-    else:
-        for item in source:
-            yield item
-
-
-async def _close(source: Any) -> None:
-    close = getattr(source, "aclose", None) or getattr(source, "close", None)
-    with suppress(Exception):  # what it gave is all that counts
-        if close is not None and isawaitable(closing := close()):
-            await closing
-
-
 def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:
     try:
         while True:
             try:
-                item = drive(items.__anext__())
+                item = drive(_next(items))
             except StopAsyncIteration:
                 return
             yield item
     finally:
         drive(items.aclose())
+
+
+def _next(items: AsyncGenerator[Any]) -> Any:
+    """Ask for an item, unheard by the thread's event loop: it would end *items* with itself."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(items)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -987,7 +987,7 @@ class SDKStream:
 
 
 async def test_streams_of_an_sdk_are_closed():
-    """An async iterator that is closed by a coroutine is, ended or abandoned."""
+    """An async iterator that is closed by a coroutine is, where it is left before its end."""
     kind, made = Kind("coroutine"), list[SDKStream]()
 
     @instructor_cache(MemoryCache())
@@ -999,7 +999,50 @@ async def test_streams_of_an_sdk_are_closed():
     stream = await kind.open(ask, "b")
     await kind.next(stream)
     await kind.close(stream)
-    assert [each.closed for each in made] == [1, 1]
+    assert [each.closed for each in made] == [0, 1]
+
+
+def test_what_ended_by_itself_may_be_read_again():
+    """An iterator that the function gives more than once is not closed between the calls."""
+
+    class Client:
+        is_closed, given = False, 0
+
+        def __iter__(self) -> Client:
+            return self
+
+        def __next__(self) -> Item:
+            assert not self.is_closed
+            self.given += 1
+            if self.given % 3 == 0:
+                raise StopIteration
+            return Item(n=self.given)
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    client = Client()
+
+    @instructor_cache(MemoryCache())
+    def ask(of: str) -> Iterator[Item]:
+        return client
+
+    assert [[item.n for item in ask(of)] for of in "ab"] == [[1, 2], [4, 5]]
+
+
+def test_a_loop_that_ends_cuts_off_no_stream_of_its_thread(source: Source):
+    """A sync stream that is begun in a loop's thread goes on after the loop, for all listeners."""
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+
+    async def begin() -> list[Iterator[Item]]:
+        streams = [ask("a"), ask("a")]
+        assert [next(stream).n for stream in streams] == [0, 0]
+        return streams
+
+    for stream in asyncio.run(begin()):
+        assert [item.n for item in stream] == [1, 2, 3]
+    assert list(ask("a")) == whole(source)
+    assert source.calls == 1
 
 
 def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
