@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from math import inf
 from threading import TIMEOUT_MAX, Lock
@@ -66,6 +67,20 @@ class Live(ABC):
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._context: Context = copy_context()
         self._context.run(leads, self._flight)
+
+    @contextmanager
+    def listened_to(self) -> Generator[None]:
+        """Have it known that who leads this context waits for the stream while the block runs.
+
+        Raises Alone if the stream waits for him.
+        """
+        led = led_by()
+        if not waits.begin(led, self._flight):
+            raise Alone
+        try:
+            yield
+        finally:
+            waits.end(led, self._flight)
 
     async def reach(self, n: int, *, leads: bool) -> bool:
         """Tell whether there is an item *n*, when that is known.
@@ -156,16 +171,8 @@ class SyncLive(Live):
             self._turn.release()
 
     def _take_turn(self, timeout: float) -> None:
-        if self._turn.acquire(blocking=False):
-            return
-        led = led_by()
-        if not waits.begin(led, self._flight):
+        if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
             raise Alone
-        try:
-            if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
-                raise Alone
-        finally:
-            waits.end(led, self._flight)
 
     @override
     def check_uncut(self) -> None:

@@ -15,9 +15,7 @@ from typing import Any
 from typing_extensions import override
 
 from ._bridge import Wait
-from ._flights import led_by
 from ._live import Alone, Live
-from ._waits import waits
 from .codecs import Item
 
 
@@ -63,13 +61,7 @@ class AsyncLive(Live):
     async def _advance(self, n: int, timeout: float) -> None:
         self._wanted = max(self._wanted, n + 1)
         self._asked.set()
-        led = led_by()
-        if not waits.begin(led, self._flight):
-            raise Alone
-        try:
-            await self._change(timeout)
-        finally:
-            waits.end(led, self._flight)
+        await self._change(timeout)
 
     async def _change(self, timeout: float) -> None:
         import asyncio

@@ -164,19 +164,20 @@ class Streams:
         given: list[Item] = []
         while True:
             live, leads = self._join(key, begin, first)
-            n, first = 0, None
+            n = 0
             try:
-                while await live.reach(n, leads=leads):
-                    n += 1
-                    if n > len(given):
-                        yield live.items[n - 1].first()
-                    else:
-                        _check_same(given[n - 1], live.items[n - 1])
+                with live.listened_to():
+                    if not (leads or first):
+                        self.engine.announce("shared", key)
+                    while await live.reach(n, leads=leads):
+                        item, n = live.items[n], n + 1
+                        if _is_new(item, n, given):
+                            yield item.first()
                 async for value in Source(live.answer or ()):
                     yield value
                 return
             except Gone:
-                pass
+                first = None
             except Alone:
                 first = Elsewhere(self._apart(key, produce), leads=True)
             finally:
@@ -205,8 +206,6 @@ class Streams:
                 live, leads = begin(), True
                 self._open[key] = live
             live.listeners += not leads  # who had it begun is counted from the beginning
-        if not (leads or first):
-            self.engine.announce("shared", key)
         return live, leads
 
     async def _leave(self, key: str, live: Live) -> None:
@@ -222,12 +221,17 @@ class Streams:
         return items if self._colour is ASYNC else _driven(items)
 
 
-def _check_same(before: Item, now: Item) -> None:
-    if before.payload is None or before.payload != now.payload:
+def _is_new(item: Item, n: int, given: list[Item]) -> bool:
+    """Tell whether there are less than *n* items *given*; raise if the *n*th was another one."""
+    if n > len(given):
+        return True
+    before = given[n - 1].payload
+    if before is None or before != item.payload:
         raise StreamInterrupted(
             "the call that gave the first items was cut off, and another one gives others; "
             "call once more for a whole answer"
         )
+    return False
 
 
 def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:

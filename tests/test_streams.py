@@ -738,6 +738,75 @@ async def test_a_stream_that_reads_itself_ends(kind: str):
     assert [item.n for item in items] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+async def test_a_stream_may_call_itself_again_when_it_was_cut_off(kind: str, source: Source):
+    """A retry by recursion, after the first items, makes a call of its own."""
+
+    def cut(n: int) -> None:
+        if n == 2 and source.calls == 1:
+            raise ConnectionError
+
+    source.before, events = cut, list[str]()
+    cached = instructor_cache(MemoryCache(), observer=lambda event: events.append(event.kind))
+    of = Kind(kind)
+    ask = _retried_later(source, cached) if of.is_async else _retried(source, cached)
+    for _ in range(2):
+        stream = await of.open(ask)
+        items = [(await of.next(stream)).n for _ in range(6)]
+        assert items == [0, 1, 0, 1, 2, 3]
+        assert await of.rest(stream) == []
+    assert events == ["miss", "miss", "stored", "hit"]
+    assert source.calls == 2
+
+
+def _retried(source: Source, cached: Any) -> Callable[..., Any]:
+    @cached
+    def ask() -> Iterator[Item]:
+        try:
+            yield from source()
+        except ConnectionError:
+            yield from ask()
+
+    return ask  # type: ignore[no-any-return]
+
+
+def _retried_later(source: Source, cached: Any) -> Callable[..., Any]:
+    @cached
+    async def ask() -> AsyncIterator[Item]:
+        try:
+            for item in source():
+                yield item
+        except ConnectionError:
+            async for item in ask():
+                yield item
+
+    return ask  # type: ignore[no-any-return]
+
+
+def test_streams_that_read_each_other_end():
+    """A stream that is read by the one it reads calls that one directly."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def one() -> Iterator[Item]:
+        calls.append("one")
+        yield Item(n=1)
+        if len(calls) < 4:
+            yield from other()
+
+    @instructor_cache(MemoryCache())
+    def other() -> Iterator[Item]:
+        calls.append("other")
+        yield Item(n=2)
+        if len(calls) < 4:
+            yield from one()
+
+    begun = other()
+    assert next(begun).n == 2
+    assert [item.n for item in itertools.islice(one(), 10)] == [1, 2, 1, 2]
+    assert calls == ["other", "one", "one", "other"]
+
+
 def test_between_items_the_caller_may_call_the_same(source: Source):
     """A caller who reads a stream and asks the same in between joins it, and gets every item."""
     ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
