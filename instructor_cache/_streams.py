@@ -174,7 +174,9 @@ class Streams:
                         if _is_new(item, n, given):
                             yield item.first()
                 async for value in Source(live.answer or ()):
-                    yield value
+                    n += 1
+                    if not given or _is_new(Item(value, self._returned.items), n, given):
+                        yield value
                 return
             except Gone:
                 first = None

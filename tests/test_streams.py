@@ -709,6 +709,28 @@ def test_two_calls_are_never_mixed(source: Source):
     assert [item.of for item in ask()] == ["1"] * 4 or source.calls == 3
 
 
+def test_a_stored_answer_goes_on_where_a_call_was_cut_off(source: Source):
+    """Who had the first items of a call that was killed gets only the rest of what is stored."""
+
+    def interrupt(n: int) -> None:
+        if n == 2:
+            raise KeyboardInterrupt
+
+    source.before = interrupt
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+    first, same, another = ask("a"), ask("a"), ask("a")
+    for stream in (first, same, another):
+        next(stream), next(stream)
+    with pytest.raises(KeyboardInterrupt):
+        next(first)
+    ask.cache_set(whole(source), "a")
+    assert [item.n for item in same] == [2, 3]
+    ask.cache_set(whole(source, "b"), "a")
+    with pytest.raises(StreamInterrupted):
+        next(another)
+    assert source.calls == 1
+
+
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 async def test_a_stream_that_reads_itself_ends(kind: str):
     """A call inside its own stream runs directly, as without a cache."""
