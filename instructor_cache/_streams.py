@@ -172,7 +172,7 @@ class Streams:
                     while await live.reach(n, leads=leads):
                         item, n = live.items[n], n + 1
                         if _is_new(item, n, given):
-                            yield item.first()
+                            yield item.first() if leads else item.copy()
                 async for value in Source(live.answer or ()):
                     n += 1
                     if not given or _is_new(Item(value, self._returned.items), n, given):

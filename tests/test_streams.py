@@ -534,6 +534,24 @@ async def test_listeners_share_nothing_they_can_change(kind: Kind, source: Sourc
     assert (await kind.next(other)).of == "a"
 
 
+def test_what_a_listener_changes_does_not_reach_the_source():
+    """A function that goes on changing what it yielded sees changes of its first caller only."""
+
+    @instructor_cache(MemoryCache())
+    def ask() -> Iterator[Item]:
+        item = Item(n=0)
+        for _ in range(3):
+            item.n += 1
+            yield item
+
+    first, other = ask(), ask()
+    assert next(first).n == 1
+    next(other)
+    next(other).n = 500
+    assert [item.n for item in first] == [2, 3]
+    assert [item.n for item in ask()] == [1, 2, 3]
+
+
 async def test_when_the_first_listener_leaves_the_others_go_on(kind: Kind, source: Source):
     """The stream is not cut off: whoever is left takes over, still with one call."""
     ask = instructor_cache(MemoryCache())(kind.function(source))

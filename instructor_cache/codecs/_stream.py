@@ -33,7 +33,7 @@ _BETWEEN = b"\n\n"
 class Item:
     """One item that passed: its stored form, or why it has none.
 
-    The first reader gets the item itself, every other one a copy as it was when it passed.
+    Who had the stream begun gets the item itself, every other one a copy as it was when it passed.
     """
 
     __slots__ = ("_codec", "_copy", "_raw", "_value", "error", "payload")
