@@ -27,8 +27,9 @@ class AsyncLive(Live):
 
     def __init__(self, wait: Wait, *args: Any) -> None:
         super().__init__(*args)
-        self._wait, self._beginning = wait, Lock()
+        self._wait, self._lock = wait, Lock()
         self._wanted = 0.0  # items that somebody has asked for
+        self._away = 0  # listeners in other loops, who want all of them
         self._loop: Any = None
         self._task: Any = None
         self._asked: Any = None  # events: another item is wanted, or there is one
@@ -52,7 +53,7 @@ class AsyncLive(Live):
         self.items.append(item)
         self._tell()
         start = perf_counter()
-        while self._wanted <= len(self.items):
+        while self._wanted <= len(self.items) and not self._away:
             self._asked.clear()
             await self._asked.wait()
         self.waited += perf_counter() - start
@@ -82,7 +83,7 @@ class AsyncLive(Live):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        with self._beginning:
+        with self._lock:
             if self._loop is None:
                 self._loop = loop
                 self._asked, self._changed = asyncio.Event(), asyncio.Event()
@@ -90,17 +91,28 @@ class AsyncLive(Live):
 
     async def _end_elsewhere(self) -> None:
         """Wait for the end of a stream of another loop."""
-        self._wanted, before = inf, -1
         if not self._loop.is_running():
             raise Alone
+        self._count_away(1)
+        try:
+            self._wake_at_home()
+            before = -1
+            while not await self._wait(self._over, self._timeout):
+                if len(self.items) == before:
+                    raise Alone
+                before = len(self.items)
+        finally:
+            self._count_away(-1)
+
+    def _count_away(self, n: int) -> None:
+        with self._lock:
+            self._away += n
+
+    def _wake_at_home(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._asked.set)
         except RuntimeError:  # that loop is closed by now, and the stream with it
             raise Alone from None
-        while not await self._wait(self._over, self._timeout):
-            if len(self.items) == before:
-                raise Alone
-            before = len(self.items)
 
     def _tell(self) -> None:
         import asyncio

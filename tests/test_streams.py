@@ -19,6 +19,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -1185,6 +1186,39 @@ def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
     (answer,) = answers
     assert [item.n for item in answer] == [0, 1, 2, 3]
     assert len({item.of for item in answer}) == 1
+
+
+def test_who_leaves_from_another_loop_lets_the_stream_stand_still(source: Source):
+    """A stream runs ahead for a listener of another loop, and no longer than he listens."""
+    source.length = 10**9
+    ask = instructor_cache(MemoryCache())(Kind("async generator").function(source))
+    begun, left = threading.Event(), threading.Event()
+
+    async def lead() -> None:
+        stream = ask("a")
+        await anext(stream)
+        begun.set()
+        while not left.is_set():
+            await asyncio.sleep(0.001)
+        passed = []
+        for _ in range(2):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            passed.append(source.passed)
+        await stream.aclose()
+        assert passed[0] == passed[1] > 2
+
+    async def follow() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(Kind("async generator").all(ask, "a"), 0.1)
+        left.set()
+
+    with ThreadPoolExecutor() as pool:
+        leading = pool.submit(asyncio.run, lead())
+        assert begun.wait(10)
+        asyncio.run(follow())
+        leading.result(10)
+    assert source.calls == source.closed == 1
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
