@@ -172,24 +172,23 @@ class Streams:
                     while await live.reach(n, leads=leads):
                         item, n = live.items[n], n + 1
                         if _is_new(item, n, given):
-                            yield item.first() if leads else item.copy()
+                            yield item.given(leads=leads)
                 async for value in Source(live.answer or ()):
                     n += 1
                     if not given or _is_new(Item(value, self._returned.items), n, given):
                         yield value
                 return
-            except Gone:
-                first = None
-            except Alone:
-                first = Elsewhere(self._apart(key, produce), leads=True)
+            except (Gone, Alone) as cut:
+                first = self._apart(key, produce) if isinstance(cut, Alone) else None
             finally:
                 given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)
 
-    def _apart(self, key: str, produce: Produce) -> Live:
+    def _apart(self, key: str, produce: Produce) -> Elsewhere:
         """A stream that has not begun, for one listener only."""
         self.engine.announce("miss", key)
-        return self._live(lambda live: self._pass_on(key, live, produce))
+        live = self._live(lambda live: self._pass_on(key, live, produce))
+        return Elsewhere(live, leads=True)
 
     def _joinable(self, key: str) -> Live | None:
         live = self._open.get(key)

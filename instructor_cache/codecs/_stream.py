@@ -50,11 +50,11 @@ class Item:
         except Exception as error:
             self.error, self._copy = error, _copy_of(self._value[0])
 
-    def first(self) -> Any:
-        """Give the item itself, once; then copies."""
+    def given(self, *, leads: bool) -> Any:
+        """Give the item itself to who had the stream begun, and to others a copy."""
         try:
-            return self._value.pop()
-        except IndexError:
+            return self._value.pop() if leads else self.copy()
+        except IndexError:  # another stream has joined this one's call, and one had it there
             return self.copy()
 
     def copy(self) -> Any:
