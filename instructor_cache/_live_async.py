@@ -5,6 +5,7 @@ Who is cancelled leaves; the task goes on for the others, and stands still when 
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
 from math import inf
@@ -65,8 +66,6 @@ class AsyncLive(Live):
         await self._change(timeout)
 
     async def _change(self, timeout: float) -> None:
-        import asyncio
-
         before, changed = len(self.items), self._changed
         if self._task is None:  # it may come far before it is there
             self._task = self._context.run(self._loop.create_task, self._pump())
@@ -80,8 +79,6 @@ class AsyncLive(Live):
 
     def _is_at_home(self) -> bool:
         """Whether the stream belongs to the running loop; if to none yet, it does now."""
-        import asyncio
-
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._loop is None:
@@ -115,8 +112,6 @@ class AsyncLive(Live):
             raise Alone from None
 
     def _tell(self) -> None:
-        import asyncio
-
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -132,22 +127,18 @@ class AsyncLive(Live):
 
     @override
     def check_uncut(self) -> None:
-        import asyncio
-
         cancelling = getattr(asyncio.current_task(), "cancelling", int)  # from Python 3.11 on
         if self.is_gone or cancelling():
             raise asyncio.CancelledError
 
     @override
     async def _close(self) -> None:
-        import asyncio
-
         task = self._task
-        if task is None or task.done():
+        if task is None or task.done() or task.get_loop().is_closed():
             return
         if task.get_loop() is asyncio.get_running_loop():
             task.cancel()
             await asyncio.wait({task})
         else:
-            with suppress(RuntimeError):  # that loop is closed, and the task with it
+            with suppress(RuntimeError):  # that loop is closed by now, and the task with it
                 task.get_loop().call_soon_threadsafe(task.cancel)

@@ -14,7 +14,6 @@ from ._engine import Engine
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
-from ._live_async import AsyncLive
 from ._maker import Produce
 from ._sources import Source
 from ._stand_in import stand_in
@@ -99,6 +98,8 @@ class Streams:
     def _live(self, run: Callable[[Live], Any]) -> Live:
         since, timeout = self.engine.stack.forgotten.count, self.engine.policy.flight_timeout
         if self._colour is ASYNC:
+            from ._live_async import AsyncLive  # and asyncio, which sync functions do without
+
             return AsyncLive(self._colour.wait, run, since, timeout)
         return SyncLive(run, since, timeout)
 
@@ -192,9 +193,19 @@ class Streams:
 
     def _joinable(self, key: str) -> Live | None:
         live = self._open.get(key)
-        if live is None or live.has_ended or not live.is_alive:
+        if live is None or live.has_ended:
+            return None
+        if not live.is_alive:
+            self._bury(key, live)
             return None
         return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
+
+    def _bury(self, key: str, live: Live) -> None:
+        """Have nobody wait for *live*, which will never end."""
+        with self._lock:
+            if self._open.get(key) is live:
+                del self._open[key]
+                self.engine.flights.forget(key)
 
     def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
         """The stream to listen to, and whether this listener had it begun."""

@@ -1240,6 +1240,19 @@ def test_a_stream_in_a_loop_that_stands_still(is_closed: bool, source: Source):
         loop.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stream_whose_loop_was_closed_under_it_is_forgotten(source: Source):
+    """Nobody waits for a call whose loop was closed before its tasks had ended."""
+    kind = Kind("async generator")
+    ask = instructor_cache(MemoryCache())(kind.function(source))
+    loop = asyncio.new_event_loop()
+    stream = ask("a")
+    assert loop.run_until_complete(anext(stream)).n == 0
+    loop.close()
+    assert asyncio.run(asyncio.wait_for(kind.all(ask, "a"), 10)) == whole(source)
+    assert asyncio.run(ask.cache_contains("a"))
+
+
 @timed
 async def test_the_pauses_of_a_reader_are_no_part_of_the_call(kind: Kind, source: Source):
     """How long a stream took is told without the time in which nobody asked for more."""
