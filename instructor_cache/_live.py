@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from math import inf
-from threading import TIMEOUT_MAX, Lock
+from threading import TIMEOUT_MAX, Lock, get_ident
 from time import perf_counter
 from typing import Any
 
@@ -153,6 +153,7 @@ class SyncLive(Live):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turn = Lock()
+        self._whose = 0  # the thread that has it
 
     @override
     async def give(self, item: Item) -> None:
@@ -163,16 +164,17 @@ class SyncLive(Live):
 
     @override
     async def _advance(self, n: int, timeout: float) -> None:
-        self._take_turn(timeout)
+        if self._whose == get_ident():  # further up on this stack: he waits for us
+            raise Alone
+        if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
+            raise Alone
         try:
+            self._whose = get_ident()
             if n >= len(self.items) and not self.has_ended:
                 self._step()
         finally:
+            self._whose = 0
             self._turn.release()
-
-    def _take_turn(self, timeout: float) -> None:
-        if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
-            raise Alone
 
     @override
     def check_uncut(self) -> None:

@@ -848,6 +848,27 @@ def test_streams_that_read_each_other_end():
     assert calls == ["other", "one", "one", "other"]
 
 
+def test_a_stream_that_is_read_by_its_own_source_ends(source: Source):
+    """Who reads a stream on the stack of its function, as nested loops do, waits for nobody."""
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+    first, other = ask("a"), ask("a")
+    inner: list[int] = []
+
+    def nest(n: int) -> None:
+        if n == 2 and source.calls == 1:
+            inner.extend(item.n for item in first)
+
+    source.before = nest
+    next(first)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(other), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert answers == whole(source)
+    assert inner == [1, 2, 3]
+    assert source.calls == 2
+
+
 def test_between_items_the_caller_may_call_the_same(source: Source):
     """A caller who reads a stream and asks the same in between joins it, and gets every item."""
     ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
