@@ -148,7 +148,10 @@ class _Handover:
 
 
 class SyncLive(Live):
-    """Runs on the stacks of its listeners: whoever needs the next item takes the turn."""
+    """Runs on the stacks of its listeners: whoever needs the next item takes the turn.
+
+    So its source is run by one thread after another.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
