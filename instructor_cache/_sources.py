@@ -26,9 +26,14 @@ class Source:
     async def __anext__(self) -> Any:
         try:
             return await anext(self._items) if self._is_async else next(self._items)
-        except (StopIteration, StopAsyncIteration):
+        except StopIteration:
             self._has_ended = True
             raise StopAsyncIteration from None
+        except StopAsyncIteration as error:
+            if not self._is_async:  # it would pass for an end that it is not
+                raise RuntimeError("a sync iterator raised StopAsyncIteration") from error
+            self._has_ended = True
+            raise
 
     async def __aenter__(self) -> Self:
         return self

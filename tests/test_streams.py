@@ -1161,6 +1161,22 @@ def test_what_ended_by_itself_may_be_read_again():
     assert [[item.n for item in ask(of)] for of in "ab"] == [[1, 2], [4, 5]]
 
 
+@pytest.mark.parametrize("error", [StopAsyncIteration, GeneratorExit, RuntimeError])
+def test_what_a_source_raises_is_no_end(error: type[BaseException]):
+    """A sync source that raises what ends others has failed, and nothing of it is stored."""
+
+    @instructor_cache(MemoryCache())
+    def ask() -> Iterator[Item]:
+        yield Item(n=1)
+        raise error
+
+    stream = ask()
+    next(stream)
+    with pytest.raises((RuntimeError, error)):
+        next(stream)
+    assert ask.cache_contains() is False
+
+
 def test_a_loop_that_ends_cuts_off_no_stream_of_its_thread(source: Source):
     """A sync stream that is begun in a loop's thread goes on after the loop, for all listeners."""
     ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
