@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from math import inf
-from threading import TIMEOUT_MAX, Lock
+from threading import TIMEOUT_MAX, Lock, get_ident
 from time import perf_counter
 from typing import Any
 
@@ -67,6 +68,20 @@ class Live(ABC):
         self._context: Context = copy_context()
         self._context.run(leads, self._flight)
 
+    @contextmanager
+    def listened_to(self) -> Generator[None]:
+        """Have it known that who leads this context waits for the stream while the block runs.
+
+        Raises Alone if the stream waits for him.
+        """
+        led = led_by()
+        if not waits.begin(led, self._flight):
+            raise Alone
+        try:
+            yield
+        finally:
+            waits.end(led, self._flight)
+
     async def reach(self, n: int, *, leads: bool) -> bool:
         """Tell whether there is an item *n*, when that is known.
 
@@ -115,7 +130,9 @@ class Live(ABC):
         """Raise if the stream was cut off, whatever its source makes of that."""
 
     def _end(self, answer: Any = None, error: BaseException | None = None) -> None:
-        if not isinstance(answer, Passed):
+        if isinstance(answer, Passed):
+            self.items = answer.items  # another call's, where this one could join it
+        else:
             self.answer = answer
             error = error or (self.failure if self.items else None)  # too late for another answer
         if error is not None:
@@ -131,11 +148,15 @@ class _Handover:
 
 
 class SyncLive(Live):
-    """Runs on the stacks of its listeners: whoever needs the next item takes the turn."""
+    """Runs on the stacks of its listeners: whoever needs the next item takes the turn.
+
+    So its source is run by one thread after another.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turn = Lock()
+        self._whose = 0  # the thread that has it
 
     @override
     async def give(self, item: Item) -> None:
@@ -146,24 +167,17 @@ class SyncLive(Live):
 
     @override
     async def _advance(self, n: int, timeout: float) -> None:
-        self._take_turn(timeout)
+        if self._whose == get_ident():  # further up on this stack: he waits for us
+            raise Alone
+        if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
+            raise Alone
         try:
+            self._whose = get_ident()
             if n >= len(self.items) and not self.has_ended:
                 self._step()
         finally:
+            self._whose = 0
             self._turn.release()
-
-    def _take_turn(self, timeout: float) -> None:
-        if self._turn.acquire(blocking=False):
-            return
-        led = led_by()
-        if not waits.begin(led, self._flight):
-            raise Alone
-        try:
-            if not self._turn.acquire(timeout=min(timeout, TIMEOUT_MAX)):
-                raise Alone
-        finally:
-            waits.end(led, self._flight)
 
     @override
     def check_uncut(self) -> None:

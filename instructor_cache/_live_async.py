@@ -5,6 +5,7 @@ Who is cancelled leaves; the task goes on for the others, and stands still when 
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
 from math import inf
@@ -15,9 +16,7 @@ from typing import Any
 from typing_extensions import override
 
 from ._bridge import Wait
-from ._flights import led_by
 from ._live import Alone, Live
-from ._waits import waits
 from .codecs import Item
 
 
@@ -29,8 +28,9 @@ class AsyncLive(Live):
 
     def __init__(self, wait: Wait, *args: Any) -> None:
         super().__init__(*args)
-        self._wait, self._beginning = wait, Lock()
+        self._wait, self._lock = wait, Lock()
         self._wanted = 0.0  # items that somebody has asked for
+        self._away = 0  # listeners in other loops, who want all of them
         self._loop: Any = None
         self._task: Any = None
         self._asked: Any = None  # events: another item is wanted, or there is one
@@ -54,7 +54,7 @@ class AsyncLive(Live):
         self.items.append(item)
         self._tell()
         start = perf_counter()
-        while self._wanted <= len(self.items):
+        while self._wanted <= len(self.items) and not self._away:
             self._asked.clear()
             await self._asked.wait()
         self.waited += perf_counter() - start
@@ -63,17 +63,9 @@ class AsyncLive(Live):
     async def _advance(self, n: int, timeout: float) -> None:
         self._wanted = max(self._wanted, n + 1)
         self._asked.set()
-        led = led_by()
-        if not waits.begin(led, self._flight):
-            raise Alone
-        try:
-            await self._change(timeout)
-        finally:
-            waits.end(led, self._flight)
+        await self._change(timeout)
 
     async def _change(self, timeout: float) -> None:
-        import asyncio
-
         before, changed = len(self.items), self._changed
         if self._task is None:  # it may come far before it is there
             self._task = self._context.run(self._loop.create_task, self._pump())
@@ -87,10 +79,8 @@ class AsyncLive(Live):
 
     def _is_at_home(self) -> bool:
         """Whether the stream belongs to the running loop; if to none yet, it does now."""
-        import asyncio
-
         loop = asyncio.get_running_loop()
-        with self._beginning:
+        with self._lock:
             if self._loop is None:
                 self._loop = loop
                 self._asked, self._changed = asyncio.Event(), asyncio.Event()
@@ -98,21 +88,30 @@ class AsyncLive(Live):
 
     async def _end_elsewhere(self) -> None:
         """Wait for the end of a stream of another loop."""
-        self._wanted, before = inf, -1
         if not self._loop.is_running():
             raise Alone
+        self._count_away(1)
+        try:
+            self._wake_at_home()
+            before = -1
+            while not await self._wait(self._over, self._timeout):
+                if len(self.items) == before:
+                    raise Alone
+                before = len(self.items)
+        finally:
+            self._count_away(-1)
+
+    def _count_away(self, n: int) -> None:
+        with self._lock:
+            self._away += n
+
+    def _wake_at_home(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._asked.set)
         except RuntimeError:  # that loop is closed by now, and the stream with it
             raise Alone from None
-        while not await self._wait(self._over, self._timeout):
-            if len(self.items) == before:
-                raise Alone
-            before = len(self.items)
 
     def _tell(self) -> None:
-        import asyncio
-
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -128,22 +127,18 @@ class AsyncLive(Live):
 
     @override
     def check_uncut(self) -> None:
-        import asyncio
-
         cancelling = getattr(asyncio.current_task(), "cancelling", int)  # from Python 3.11 on
         if self.is_gone or cancelling():
             raise asyncio.CancelledError
 
     @override
     async def _close(self) -> None:
-        import asyncio
-
         task = self._task
-        if task is None or task.done():
+        if task is None or task.done() or task.get_loop().is_closed():
             return
         if task.get_loop() is asyncio.get_running_loop():
             task.cancel()
             await asyncio.wait({task})
         else:
-            with suppress(RuntimeError):  # that loop is closed, and the task with it
+            with suppress(RuntimeError):  # that loop is closed by now, and the task with it
                 task.get_loop().call_soon_threadsafe(task.cancel)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, suppress
 from functools import partial
-from inspect import isawaitable
 from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,8 +14,8 @@ from ._engine import Engine
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
-from ._live_async import AsyncLive
 from ._maker import Produce
+from ._sources import Source
 from ._stand_in import stand_in
 from .codecs import Item, Passed
 from .errors import InstructorCacheWarning, StreamInterrupted
@@ -51,7 +50,7 @@ class Streams:
             watched = produce.by(partial(self._watch, key, produce))
             answer = await self.engine.fetch(key, watched, landed=landed)
             if not isinstance(answer, Elsewhere):
-                return answer
+                return self.given(answer)
             first = answer
         begin = partial(self._new, key, produce, landed=landed)
         return self._face(self._follow(key, produce, begin, first))
@@ -70,7 +69,7 @@ class Streams:
             answer = await produce()
             if not self._is_stream(answer):
                 return answer
-            items = [Item(value, self._returned.items) async for value in _each(answer)]
+            items = [Item(value, self._returned.items) async for value in Source(answer)]
             return self._returned.passed(items)
 
         return produce.by(collect)
@@ -99,6 +98,8 @@ class Streams:
     def _live(self, run: Callable[[Live], Any]) -> Live:
         since, timeout = self.engine.stack.forgotten.count, self.engine.policy.flight_timeout
         if self._colour is ASYNC:
+            from ._live_async import AsyncLive  # and asyncio, which sync functions do without
+
             return AsyncLive(self._colour.wait, run, since, timeout)
         return SyncLive(run, since, timeout)
 
@@ -142,18 +143,17 @@ class Streams:
 
     async def _pass_on(self, key: str, live: Live, produce: Produce) -> Passed:
         """Call, and have all items pass."""
-        source = await produce()
+        answer = await produce()
         try:
-            async for value in _each(source):
-                await live.give(Item(value, self._returned.items))
+            async with Source(answer) as source:
+                async for value in source:
+                    await live.give(Item(value, self._returned.items))
             live.check_uncut()
         except Exception as error:
             live.failure = error
             if (one := stand_in()) is not None:
                 one.failed(key, error)
             raise
-        finally:
-            await _close(source)
         return self._returned.passed(live.items, live.waited)
 
     # -- from a stream to its listeners ----------------------------------------------------
@@ -165,46 +165,47 @@ class Streams:
         given: list[Item] = []
         while True:
             live, leads = self._join(key, begin, first)
-            n, first = 0, None
+            n = 0
             try:
-                while await live.reach(n, leads=leads):
+                with live.listened_to():
+                    if not (leads or first):
+                        self.engine.announce("shared", key)
+                    while await live.reach(n, leads=leads):
+                        item, n = live.items[n], n + 1
+                        if _is_new(item, n, given):
+                            yield item.given(leads=leads)
+                async for value in Source(live.answer or ()):
                     n += 1
-                    if n > len(given):
-                        yield live.items[n - 1].first()
-                    else:
-                        _check_same(given[n - 1], live.items[n - 1])
-                async for value in _each(live.answer or ()):
-                    yield value
+                    if not given or _is_new(Item(value, self._returned.items), n, given):
+                        yield value
                 return
             except (Gone, Alone) as cut:
-                given = live.items[: max(n, len(given))]
-                if isinstance(cut, Alone):
-                    break
+                first = self._apart(key, produce) if isinstance(cut, Alone) else None
             finally:
+                given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)
-        async with aclosing(self._alone(key, produce, given)) as rest:
-            async for item in rest:
-                yield item.first()
 
-    async def _alone(self, key: str, produce: Produce, given: list[Item]) -> AsyncGenerator[Item]:
-        """Call for this listener only, who was given the first items already."""
+    def _apart(self, key: str, produce: Produce) -> Elsewhere:
+        """A stream that has not begun, for one listener only."""
         self.engine.announce("miss", key)
-        source, n = await produce(), 0
-        try:
-            async for value in _each(source):
-                item, n = Item(value, self._returned.items), n + 1
-                if n > len(given):
-                    yield item
-                else:
-                    _check_same(given[n - 1], item)
-        finally:
-            await _close(source)
+        live = self._live(lambda live: self._pass_on(key, live, produce))
+        return Elsewhere(live, leads=True)
 
     def _joinable(self, key: str) -> Live | None:
         live = self._open.get(key)
-        if live is None or live.has_ended or not live.is_alive:
+        if live is None or live.has_ended:
+            return None
+        if not live.is_alive:
+            self._bury(key, live)
             return None
         return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
+
+    def _bury(self, key: str, live: Live) -> None:
+        """Have nobody wait for *live*, which will never end."""
+        with self._lock:
+            if self._open.get(key) is live:
+                del self._open[key]
+                self.engine.flights.forget(key)
 
     def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
         """The stream to listen to, and whether this listener had it begun."""
@@ -217,8 +218,6 @@ class Streams:
                 live, leads = begin(), True
                 self._open[key] = live
             live.listeners += not leads  # who had it begun is counted from the beginning
-        if not (leads or first):
-            self.engine.announce("shared", key)
         return live, leads
 
     async def _leave(self, key: str, live: Live) -> None:
@@ -234,37 +233,36 @@ class Streams:
         return items if self._colour is ASYNC else _driven(items)
 
 
-def _check_same(before: Item, now: Item) -> None:
-    if before.payload is None or before.payload != now.payload:
+def _is_new(item: Item, n: int, given: list[Item]) -> bool:
+    """Tell whether there are less than *n* items *given*; raise if the *n*th was another one."""
+    if n > len(given):
+        return True
+    before = given[n - 1].payload
+    if before is None or before != item.payload:
         raise StreamInterrupted(
             "the call that gave the first items was cut off, and another one gives others; "
             "call once more for a whole answer"
         )
-
-
-async def _each(source: Any) -> AsyncGenerator[Any]:
-    if hasattr(source, "__aiter__"):
-        async for item in source:
-            yield item
-    else:
-        for item in source:
-            yield item
-
-
-async def _close(source: Any) -> None:
-    close = getattr(source, "aclose", None) or getattr(source, "close", None)
-    with suppress(Exception):  # what it gave is all that counts
-        if close is not None and isawaitable(closing := close()):
-            await closing
+    return False
 
 
 def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:
     try:
         while True:
             try:
-                item = drive(items.__anext__())
+                item = drive(_next(items))
             except StopAsyncIteration:
                 return
             yield item
     finally:
         drive(items.aclose())
+
+
+def _next(items: AsyncGenerator[Any]) -> Any:
+    """Ask for an item, unheard by the thread's event loop: it would end *items* with itself."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(items)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ class Waits:
         renew_after_fork(self, Waits.renew)
 
     def renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # who ends may be garbage that is collected while it is held
 
     def begin(self, led: tuple[Flight[Any], ...], flight: Flight[Any]) -> bool:
         """Whether who leads *led* may wait for *flight*; if so, that he does is written down."""

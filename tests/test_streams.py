@@ -19,6 +19,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -534,6 +535,24 @@ async def test_listeners_share_nothing_they_can_change(kind: Kind, source: Sourc
     assert (await kind.next(other)).of == "a"
 
 
+def test_what_a_listener_changes_does_not_reach_the_source():
+    """A function that goes on changing what it yielded sees changes of its first caller only."""
+
+    @instructor_cache(MemoryCache())
+    def ask() -> Iterator[Item]:
+        item = Item(n=0)
+        for _ in range(3):
+            item.n += 1
+            yield item
+
+    first, other = ask(), ask()
+    assert next(first).n == 1
+    next(other)
+    next(other).n = 500
+    assert [item.n for item in first] == [2, 3]
+    assert [item.n for item in ask()] == [1, 2, 3]
+
+
 async def test_when_the_first_listener_leaves_the_others_go_on(kind: Kind, source: Source):
     """The stream is not cut off: whoever is left takes over, still with one call."""
     ask = instructor_cache(MemoryCache())(kind.function(source))
@@ -709,6 +728,28 @@ def test_two_calls_are_never_mixed(source: Source):
     assert [item.of for item in ask()] == ["1"] * 4 or source.calls == 3
 
 
+def test_a_stored_answer_goes_on_where_a_call_was_cut_off(source: Source):
+    """Who had the first items of a call that was killed gets only the rest of what is stored."""
+
+    def interrupt(n: int) -> None:
+        if n == 2:
+            raise KeyboardInterrupt
+
+    source.before = interrupt
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+    first, same, another = ask("a"), ask("a"), ask("a")
+    for stream in (first, same, another):
+        next(stream), next(stream)
+    with pytest.raises(KeyboardInterrupt):
+        next(first)
+    ask.cache_set(whole(source), "a")
+    assert [item.n for item in same] == [2, 3]
+    ask.cache_set(whole(source, "b"), "a")
+    with pytest.raises(StreamInterrupted):
+        next(another)
+    assert source.calls == 1
+
+
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 async def test_a_stream_that_reads_itself_ends(kind: str):
     """A call inside its own stream runs directly, as without a cache."""
@@ -736,6 +777,96 @@ async def test_a_stream_that_reads_itself_ends(kind: str):
     else:
         items = await asyncio.wait_for(Kind(kind).all(count_later, 1), 10)
     assert [item.n for item in items] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+async def test_a_stream_may_call_itself_again_when_it_was_cut_off(kind: str, source: Source):
+    """A retry by recursion, after the first items, makes a call of its own."""
+
+    def cut(n: int) -> None:
+        if n == 2 and source.calls == 1:
+            raise ConnectionError
+
+    source.before, events = cut, list[str]()
+    cached = instructor_cache(MemoryCache(), observer=lambda event: events.append(event.kind))
+    of = Kind(kind)
+    ask = _retried_later(source, cached) if of.is_async else _retried(source, cached)
+    for _ in range(2):
+        stream = await of.open(ask)
+        items = [(await of.next(stream)).n for _ in range(6)]
+        assert items == [0, 1, 0, 1, 2, 3]
+        assert await of.rest(stream) == []
+    assert events == ["miss", "miss", "stored", "hit"]
+    assert source.calls == 2
+
+
+def _retried(source: Source, cached: Any) -> Callable[..., Any]:
+    @cached
+    def ask() -> Iterator[Item]:
+        try:
+            yield from source()
+        except ConnectionError:
+            yield from ask()
+
+    return ask  # type: ignore[no-any-return]
+
+
+def _retried_later(source: Source, cached: Any) -> Callable[..., Any]:
+    @cached
+    async def ask() -> AsyncIterator[Item]:
+        try:
+            for item in source():
+                yield item
+        except ConnectionError:
+            async for item in ask():
+                yield item
+
+    return ask  # type: ignore[no-any-return]
+
+
+def test_streams_that_read_each_other_end():
+    """A stream that is read by the one it reads calls that one directly."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def one() -> Iterator[Item]:
+        calls.append("one")
+        yield Item(n=1)
+        if len(calls) < 4:
+            yield from other()
+
+    @instructor_cache(MemoryCache())
+    def other() -> Iterator[Item]:
+        calls.append("other")
+        yield Item(n=2)
+        if len(calls) < 4:
+            yield from one()
+
+    begun = other()
+    assert next(begun).n == 2
+    assert [item.n for item in itertools.islice(one(), 10)] == [1, 2, 1, 2]
+    assert calls == ["other", "one", "one", "other"]
+
+
+def test_a_stream_that_is_read_by_its_own_source_ends(source: Source):
+    """Who reads a stream on the stack of its function, as nested loops do, waits for nobody."""
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+    first, other = ask("a"), ask("a")
+    inner: list[int] = []
+
+    def nest(n: int) -> None:
+        if n == 2 and source.calls == 1:
+            inner.extend(item.n for item in first)
+
+    source.before = nest
+    next(first)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(other), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert answers == whole(source)
+    assert inner == [1, 2, 3]
+    assert source.calls == 2
 
 
 def test_between_items_the_caller_may_call_the_same(source: Source):
@@ -795,6 +926,75 @@ async def test_nothing_is_left_behind(kind: Kind, source: Source):
     assert len(streams.streams._open) == 0
     assert engine_of(ask).flights._under_way == {}
     assert source.closed == source.calls
+
+
+@pytest.mark.parametrize("annotation", [Iterator[Item], Item])
+def test_who_joins_a_stream_that_is_not_kept_gets_all_of_it(annotation: Any, source: Source):
+    """A call that waits for one made in the background is given its items, stored or not."""
+    now, begun, joined = [0.0], threading.Event(), threading.Event()
+
+    def hold(n: int) -> None:
+        if source.calls == 2:
+            begun.set()
+            assert joined.wait(10)
+
+    source.before = hold
+    ask: Any = instructor_cache(
+        MemoryCache(),
+        returns=annotation,
+        ttl=10,
+        refresh_ahead=0.5,
+        cache_if=lambda items: source.calls < 2,
+        clock=lambda: now[0],
+    )(_final(source))
+    list(ask("a"))
+    now[0] = 6.0
+    list(ask("a"))
+    assert begun.wait(10)
+    now[0] = 11.0
+    _tell_when_joined(ask, joined)
+    stream = ask("a")
+    assert isinstance(stream, Generator)
+    assert list(stream) == whole(source)
+    assert source.calls == 2
+
+
+def _tell_when_joined(ask: Any, joined: threading.Event) -> None:
+    flights = engine_of(ask).flights
+    wait = flights._wait
+
+    async def tell(*args: Any) -> bool:
+        joined.set()
+        return await wait(*args)
+
+    flights._wait = tell
+
+
+async def test_streams_asked_for_during_an_invalidation_are_whole():
+    """Who asks while the answer is being deleted gets all items, as do those who ask after him."""
+    deleting, deleted, go_on = (asyncio.Event() for _ in range(3))
+
+    class Slow(MemoryCache):
+        async def adelete(self, key: str) -> None:
+            deleting.set()
+            await deleted.wait()
+
+    @instructor_cache(Slow())
+    async def ask(of: str) -> AsyncIterator[Item]:
+        for n in range(3):
+            await go_on.wait()
+            yield Item(n=n)
+
+    kind, invalidation = Kind("async generator"), asyncio.ensure_future(ask.cache_invalidate("a"))
+    await deleting.wait()
+    tasks = [asyncio.ensure_future(kind.all(ask, "a")) for _ in range(3)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    deleted.set()
+    await invalidation
+    go_on.set()
+    answers = await asyncio.gather(*tasks)
+    assert [[item.n for item in answer] for answer in answers] == [[0, 1, 2]] * 3
 
 
 # -- cut off, interrupted, collected ---------------------------------------------------------------
@@ -918,7 +1118,7 @@ class SDKStream:
 
 
 async def test_streams_of_an_sdk_are_closed():
-    """An async iterator that is closed by a coroutine is, ended or abandoned."""
+    """An async iterator that is closed by a coroutine is, where it is left before its end."""
     kind, made = Kind("coroutine"), list[SDKStream]()
 
     @instructor_cache(MemoryCache())
@@ -930,7 +1130,66 @@ async def test_streams_of_an_sdk_are_closed():
     stream = await kind.open(ask, "b")
     await kind.next(stream)
     await kind.close(stream)
-    assert [each.closed for each in made] == [1, 1]
+    assert [each.closed for each in made] == [0, 1]
+
+
+def test_what_ended_by_itself_may_be_read_again():
+    """An iterator that the function gives more than once is not closed between the calls."""
+
+    class Client:
+        is_closed, given = False, 0
+
+        def __iter__(self) -> Client:
+            return self
+
+        def __next__(self) -> Item:
+            assert not self.is_closed
+            self.given += 1
+            if self.given % 3 == 0:
+                raise StopIteration
+            return Item(n=self.given)
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    client = Client()
+
+    @instructor_cache(MemoryCache())
+    def ask(of: str) -> Iterator[Item]:
+        return client
+
+    assert [[item.n for item in ask(of)] for of in "ab"] == [[1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize("error", [StopAsyncIteration, GeneratorExit, RuntimeError])
+def test_what_a_source_raises_is_no_end(error: type[BaseException]):
+    """A sync source that raises what ends others has failed, and nothing of it is stored."""
+
+    @instructor_cache(MemoryCache())
+    def ask() -> Iterator[Item]:
+        yield Item(n=1)
+        raise error
+
+    stream = ask()
+    next(stream)
+    with pytest.raises((RuntimeError, error)):
+        next(stream)
+    assert ask.cache_contains() is False
+
+
+def test_a_loop_that_ends_cuts_off_no_stream_of_its_thread(source: Source):
+    """A sync stream that is begun in a loop's thread goes on after the loop, for all listeners."""
+    ask = instructor_cache(MemoryCache())(Kind("generator").function(source))
+
+    async def begin() -> list[Iterator[Item]]:
+        streams = [ask("a"), ask("a")]
+        assert [next(stream).n for stream in streams] == [0, 0]
+        return streams
+
+    for stream in asyncio.run(begin()):
+        assert [item.n for item in stream] == [1, 2, 3]
+    assert list(ask("a")) == whole(source)
+    assert source.calls == 1
 
 
 def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
@@ -966,6 +1225,39 @@ def test_a_stream_whose_loop_ends_takes_no_other_loop_along(source: Source):
     assert len({item.of for item in answer}) == 1
 
 
+def test_who_leaves_from_another_loop_lets_the_stream_stand_still(source: Source):
+    """A stream runs ahead for a listener of another loop, and no longer than he listens."""
+    source.length = 10**9
+    ask = instructor_cache(MemoryCache())(Kind("async generator").function(source))
+    begun, left = threading.Event(), threading.Event()
+
+    async def lead() -> None:
+        stream = ask("a")
+        await anext(stream)
+        begun.set()
+        while not left.is_set():
+            await asyncio.sleep(0.001)
+        passed = []
+        for _ in range(2):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            passed.append(source.passed)
+        await stream.aclose()
+        assert passed[0] == passed[1] > 2
+
+    async def follow() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(Kind("async generator").all(ask, "a"), 0.1)
+        left.set()
+
+    with ThreadPoolExecutor() as pool:
+        leading = pool.submit(asyncio.run, lead())
+        assert begun.wait(10)
+        asyncio.run(follow())
+        leading.result(10)
+    assert source.calls == source.closed == 1
+
+
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_a_stream_in_a_loop_that_stands_still(is_closed: bool, source: Source):
     """Who asks elsewhere does not wait for a loop that is closed, or does not run just now."""
@@ -983,6 +1275,19 @@ def test_a_stream_in_a_loop_that_stands_still(is_closed: bool, source: Source):
     if not is_closed:
         assert len(loop.run_until_complete(kind.rest(stream))) == source.length - 1
         loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stream_whose_loop_was_closed_under_it_is_forgotten(source: Source):
+    """Nobody waits for a call whose loop was closed before its tasks had ended."""
+    kind = Kind("async generator")
+    ask = instructor_cache(MemoryCache())(kind.function(source))
+    loop = asyncio.new_event_loop()
+    stream = ask("a")
+    assert loop.run_until_complete(anext(stream)).n == 0
+    loop.close()
+    assert asyncio.run(asyncio.wait_for(kind.all(ask, "a"), 10)) == whole(source)
+    assert asyncio.run(ask.cache_contains("a"))
 
 
 @timed

@@ -33,7 +33,7 @@ _BETWEEN = b"\n\n"
 class Item:
     """One item that passed: its stored form, or why it has none.
 
-    The first reader gets the item itself, every other one a copy as it was when it passed.
+    Who had the stream begun gets the item itself, every other one a copy as it was when it passed.
     """
 
     __slots__ = ("_codec", "_copy", "_raw", "_value", "error", "payload")
@@ -50,11 +50,11 @@ class Item:
         except Exception as error:
             self.error, self._copy = error, _copy_of(self._value[0])
 
-    def first(self) -> Any:
-        """Give the item itself, once; then copies."""
+    def given(self, *, leads: bool) -> Any:
+        """Give the item itself to who had the stream begun, and to others a copy."""
         try:
-            return self._value.pop()
-        except IndexError:
+            return self._value.pop() if leads else self.copy()
+        except IndexError:  # another stream has joined this one's call, and one had it there
             return self.copy()
 
     def copy(self) -> Any:
@@ -86,26 +86,30 @@ class Passed(Sequence[Any]):
     """All items of a stream that ended, as they were when they passed.
 
     Attributes:
+        items: They themselves; who takes them by their number gets copies.
         waited: Seconds in which nobody asked for the next item.
     """
 
     def __init__(self, items: list[Item], mark: bytes, waited: float = 0.0) -> None:
-        self._items, self._mark, self.waited = items, mark, waited
+        self.items, self._mark, self.waited = items, mark, waited
+
+    def __deepcopy__(self, memo: Any) -> Passed:
+        return self  # what it gives is copied already
 
     @override
     def __getitem__(self, n: Any) -> Any:
-        chosen = cast("Item | list[Item]", self._items[n])
+        chosen = cast("Item | list[Item]", self.items[n])
         if isinstance(chosen, Item):
             return chosen.judged()
         return [item.judged() for item in chosen]
 
     @override
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def encode(self) -> bytes | None:
         """Give the form to store; None if there is nothing to. Raises what an item's form did."""
-        kept = self._items[-1:] if self._mark == FINAL else self._items
+        kept = self.items[-1:] if self._mark == FINAL else self.items
         for item in kept:
             if item.error is not None:
                 raise item.error
