@@ -1,12 +1,16 @@
-"""What a function gave to iterate over, sync or async, in the one form that coroutines read."""
+"""Sync iterators in the form in which coroutines read async ones, and back."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
 from typing_extensions import Self
+
+from ._bridge import drive
 
 
 class Source:
@@ -45,3 +49,26 @@ class Source:
         with suppress(Exception):  # what it gave is all that counts
             if close is not None and isawaitable(closing := close()):
                 await closing
+
+
+def driven(items: AsyncGenerator[Any]) -> Generator[Any]:
+    """Give *items*, which never wait, to a sync listener."""
+    try:
+        while True:
+            try:
+                item = drive(_next(items))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        drive(items.aclose())
+
+
+def _next(items: AsyncGenerator[Any]) -> Any:
+    """Ask for an item, unheard by the thread's event loop: it would end *items* with itself."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(items)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ._bridge import ASYNC, Colour, drive
+from ._bridge import ASYNC, Colour
 from ._engine import Engine
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
-from ._sources import Source
+from ._sources import Source, driven
 from ._stand_in import stand_in
 from .codecs import Item, Passed
 from .errors import InstructorCacheWarning, StreamInterrupted
@@ -230,7 +229,7 @@ class Streams:
             await live.close()
 
     def _face(self, items: AsyncGenerator[Any]) -> Any:
-        return items if self._colour is ASYNC else _driven(items)
+        return items if self._colour is ASYNC else driven(items)
 
 
 def _is_new(item: Item, n: int, given: list[Item]) -> bool:
@@ -244,25 +243,3 @@ def _is_new(item: Item, n: int, given: list[Item]) -> bool:
             "call once more for a whole answer"
         )
     return False
-
-
-def _driven(items: AsyncGenerator[Any]) -> Generator[Any]:
-    try:
-        while True:
-            try:
-                item = drive(_next(items))
-            except StopAsyncIteration:
-                return
-            yield item
-    finally:
-        drive(items.aclose())
-
-
-def _next(items: AsyncGenerator[Any]) -> Any:
-    """Ask for an item, unheard by the thread's event loop: it would end *items* with itself."""
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        return anext(items)
-    finally:
-        sys.set_asyncgen_hooks(*hooks)

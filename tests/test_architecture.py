@@ -22,7 +22,7 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"_raws", "_endings", "_sources"},
+    {"_raws", "_endings"},
     {
         "_binder",
         "lifetimes",
@@ -39,7 +39,7 @@ LEVELS = [
     {"_members"},
     {"_hidden"},
     {"_workers", "_behind", "_masks", "_discreet", "_missed", "_waits", "_tagged", "_progress"},
-    {"_forgotten", "_pen", "_stand_in"},
+    {"_forgotten", "_pen", "_stand_in", "_sources"},
     {"_modes"},
     {"_breaker"},
     {"_health"},
