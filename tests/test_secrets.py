@@ -141,6 +141,54 @@ def test_words_that_stand_in_variables_are_left(
     assert leak(text) == "" and without(text) == text
 
 
+# -- answers ---------------------------------------------------------------------------------------
+
+
+class Account(BaseModel):
+    user: str = "ada"
+    password: str | None = None
+    apiKey: str = ""
+    token: str = ""
+    secret_ingredient: str = ""
+    password_hint: str = ""
+
+
+def recorded(answer: Any, path: Path) -> int:
+    """How many answers a cassette takes of a function that gives this one."""
+
+    @instructor_cache(MemoryCache(), returns=list[Account])
+    def accounts(text: str) -> Any:
+        return [answer]
+
+    with Cassette(path).playing() as cassette:
+        accounts("which?")
+    return cassette.recorded
+
+
+@pytest.mark.parametrize("answer", [Account(password="canarybird"), Account(apiKey="canary:bird")])
+def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, tmp_path: Path):
+    """Whatever it looks like, at any depth: a warning names the field, not what it holds."""
+    with pytest.warns(CassetteWarning, match='holds a text as "(password|apiKey)"') as told:
+        assert recorded(answer, tmp_path / "x.json") == 0
+    assert "canary" not in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Account(),
+        Account(password="none", apiKey="unknown"),
+        Account(password="not given in the text"),
+        Account(password="********"),
+        Account(token="internationalization", secret_ingredient="cinnamon"),
+        Account(password_hint="grandmother"),
+    ],
+)
+def test_an_answer_that_only_speaks_of_passwords_is_recorded(answer: Account, tmp_path: Path):
+    """Short words, sentences, masks, and fields that may hold words of a text are no secrets."""
+    assert recorded(answer, tmp_path / "x.json") == 1
+
+
 # -- arguments -------------------------------------------------------------------------------------
 
 

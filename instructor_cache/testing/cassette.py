@@ -20,7 +20,7 @@ from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
 from ._hand import unknown
-from ._leaks import leak, without
+from ._leaks import leak, named, without
 from ._page import Block, BrokenCassette, Page, function_of, read
 from ._tape import CassetteWarning, Tape
 from ._texts import write
@@ -225,7 +225,8 @@ def path_beside(module: Path, test: str) -> Path:
 
 
 def _leak_in(block: Block) -> str:
-    return leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
+    members = block.members()
+    return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
 
 
 def _refusal(path: Path, key: str, reason: str) -> str:
