@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -187,6 +188,22 @@ def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, 
 def test_an_answer_that_only_speaks_of_passwords_is_recorded(answer: Account, tmp_path: Path):
     """Short words, sentences, masks, and fields that may hold words of a text are no secrets."""
     assert recorded(answer, tmp_path / "x.json") == 1
+
+
+def test_a_call_that_failed_tells_no_secret_of_its_key(tmp_path: Path):
+    """A version that is a key stays out of the file, which says of other calls that they failed."""
+
+    def fail(text: str) -> User:
+        raise ValueError
+
+    told = pytest.warns(CassetteWarning, match="raised ValueError")
+    with told as warned, Cassette(tmp_path / "x.json").playing():
+        ask("fine")
+        for version in ("sk-proj-canary0123456789", "prompt-2"):
+            with suppress(ValueError):
+                instructor_cache(MemoryCache(), version=version)(fail)("x")
+    text = (tmp_path / "x.json").read_text()
+    assert "prompt-2" in text and "canary" not in text + str(warned[0].message)
 
 
 # -- arguments -------------------------------------------------------------------------------------

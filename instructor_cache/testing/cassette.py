@@ -143,7 +143,8 @@ class Cassette:
         if not self.is_recording or not (self.recorded or is_complete):
             return
         lost = {key: why() for key, why in self._losses.items() if key not in self._tape.known}
-        page = Page(self._blocks(is_complete), is_complete, lost)
+        tellable = {key: why for key, why in lost.items() if not leak(key)}
+        page = Page(self._blocks(is_complete), is_complete, tellable)
         if page.blocks:
             _write(self.path, page.text())
         else:
