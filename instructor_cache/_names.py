@@ -12,6 +12,10 @@ _KEYS = {
     *("master", "service", "openai", "anthropic", "azure", "license", "admin", "client"),
 }
 _VAGUE = re.compile(r"(^|_)(keys?|tokens|sig|signature|code|session_?id)$")
+_PASSWORD = re.compile(
+    r"(passwo?r?d|passphrase|apikey|(client|app|shared)secret|(secret|private|access)key"
+    r"|(access|refresh|auth|bearer|session)token)$"
+)
 _LONGEST = 3  # words of a name; more are a sentence
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -49,6 +53,11 @@ def is_secret(name: str) -> bool:
     if "key" in words[1:] and words[words.index("key") - 1] in _KEYS:
         return True
     return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
+
+
+def is_password(name: str) -> bool:
+    """Whether it names a password or a key beyond doubt, as no word of a text is named."""
+    return _PASSWORD.search("".join(_words(name))) is not None
 
 
 def is_vague(name: str) -> bool:

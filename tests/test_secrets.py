@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -139,6 +140,70 @@ def test_words_that_stand_in_variables_are_left(
     """Short values, words, hosts, ports and settings that are no secrets make nothing secret."""
     monkeypatch.setenv(name, value)
     assert leak(text) == "" and without(text) == text
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+class Account(BaseModel):
+    user: str = "ada"
+    password: str | None = None
+    apiKey: str = ""
+    token: str = ""
+    secret_ingredient: str = ""
+    password_hint: str = ""
+
+
+def recorded(answer: Any, path: Path) -> int:
+    """How many answers a cassette takes of a function that gives this one."""
+
+    @instructor_cache(MemoryCache(), returns=list[Account])
+    def accounts(text: str) -> Any:
+        return [answer]
+
+    with Cassette(path).playing() as cassette:
+        accounts("which?")
+    return cassette.recorded
+
+
+@pytest.mark.parametrize("answer", [Account(password="canarybird"), Account(apiKey="canary:bird")])
+def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, tmp_path: Path):
+    """Whatever it looks like, at any depth: a warning names the field, not what it holds."""
+    with pytest.warns(CassetteWarning, match='holds a text as "(password|apiKey)"') as told:
+        assert recorded(answer, tmp_path / "x.json") == 0
+    assert "canary" not in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Account(),
+        Account(password="none", apiKey="unknown"),
+        Account(password="not given in the text"),
+        Account(password="********"),
+        Account(token="internationalization", secret_ingredient="cinnamon"),
+        Account(password_hint="grandmother"),
+    ],
+)
+def test_an_answer_that_only_speaks_of_passwords_is_recorded(answer: Account, tmp_path: Path):
+    """Short words, sentences, masks, and fields that may hold words of a text are no secrets."""
+    assert recorded(answer, tmp_path / "x.json") == 1
+
+
+def test_a_call_that_failed_tells_no_secret_of_its_key(tmp_path: Path):
+    """A version that is a key stays out of the file, which says of other calls that they failed."""
+
+    def fail(text: str) -> User:
+        raise ValueError
+
+    told = pytest.warns(CassetteWarning, match="raised ValueError")
+    with told as warned, Cassette(tmp_path / "x.json").playing():
+        ask("fine")
+        for version in ("sk-proj-canary0123456789", "prompt-2"):
+            with suppress(ValueError):
+                instructor_cache(MemoryCache(), version=version)(fail)("x")
+    text = (tmp_path / "x.json").read_text()
+    assert "prompt-2" in text and "canary" not in text + str(warned[0].message)
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -8,12 +8,16 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from .._masks import MASK, key_in
+from .._names import is_password
+from ..codecs._kinds import is_dict, is_list
 from ._environment import Variables, secrets
 
 _BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
+_PASSWORD = re.compile(r"[^\s*]{8,}")  # not one that is masked, nor a sentence
 _PERCENT = re.compile(r"%..")
 
 
@@ -30,6 +34,17 @@ def _leak(text: str) -> str:
         if form in text:
             return f"the value of the environment variable {name}"
     return ""
+
+
+def named(value: Any) -> str:
+    """Tell which member of *value*, or of what is in it, holds a password; else nothing."""
+    items = value.items() if is_dict(value) else enumerate(value) if is_list(value) else ()
+    return next(filter(None, (_told(str(name), item) for name, item in items)), "")
+
+
+def _told(name: str, value: Any) -> str:
+    is_told = isinstance(value, str) and _PASSWORD.fullmatch(value) and is_password(name)
+    return f'a text as "{name}"' if is_told else named(value)
 
 
 def without(text: str) -> str:

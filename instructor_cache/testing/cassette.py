@@ -20,7 +20,7 @@ from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
 from ._hand import unknown
-from ._leaks import leak, without
+from ._leaks import leak, named, without
 from ._page import Block, BrokenCassette, Page, function_of, read
 from ._tape import CassetteWarning, Tape
 from ._texts import write
@@ -143,7 +143,8 @@ class Cassette:
         if not self.is_recording or not (self.recorded or is_complete):
             return
         lost = {key: why() for key, why in self._losses.items() if key not in self._tape.known}
-        page = Page(self._blocks(is_complete), is_complete, lost)
+        tellable = {key: why for key, why in lost.items() if not leak(key)}
+        page = Page(self._blocks(is_complete), is_complete, tellable)
         if page.blocks:
             _write(self.path, page.text())
         else:
@@ -225,7 +226,8 @@ def path_beside(module: Path, test: str) -> Path:
 
 
 def _leak_in(block: Block) -> str:
-    return leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
+    members = block.members()
+    return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
 
 
 def _refusal(path: Path, key: str, reason: str) -> str:
