@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import instructor
@@ -392,6 +392,35 @@ def test_fifty_threads_record_one_call(tmp_path: Path):
         answers = list(pool.map(ask, ["a"] * 50))
     assert {answer.age for answer in answers} == {1}
     assert len(calls) == 1
+
+
+def test_a_call_that_goes_on_while_it_is_saved_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A thread that outlives the block may answer in that moment; what was there is written."""
+    is_begun, may_end = Event(), Event()
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str) -> User:
+        if text == "late":
+            is_begun.set()
+            assert may_end.wait(10)
+        return User(name=text)
+
+    def settled(_: Cassette, block: Block) -> Block:
+        may_end.set()
+        late.join(10)
+        return block
+
+    monkeypatch.setattr(Cassette, "_settled", settled)
+    late = Thread(target=ask, args=("late",))
+    told = pytest.warns(CassetteWarning, match="ask was given up")
+    with told, Cassette(tmp_path / "x.json").playing() as cassette:
+        ask("early")
+        late.start()
+        assert is_begun.wait(10)
+    text = cassette.path.read_text()
+    assert '"name": "early"' in text and '"name": "late"' not in text
 
 
 def test_what_is_not_stored_is_not_recorded(tmp_path: Path):

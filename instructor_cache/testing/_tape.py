@@ -42,11 +42,6 @@ class Tape:
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
 
-    @property
-    def known(self) -> set[str]:
-        """The keys that were recorded, or would have been but for what their answers hold."""
-        return {*self.blocks, *self.recorded, *self.refused}
-
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
         if found is not None:
@@ -63,11 +58,18 @@ class Tape:
             return
         if os.getpid() != self._pid:
             self._warn_of_fork(block)
-        if reason := self._refuse(block):
-            self.refused[key] = reason
-        else:
-            self.refused.pop(key, None)
-            self.recorded[key] = block
+        reason = self._refuse(block)
+        with self._lock:
+            if reason:
+                self.refused[key] = reason
+            else:
+                self.refused.pop(key, None)
+                self.recorded[key] = block
+
+    def taken(self) -> tuple[dict[str, Block], dict[str, str]]:
+        """Give what is recorded by now, and what was refused: calls may go on meanwhile."""
+        with self._lock:
+            return dict(self.recorded), dict(self.refused)
 
     def _warn_of_fork(self, block: Block) -> None:
         warn(

@@ -142,23 +142,26 @@ class Cassette:
         """Write the file, if there is anything new to write."""
         if not self.is_recording or not (self.recorded or is_complete):
             return
-        lost = {key: why() for key, why in self._losses.items() if key not in self._tape.known}
-        page = Page(self._blocks(is_complete), is_complete, lost)
+        losses = dict(self._losses)  # first: threads may go on, and what is lost may be recorded
+        recorded, refused = self._tape.taken()
+        known = self._tape.blocks.keys() | recorded.keys() | refused.keys()
+        lost = {key: why() for key, why in losses.items() if key not in known}
+        page = Page(self._blocks(recorded, is_complete), is_complete, lost)
         if page.blocks:
             _write(self.path, page.text())
         else:
             self.path.unlink(missing_ok=True)
-        for key, reason in self._tape.refused.items():
+        for key, reason in refused.items():
             warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
         if lost and is_complete:
             warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
 
-    def _blocks(self, is_complete: bool) -> dict[str, Block]:
+    def _blocks(self, recorded: dict[str, Block], is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
         before = self._before.blocks if self._before else {}
         if is_complete and not self._is_finished():  # what failed attempts alone have asked
             before = {key: block for key, block in before.items() if key in self._tape.used}
-        new = {key: self._settled(block) for key, block in self._tape.recorded.items()}
+        new = {key: self._settled(block) for key, block in recorded.items()}
         return new if self.mode == "all" and is_complete else before | new
 
     def _settled(self, block: Block) -> Block:
