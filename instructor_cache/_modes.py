@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
 from operator import contains
+from threading import Lock
 from typing import Any
 
 from ._stand_in import Mode, stand_in
@@ -27,7 +28,8 @@ def bypass() -> AbstractContextManager[None]:
     those that `cache_map` makes of it, and in tasks begun there. A generator function is called, as
     Python has it, when its first item is asked for. Of nested blocks the innermost
     counts. A generator that yields inside the block is left with it open: what calls it is in the
-    block until it goes on, which is how a fixture or a context manager passes the mode on.
+    block until it goes on, which is how a fixture or a context manager passes the mode on. What is
+    given is good for one ``with``: shared between threads, it raises RuntimeError.
     """
     return _Block("bypass")
 
@@ -101,22 +103,26 @@ def as_of(blocks: tuple[_Block, ...]) -> Generator[None]:
 
 
 class _Block(AbstractContextManager[None]):
-    """An open block. It may be closed out of turn, or in another context, as in generators.
+    """A block that is opened once. It may be closed out of turn, or in another context, as in generators.
 
     Attributes:
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("_token", "is_lost", "mode")
+    __slots__ = ("_token", "_used", "is_lost", "mode")
     _token: Token[tuple[_Block, ...]]
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
         self.is_lost = False
+        self._used = Lock()
 
     def __enter__(self) -> None:
-        if self.is_lost or self in opened():
-            raise RuntimeError(f"found a block that was used before; write `with {self.mode}():`")
+        if not self._used.acquire(blocking=False):  # or one thread would close another's
+            raise RuntimeError(
+                f"found a block that was used before, wanted one of its own for each `with`; "
+                f"write `with {self.mode}():` each time"
+            )
         self._token = _open.set((*opened(), self))
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,24 @@ def test_a_fixture_passes_the_mode_on():
     with frozen():
         assert mode() == "offline"
     assert mode() is None
+
+
+@pytest.mark.parametrize("make", [bypass, refresh, offline])
+def test_a_block_is_opened_once(make: Any):
+    """Shared between threads one would end it for the other, so a second use is an error."""
+    block = make()
+
+    def use() -> None:
+        with block:
+            raise AssertionError("the block was opened twice")
+
+    with block:
+        for ask in (use, partial(_in_thread, use)):
+            with pytest.raises(RuntimeError, match=f"write `with {make.__name__}"):
+                ask()
+        assert mode() == make.__name__
+    with pytest.raises(RuntimeError, match="used before"):
+        use()
 
 
 # -- the environment -------------------------------------------------------------------------------
