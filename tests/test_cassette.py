@@ -840,6 +840,40 @@ def test_fails(instructor_cassette):
 """
 
 
+SUBTESTS = """
+import unittest
+
+def test_fails(instructor_cassette, subtests):
+    with subtests.test("some"):
+        assert extract("Ada is 36").age == 36
+        assert os.environ.get("RIGHT"), "not yet"
+        assert extract("Bob is 41").age == 41
+
+@pytest.mark.usefixtures("instructor_cassette")
+class TestFails(unittest.TestCase):
+    def test_fails(self):
+        with self.subTest("some"):
+            assert extract("Ada is 36").age == 36
+            assert os.environ.get("RIGHT"), "not yet"
+            assert extract("Bob is 41").age == 41
+"""
+
+
+def test_a_failing_subtest_leaves_a_cassette_incomplete(
+    pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The test itself may count as passed: what its subtest has not asked is recorded later."""
+    pytester.makepyfile(test_inner=INNER + SUBTESTS)
+    pytester.runpytest_inprocess("-p", "pytest_instructor_cache", "-q")
+    assert ["incomplete" in text for text in files(pytester).values()] == [True, True]
+    monkeypatch.setenv("RIGHT", "1")
+    for _ in range(2):
+        done = pytester.runpytest_inprocess("-p", "pytest_instructor_cache", "-q")
+        assert done.ret == pytest.ExitCode.OK
+    assert llm.calls == 4
+    assert ["incomplete" in text for text in files(pytester).values()] == [False, False]
+
+
 def test_a_failing_test_keeps_what_it_paid_for(
     pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
 ):
