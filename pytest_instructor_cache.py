@@ -50,7 +50,8 @@ def instructor_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
     It belongs to one test. A fixture for several tests takes a file of its own:
     ``with Cassette(path).playing():``, from ``instructor_cache.testing``.
     """
-    from instructor_cache.testing.cassette import BrokenCassette, Cassette, path_beside
+    from instructor_cache.testing._file import path_beside
+    from instructor_cache.testing.cassette import BrokenCassette, Cassette
 
     try:
         path = path_beside(request.path, _name(request))

@@ -39,6 +39,7 @@ from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
 from instructor_cache.codecs._compare import difference
 from instructor_cache.entry import FORMAT
+from instructor_cache.testing._file import path_beside
 from instructor_cache.testing._hand import unknown
 from instructor_cache.testing._leaks import leak
 from instructor_cache.testing._page import Block, Page, read
@@ -48,7 +49,6 @@ from instructor_cache.testing.cassette import (
     BrokenCassette,
     Cassette,
     CassetteWarning,
-    path_beside,
 )
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -316,19 +316,82 @@ def test_a_cassette_knows_its_modes(tmp_path: Path):
     assert "mode='none', played=0, recorded=0" in repr(Cassette(tmp_path / "x.json", "none"))
 
 
-def test_writers_of_one_file_leave_one_of_their_versions(tmp_path: Path):
-    """Whoever is last has the file; nobody sees a half, and nothing else stays behind."""
+def test_writers_of_one_file_keep_all_answers(tmp_path: Path):
+    """Nobody sees a half, the last has what all have recorded, and nothing else stays behind."""
     path = tmp_path / "cassettes" / "x.json"
 
-    def record(n: int) -> None:
-        cassette = Cassette(path, "all")
-        cassette._tape.recorded.update(page(b'"%d"' % n * 2000).blocks)
+    def record(cassette: Cassette, block: Block) -> None:
+        cassette._tape.recorded[block.key] = block
         cassette.save()
+        assert block.key in read(path.read_bytes(), "x").blocks
 
+    blocks = page(*(b'"%d"' % n * 2000 for n in range(40))).blocks
+    cassettes = [Cassette(path, "all") for _ in blocks]
     with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(record, range(40)):
-            assert len(read(path.read_bytes(), "x").blocks) == 1
+        list(pool.map(record, cassettes, blocks.values()))
+    assert read(path.read_bytes(), "x").blocks == blocks
     assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize("mode", ["once", "all"])
+def test_two_workers_record_one_cassette(mode: Any, tmp_path: Path):
+    """Each adds to what the other has written since it began, be that as it was before."""
+    path, ask = tmp_path / "x.json", instructor_cache(MemoryCache())(answer)
+    with suppress(ZeroDivisionError), Cassette(path).playing():
+        for text in "abc":
+            ask(text)
+        _ = 1 / 0
+    one, other = Cassette(path, mode), Cassette(path, mode)
+    for cassette, texts in ((one, "abd"), (other, "cde")):
+        with cassette.playing():
+            for text in texts:
+                ask(text)
+    assert len(read(path.read_bytes(), "x").blocks) == 5
+    first, second, third = (Cassette(path, "all") for _ in range(3))
+    with first.playing():
+        for text in "abcde":
+            ask(text)
+    with second.playing():
+        pass
+    with third.playing():
+        ask("f")
+    assert len(read(path.read_bytes(), "x").blocks) == 6
+    with Cassette(path, "none").playing():
+        for text in "abcdef":
+            ask(text)
+
+
+def test_it_is_complete_when_all_who_write_it_are(tmp_path: Path):
+    """What one of two has not recorded yet is recorded the next time."""
+    path, ask = tmp_path / "x.json", instructor_cache(MemoryCache())(answer)
+    one, other = Cassette(path), Cassette(path)
+    with suppress(ZeroDivisionError), one.playing():
+        ask("a")
+        _ = 1 / 0
+    with other.playing():
+        ask("b")
+    with Cassette(path).playing() as both:
+        for text in "abc":
+            ask(text)
+    assert (both.played, both.recorded) == (2, 1)
+
+
+def test_a_folder_that_is_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error says which answers are lost; who has none to record needs no folder to write to."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "unlink", "write_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    with Cassette(tmp_path / "x.json").playing():
+        pass
+    told = pytest.raises(
+        OSError, match=r"x.json: .*Read-only.*of test_cassette.answer are not kept"
+    )
+    with told as caught, Cassette(tmp_path / "x.json").playing():
+        instructor_cache(MemoryCache())(answer)("a")
+    assert caught.value.errno == 30
 
 
 # -- standing in ---------------------------------------------------------------------------

@@ -108,6 +108,16 @@ class Page:
         lines = write(head).removesuffix("\n}")
         return f'{lines},\n  "entries": [\n\n{blocks}\n\n  ]\n}}\n'
 
+    def joined(self, news: Page, own: Collection[str]) -> Page:
+        """Give it with the *news* that another one has written meanwhile, but for its *own*."""
+        blocks = self.blocks | news.blocks | {key: self.blocks[key] for key in own}
+        lost = news.lost | self.lost
+        return Page(
+            blocks,
+            self.is_complete and news.is_complete,
+            {key: lost[key] for key in lost if key not in blocks},
+        )
+
 
 def read(raw: bytes, where: str) -> Page:
     """Give what *raw* holds; raise BrokenCassette, which names *where* and the line.

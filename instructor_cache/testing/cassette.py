@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Literal, get_args
 from warnings import warn
 
-from .._masks import masked
 from .._pen import Style
 from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
+from ._file import CassetteFile
 from ._hand import unknown
 from ._leaks import leak, without
-from ._page import Block, BrokenCassette, Page, function_of, read
+from ._page import Block, BrokenCassette, Page, function_of
 from ._tape import CassetteWarning, Tape
 from ._texts import write
 
@@ -30,8 +27,6 @@ __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
 Mode = Literal["once", "none", "all"]
 
 _ANEW = 'take Cassette(path, "all"), which calls the functions'
-_LONGEST = 100  # characters of a file's name
-_UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
 
 
 # A cassette is reviewed by people, and in time: it may show more than an entry that is stored.
@@ -64,6 +59,7 @@ class Cassette:
         if mode not in get_args(Mode):
             raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
         self.path, self.mode, self._anew = Path(path), mode, anew
+        self._file = CassetteFile(self.path)
         self._losses: dict[str, Callable[[], str]] = {}
         self._before = self._read()
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
@@ -103,7 +99,7 @@ class Cassette:
         """Have every cached function of the process use it until the end of the block."""
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
-        why = f"while its answers are {what} {_near(self.path)}"
+        why = f"while its answers are {what} {self._file.near}"
         return standing_in(
             StandIn(
                 self._tape,
@@ -133,7 +129,7 @@ class Cassette:
             return
         if (reason := _reason(codec, block.payload)) is not None:
             raise BrokenCassette(
-                f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
+                f"{self._file.near}: found an answer of {block.function} that does not fit its "
                 f"type, above the key {key}; correct it, or, to record it anew, {self._anew}: "
                 f"{reason}"
             ) from None
@@ -146,15 +142,25 @@ class Cassette:
         recorded, refused = self._tape.taken()
         known = self._tape.blocks.keys() | recorded.keys() | refused.keys()
         lost = {key: why() for key, why in losses.items() if key not in known}
-        page = Page(self._blocks(recorded, is_complete), is_complete, lost)
-        if page.blocks:
-            _write(self.path, page.text())
-        else:
-            self.path.unlink(missing_ok=True)
+        if recorded or self.path.exists():
+            page = Page(self._blocks(recorded, is_complete), is_complete, lost)
+            self._write(page, recorded)
         for key, reason in refused.items():
             warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
         if lost and is_complete:
             warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
+
+    def _write(self, page: Page, recorded: dict[str, Block]) -> None:
+        try:
+            self._file.write(lambda news: page if news is None else page.joined(news, recorded))
+        except OSError as error:
+            names = ", ".join(sorted({block.function for block in recorded.values()}))
+            raise OSError(
+                error.errno,
+                f"{self._file.near}: found that it can't be written ({error.strerror}), so new "
+                f"answers of {names or 'no function'} are not kept; wanted a folder to write to: "
+                f'make it writable, or play only, in mode "none"',
+            ) from error
 
     def _blocks(self, recorded: dict[str, Block], is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
@@ -182,7 +188,7 @@ class Cassette:
 
     def _read(self) -> Page | None:
         try:
-            return read(self.path.read_bytes(), str(_near(self.path)))
+            return self._file.read()
         except FileNotFoundError:
             return None
         except BrokenCassette as error:
@@ -192,7 +198,7 @@ class Cassette:
         except OSError as error:
             found = "a directory" if self.path.is_dir() else f"what can't be read ({error})"
             raise BrokenCassette(
-                f"{_near(self.path)}: found {found}, wanted a file; move it out of the way"
+                f"{self._file.near}: found {found}, wanted a file; move it out of the way"
             ) from None
 
 
@@ -206,25 +212,6 @@ def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
     if names := unknown(codec, payload):
         return f"it has {', '.join(names)}, which the type has not"
     return None
-
-
-def _near(path: Path) -> Path:
-    """The path as somebody in this folder would write it."""
-    with suppress(ValueError, OSError):
-        return path.absolute().relative_to(Path.cwd())
-    return path
-
-
-def path_beside(module: Path, test: str) -> Path:
-    """Give the path of the cassette for a *test* in the file *module*.
-
-    Two tests never share one, also where names are long, or case or signs are not told apart:
-    then its name has a digest. Secrets in the parameters of a test are left out of it.
-    """
-    name = _UNSAFE.sub("-", masked(without(test)))
-    if name != test.lower() or len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
-    return module.parent / "cassettes" / module.stem / f"{name}.json"
 
 
 def _leak_in(block: Block) -> str:
@@ -245,18 +232,3 @@ def _loss(path: Path, lost: dict[str, str]) -> str:
         f"{path.name}: found calls that can't be recorded ({told}), so the test can't be played; "
         f"test these without the cassette, or give them answers in the test, with cache_set"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the file in one step, unless it is the same already."""
-    with suppress(OSError):
-        if path.read_bytes() == text.encode():
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{token_hex(8)}.tmp")
-    try:
-        beside.write_bytes(text.encode())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
