@@ -31,6 +31,7 @@ from instructor_cache import (
     MemoryCache,
     UnkeyableArgument,
     Unstorable,
+    bypass,
     cache_client,
     instructor_cache,
     offline,
@@ -546,12 +547,36 @@ async def test_what_is_invalidated_is_asked_again_and_played_again(colour: Colou
 
     cached = instructor_cache(MemoryCache())(colour.function(ask))
     ages: list[int] = []
-    for _ in range(2):
-        with Cassette(tmp_path / "x.json").playing():
+    for told in (pytest.warns(CassetteWarning, match="answered otherwise"), nullcontext()):
+        with told, Cassette(tmp_path / "x.json").playing():
             for forget in (partial(cached.cache_invalidate, "a"), cached.cache_clear):
                 ages.append((await colour.call(cached, "a")).age)
                 await colour.call(forget)
     assert ages == [1, 2, 2, 2]
+
+
+def test_a_second_answer_to_a_call_is_told(tmp_path: Path):
+    """Only the last can be played, wherever the first came from; what the test sets is no call."""
+    calls: list[str] = []
+    ask = numbered(calls)
+    with Cassette(tmp_path / "x.json").playing():
+        for name in ("put", "put again"):
+            ask.cache_set(User(name=name), "a")
+            assert ask("a").name == name
+    with suppress(ZeroDivisionError), Cassette(tmp_path / "y.json").playing():
+        ask("a")
+        _ = 1 / 0
+    told = pytest.warns(CassetteWarning, match=r"y.json: .*answered otherwise \(.*ask\), of which")
+    with told, Cassette(tmp_path / "y.json").playing():
+        assert ask("a").age == 1
+        ask.cache_invalidate("a")
+        assert ask("a").age == 2
+    told = pytest.warns(CassetteWarning, match="answered otherwise")
+    with told, Cassette(tmp_path / "z.json").playing(), bypass():
+        assert ask("b").age != ask("b").age
+    same = instructor_cache(MemoryCache())(answer)
+    with Cassette(tmp_path / "same.json").playing(), bypass():
+        assert same("b") == same("b")
 
 
 async def test_what_is_set_while_playing_stays_there(colour: Colour, tmp_path: Path):

@@ -37,6 +37,7 @@ class Tape:
     ) -> None:
         self.blocks, self.recorded = dict(blocks), dict[str, Block]()
         self.refused: dict[str, str] = {}
+        self.replaced: list[Block] = []
         self.played, self.used = 0, set[str]()
         self._lock, self._pid = Lock(), os.getpid()
         self._is_final, self._refuse = is_final, refuse
@@ -64,12 +65,18 @@ class Tape:
                 self.refused[key] = reason
             else:
                 self.refused.pop(key, None)
-                self.recorded[key] = block
+                self._record(block)
 
-    def taken(self) -> tuple[dict[str, Block], dict[str, str]]:
-        """Give what is recorded by now, and what was refused: calls may go on meanwhile."""
+    def _record(self, block: Block) -> None:
+        played = self.blocks if block.key in self.used else {}
+        if before := self.recorded.get(block.key) or played.get(block.key):
+            self.replaced.append(before)
+        self.recorded[block.key] = block
+
+    def taken(self) -> tuple[dict[str, Block], dict[str, str], list[Block]]:
+        """Give what is recorded by now, refused, and replaced: calls may go on meanwhile."""
         with self._lock:
-            return dict(self.recorded), dict(self.refused)
+            return dict(self.recorded), dict(self.refused), list(self.replaced)
 
     def _warn_of_fork(self, block: Block) -> None:
         warn(

@@ -139,7 +139,7 @@ class Cassette:
         if not self.is_recording or not (self.recorded or is_complete):
             return
         losses = dict(self._losses)  # first: threads may go on, and what is lost may be recorded
-        recorded, refused = self._tape.taken()
+        recorded, refused, replaced = self._tape.taken()
         known = self._tape.blocks.keys() | recorded.keys() | refused.keys()
         lost = {key: why() for key, why in losses.items() if key not in known}
         if recorded or self.path.exists():
@@ -149,6 +149,10 @@ class Cassette:
             warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
         if lost and is_complete:
             warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
+        called = [block for block in replaced if block.key in losses]  # and not set by the test
+        others = {b.key for b in called if self._alike(recorded[b.key], b) is not b}
+        if others and is_complete:
+            warn(_change(self.path, others), CassetteWarning, stacklevel=2)
 
     def _write(self, page: Page, recorded: dict[str, Block]) -> None:
         try:
@@ -171,10 +175,12 @@ class Cassette:
         return new if self.mode == "all" and is_complete else before | new
 
     def _settled(self, block: Block) -> Block:
-        """The block as it was before, if it says the same: that of a set, say, in another order."""
         before = None if self._before is None else self._before.blocks.get(block.key)
-        decode = self._decoders.get(block.key)
-        if before is None or decode is None:
+        return block if before is None else self._alike(block, before)
+
+    def _alike(self, block: Block, before: Block) -> Block:
+        """The block as it was before, if it says the same: that of a set, say, in another order."""
+        if (decode := self._decoders.get(block.key)) is None:
             return block
         (line, *rest), (line_before, *_) = (b.payload.split(b"\n") for b in (block, before))
         with suppress(Exception):  # of what was written by hand
@@ -223,6 +229,14 @@ def _refusal(path: Path, key: str, reason: str) -> str:
         f"{path.name}: an answer of {function_of(key)} was not recorded, because it holds "
         f"{reason}, so the test can't be played; have the function answer without it, or give the "
         f"call another answer in the test, with cache_set"
+    )
+
+
+def _change(path: Path, keys: set[str]) -> str:
+    told = ", ".join(sorted(map(function_of, keys)))
+    return (
+        f"{path.name}: found calls that were made again and answered otherwise ({told}), of which "
+        f"the last answer alone is played; make each once, or tell them apart by an argument"
     )
 
 
