@@ -890,7 +890,13 @@ def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):
     pytester.makeini("[pytest]\ninstructor_cassette = none")
     pytester.makepyfile(test_inner=INNER + CALLS)
     done = run(pytester, "-k", "sync", failed=1, deselected=2)
-    done.stdout.fnmatch_lines(["E *CacheMiss*", "E *nothing is stored for this function"])
+    done.stdout.fnmatch_lines(
+        [
+            "E *CacheMiss*in mode none, and there is no *test_sync.json (was the test renamed*",
+            "E *nothing is stored for this function",
+            'E *to record it, run it in mode "once"',
+        ]
+    )
     assert (llm.calls, files(pytester)) == (0, {})
     run(pytester, "--instructor-cassette=once", passed=3)
     pytester.makeini("[pytest]\ninstructor_cassette = never")

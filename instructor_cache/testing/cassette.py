@@ -100,6 +100,8 @@ class Cassette:
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
         why = f"while its answers are {what} {self._file.near}"
+        if is_final and self._before is None:
+            why = f"in mode none, and there is no {self._file.near} (was the test renamed?)"
         return standing_in(
             StandIn(
                 self._tape,
@@ -114,7 +116,9 @@ class Cassette:
         )
 
     def _remedy(self, key: str | None) -> str:
-        lost = self._before.lost if self._before else {}
+        if self._before is None:
+            return 'to record it, run it in mode "once"'
+        lost = self._before.lost
         if key is not None and (reason := lost.get(str(key))) is not None:
             return (
                 f"when it was recorded this call {reason}, and that is not kept: test it without "
@@ -145,14 +149,18 @@ class Cassette:
         if recorded or self.path.exists():
             page = Page(self._blocks(recorded, is_complete), is_complete, lost)
             self._write(page, recorded)
-        for key, reason in refused.items():
-            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
+        told = [_refusal(self.path, key, reason) for key, reason in refused.items()]
         if lost and is_complete:
-            warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
-        called = [block for block in replaced if block.key in losses]  # and not set by the test
-        others = {b.key for b in called if self._alike(recorded[b.key], b) is not b}
-        if others and is_complete:
-            warn(_change(self.path, others), CassetteWarning, stacklevel=2)
+            told.append(_loss(self.path, lost))
+        if is_complete and (others := self._changed(recorded, replaced)):
+            told.append(_change(self.path, others))
+        for text in told:
+            warn(text, CassetteWarning, stacklevel=2)
+
+    def _changed(self, recorded: dict[str, Block], replaced: list[Block]) -> set[str]:
+        """The keys of calls, not of what the test has set, that had another answer before."""
+        called = [block for block in replaced if block.key in self._losses]
+        return {b.key for b in called if self._alike(recorded[b.key], b) is not b}
 
     def _write(self, page: Page, recorded: dict[str, Block]) -> None:
         try:
