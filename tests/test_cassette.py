@@ -256,6 +256,8 @@ BROKEN = [
     (GOOD.replace('"age"', '"age": 1}, "form": "odd", "call": {"age"'), 6, "odd"),
     (GOOD.replace('"stream": []', '"base64": "?"'), 15, "base64"),
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
+    (GOOD.replace('"entries"', '"entries": [], "entries"'), 1, '"entries" twice'),
+    ("[" * 100_000, 1, "no JSON"),
 ]
 
 
@@ -295,10 +297,13 @@ def test_no_two_tests_share_a_file():
     assert all(re.fullmatch(r"[\w.\[\]-]{1,120}", path.name, re.ASCII) for path in paths)
 
 
-def test_all_replaces_what_is_broken(tmp_path: Path):
+@pytest.mark.parametrize("text", ["{", GOOD.replace("[]", "[" * 2_000 + "]" * 2_000)])
+def test_all_replaces_what_is_broken(text: str, tmp_path: Path):
     """A broken file is replaced only by who asks for that; what can't be written says so."""
     path = tmp_path / "x.json"
-    path.write_text("{")
+    path.write_text(text)
+    with pytest.raises(BrokenCassette):
+        Cassette(path)
     with Cassette(path, "all").playing():
         instructor_cache(MemoryCache())(answer)("a")
     assert len(read(path.read_bytes(), "x").blocks) == 1
