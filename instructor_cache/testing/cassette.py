@@ -39,7 +39,7 @@ class Cassette:
 
     It counts in all threads of its process. One that is forked meanwhile plays what was there
     then, and a warning says that its own answers are not recorded; one that is spawned knows
-    nothing of it, and calls.
+    nothing of it, and calls, unless ``INSTRUCTOR_CACHE_MODE`` is offline.
 
     In the file an answer may be corrected; "call" is for reading only, for a key says which call
     it is.
@@ -47,8 +47,8 @@ class Cassette:
     Args:
         path: The file; beside a test, `path_beside` says which.
         mode: "once" records if there is no file, and else plays it: a call that is not in it
-            raises `CacheMiss`. "none" never calls a function, not even without a file. "all"
-            records everything anew.
+            raises `CacheMiss`. "none" never calls a function while it is in use, not even without
+            a file. "all" records everything anew.
         anew: What somebody does to record it anew, as errors say it.
 
     Attributes:
