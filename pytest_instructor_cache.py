@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MODES = ("once", "none", "all")
 _ANEW = "run it with --instructor-cassette=all, which calls the functions"
-_PASSED = pytest.StashKey[bool]()
+_REPORTS = pytest.StashKey[list[pytest.TestReport]]()  # of the test's latest run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,9 +37,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, None]:
     outcome = yield
-    if call.when == "call":
-        report = outcome.get_result()
-        item.stash[_PASSED] = report.passed or hasattr(report, "wasxfail")
+    if call.when == "setup":
+        item.stash[_REPORTS] = []
+    elif call.when == "call":  # the test's own comes last, after those of subtests
+        item.stash.setdefault(_REPORTS, []).append(outcome.get_result())
 
 
 @pytest.fixture
@@ -49,7 +50,8 @@ def instructor_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
     It belongs to one test. A fixture for several tests takes a file of its own:
     ``with Cassette(path).playing():``, from ``instructor_cache.testing``.
     """
-    from instructor_cache.testing.cassette import BrokenCassette, Cassette, path_beside
+    from instructor_cache.testing._file import path_beside
+    from instructor_cache.testing.cassette import BrokenCassette, Cassette
 
     try:
         path = path_beside(request.path, _name(request))
@@ -58,7 +60,13 @@ def instructor_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
         pytest.fail(str(error), pytrace=False)
     with cassette.standing_in():
         yield cassette
-    cassette.save(is_complete=request.node.stash.get(_PASSED, False))
+    cassette.save(is_complete=_is_passed(request.node.stash.get(_REPORTS, [])))
+
+
+def _is_passed(reports: list[pytest.TestReport]) -> bool:
+    if not reports or any(report.failed for report in reports):
+        return False
+    return reports[-1].passed or hasattr(reports[-1], "wasxfail")
 
 
 def _mode(config: pytest.Config) -> Any:

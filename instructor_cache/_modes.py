@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
 from operator import contains
+from threading import Lock
 from typing import Any
 
 from ._stand_in import Mode, stand_in
@@ -25,9 +26,10 @@ def bypass() -> AbstractContextManager[None]:
 
     As for the other modes, it counts for what is called in the block: in this thread or task, in
     those that `cache_map` makes of it, and in tasks begun there. A generator function is called, as
-    Python has it, when its first item is asked for. Of nested blocks the innermost
-    counts. A generator that yields inside the block is left with it open: what calls it is in the
-    block until it goes on, which is how a fixture or a context manager passes the mode on.
+    Python has it, when its first item is asked for. Of nested blocks the innermost counts, unless
+    one is offline. A generator that yields inside the block is left with it open: what calls it is
+    in the block until it goes on, which is how a fixture or a context manager passes the mode on.
+    What is given is good for one ``with``: a second one raises RuntimeError.
     """
     return _Block("bypass")
 
@@ -40,7 +42,8 @@ def refresh() -> AbstractContextManager[None]:
 def offline() -> AbstractContextManager[None]:
     """Give a block in which cached functions answer from what is stored, or raise `CacheMiss`.
 
-    They are not called, whatever happens. An answer that has expired but is still kept is given.
+    They are not called, whatever happens: not in a block of another mode inside this one, nor where
+    ``INSTRUCTOR_CACHE_MODE`` is offline. An answer that has expired but is still kept is given.
     """
     return _Block("offline")
 
@@ -48,17 +51,13 @@ def offline() -> AbstractContextManager[None]:
 def mode() -> Mode | None:
     """Give the mode of the innermost block, else the one in ``INSTRUCTOR_CACHE_MODE``, else None.
 
-    What stands in for all backends has a word in it. Raises ValueError if it is none.
+    Offline counts wherever it is said: nothing inside undoes it. What stands in for all backends
+    has a word in it. Raises ValueError if the environment names none.
     """
-    one, wanted = stand_in(), _opened() or from_environment()
+    modes = [from_environment(), *(block.mode for block in opened() if not block.is_lost)]
+    wanted: Mode | None = "offline" if "offline" in modes else modes[-1]
+    one = stand_in()
     return wanted if one is None else one.mode(wanted)
-
-
-def _opened() -> Mode | None:
-    for block in reversed(opened()):
-        if not block.is_lost:
-            return block.mode
-    return None
 
 
 def from_environment() -> Mode | None:
@@ -101,22 +100,26 @@ def as_of(blocks: tuple[_Block, ...]) -> Generator[None]:
 
 
 class _Block(AbstractContextManager[None]):
-    """An open block. It may be closed out of turn, or in another context, as in generators.
+    """A block that is opened once; closed out of turn, maybe, or elsewhere, as in generators.
 
     Attributes:
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("_token", "is_lost", "mode")
+    __slots__ = ("_token", "_used", "is_lost", "mode")
     _token: Token[tuple[_Block, ...]]
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
         self.is_lost = False
+        self._used = Lock()
 
     def __enter__(self) -> None:
-        if self.is_lost or self in opened():
-            raise RuntimeError(f"found a block that was used before; write `with {self.mode}():`")
+        if not self._used.acquire(blocking=False):  # or one thread would close another's
+            raise RuntimeError(
+                f"found a block that was used before, wanted one of its own for each `with`; "
+                f"write `with {self.mode}():` each time"
+            )
         self._token = _open.set((*opened(), self))
 
     def __exit__(self, *_: object) -> None:

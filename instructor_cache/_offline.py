@@ -16,7 +16,7 @@ from .errors import BackendError, CacheMiss
 from .keys import Keys
 
 _WHY = "in offline mode"
-_REMEDY = "to record it, call once without offline mode, or in a block `with refresh():`"
+_REMEDY = "to record it, call once without offline mode"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ LEVELS = [
     {"testing._leaks", "testing._hand"},
     {"testing._blocks", "testing._sketches"},
     {"testing._page"},
-    {"testing._tape"},
+    {"testing._tape", "testing._file"},
     {"testing.cassette"},
     {"presets", "testing"},
     {"integrations._answers", "integrations._begun", "integrations._sdk"},

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import instructor
@@ -31,6 +31,7 @@ from instructor_cache import (
     MemoryCache,
     UnkeyableArgument,
     Unstorable,
+    bypass,
     cache_client,
     instructor_cache,
     offline,
@@ -39,6 +40,7 @@ from instructor_cache._stand_in import STAND_INS
 from instructor_cache.codecs import codec_for
 from instructor_cache.codecs._compare import difference
 from instructor_cache.entry import FORMAT
+from instructor_cache.testing._file import path_beside
 from instructor_cache.testing._hand import unknown
 from instructor_cache.testing._leaks import leak
 from instructor_cache.testing._page import Block, Page, read
@@ -48,7 +50,6 @@ from instructor_cache.testing.cassette import (
     BrokenCassette,
     Cassette,
     CassetteWarning,
-    path_beside,
 )
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -255,6 +256,8 @@ BROKEN = [
     (GOOD.replace('"age"', '"age": 1}, "form": "odd", "call": {"age"'), 6, "odd"),
     (GOOD.replace('"stream": []', '"base64": "?"'), 15, "base64"),
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
+    (GOOD.replace('"entries"', '"entries": [], "entries"'), 1, '"entries" twice'),
+    ("[" * 100_000, 1, "no JSON"),
 ]
 
 
@@ -294,10 +297,13 @@ def test_no_two_tests_share_a_file():
     assert all(re.fullmatch(r"[\w.\[\]-]{1,120}", path.name, re.ASCII) for path in paths)
 
 
-def test_all_replaces_what_is_broken(tmp_path: Path):
+@pytest.mark.parametrize("text", ["{", GOOD.replace("[]", "[" * 2_000 + "]" * 2_000)])
+def test_all_replaces_what_is_broken(text: str, tmp_path: Path):
     """A broken file is replaced only by who asks for that; what can't be written says so."""
     path = tmp_path / "x.json"
-    path.write_text("{")
+    path.write_text(text)
+    with pytest.raises(BrokenCassette):
+        Cassette(path)
     with Cassette(path, "all").playing():
         instructor_cache(MemoryCache())(answer)("a")
     assert len(read(path.read_bytes(), "x").blocks) == 1
@@ -316,19 +322,82 @@ def test_a_cassette_knows_its_modes(tmp_path: Path):
     assert "mode='none', played=0, recorded=0" in repr(Cassette(tmp_path / "x.json", "none"))
 
 
-def test_writers_of_one_file_leave_one_of_their_versions(tmp_path: Path):
-    """Whoever is last has the file; nobody sees a half, and nothing else stays behind."""
+def test_writers_of_one_file_keep_all_answers(tmp_path: Path):
+    """Nobody sees a half, the last has what all have recorded, and nothing else stays behind."""
     path = tmp_path / "cassettes" / "x.json"
 
-    def record(n: int) -> None:
-        cassette = Cassette(path, "all")
-        cassette._tape.recorded.update(page(b'"%d"' % n * 2000).blocks)
+    def record(cassette: Cassette, block: Block) -> None:
+        cassette._tape.recorded[block.key] = block
         cassette.save()
+        assert block.key in read(path.read_bytes(), "x").blocks
 
+    blocks = page(*(b'"%d"' % n * 2000 for n in range(40))).blocks
+    cassettes = [Cassette(path, "all") for _ in blocks]
     with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(record, range(40)):
-            assert len(read(path.read_bytes(), "x").blocks) == 1
+        list(pool.map(record, cassettes, blocks.values()))
+    assert read(path.read_bytes(), "x").blocks == blocks
     assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize("mode", ["once", "all"])
+def test_two_workers_record_one_cassette(mode: Any, tmp_path: Path):
+    """Each adds to what the other has written since it began, be that as it was before."""
+    path, ask = tmp_path / "x.json", instructor_cache(MemoryCache())(answer)
+    with suppress(ZeroDivisionError), Cassette(path).playing():
+        for text in "abc":
+            ask(text)
+        _ = 1 / 0
+    one, other = Cassette(path, mode), Cassette(path, mode)
+    for cassette, texts in ((one, "abd"), (other, "cde")):
+        with cassette.playing():
+            for text in texts:
+                ask(text)
+    assert len(read(path.read_bytes(), "x").blocks) == 5
+    first, second, third = (Cassette(path, "all") for _ in range(3))
+    with first.playing():
+        for text in "abcde":
+            ask(text)
+    with second.playing():
+        pass
+    with third.playing():
+        ask("f")
+    assert len(read(path.read_bytes(), "x").blocks) == 6
+    with Cassette(path, "none").playing():
+        for text in "abcdef":
+            ask(text)
+
+
+def test_it_is_complete_when_all_who_write_it_are(tmp_path: Path):
+    """What one of two has not recorded yet is recorded the next time."""
+    path, ask = tmp_path / "x.json", instructor_cache(MemoryCache())(answer)
+    one, other = Cassette(path), Cassette(path)
+    with suppress(ZeroDivisionError), one.playing():
+        ask("a")
+        _ = 1 / 0
+    with other.playing():
+        ask("b")
+    with Cassette(path).playing() as both:
+        for text in "abc":
+            ask(text)
+    assert (both.played, both.recorded) == (2, 1)
+
+
+def test_a_folder_that_is_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error says which answers are lost; who has none to record needs no folder to write to."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "unlink", "write_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    with Cassette(tmp_path / "x.json").playing():
+        pass
+    told = pytest.raises(
+        OSError, match=r"x.json: .*Read-only.*of test_cassette.answer are not kept"
+    )
+    with told as caught, Cassette(tmp_path / "x.json").playing():
+        instructor_cache(MemoryCache())(answer)("a")
+    assert caught.value.errno == 30
 
 
 # -- standing in ---------------------------------------------------------------------------
@@ -394,6 +463,35 @@ def test_fifty_threads_record_one_call(tmp_path: Path):
     assert len(calls) == 1
 
 
+def test_a_call_that_goes_on_while_it_is_saved_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A thread that outlives the block may answer in that moment; what was there is written."""
+    is_begun, may_end = Event(), Event()
+
+    @instructor_cache(MemoryCache())
+    def ask(text: str) -> User:
+        if text == "late":
+            is_begun.set()
+            assert may_end.wait(10)
+        return User(name=text)
+
+    def settled(_: Cassette, block: Block) -> Block:
+        may_end.set()
+        late.join(10)
+        return block
+
+    monkeypatch.setattr(Cassette, "_settled", settled)
+    late = Thread(target=ask, args=("late",))
+    told = pytest.warns(CassetteWarning, match="ask was given up")
+    with told, Cassette(tmp_path / "x.json").playing() as cassette:
+        ask("early")
+        late.start()
+        assert is_begun.wait(10)
+    text = cassette.path.read_text()
+    assert '"name": "early"' in text and '"name": "late"' not in text
+
+
 def test_what_is_not_stored_is_not_recorded(tmp_path: Path):
     """ttl=0, cache_if and an error of the function leave no answer; a warning says what did."""
     calls: list[str] = []
@@ -454,12 +552,36 @@ async def test_what_is_invalidated_is_asked_again_and_played_again(colour: Colou
 
     cached = instructor_cache(MemoryCache())(colour.function(ask))
     ages: list[int] = []
-    for _ in range(2):
-        with Cassette(tmp_path / "x.json").playing():
+    for told in (pytest.warns(CassetteWarning, match="answered otherwise"), nullcontext()):
+        with told, Cassette(tmp_path / "x.json").playing():
             for forget in (partial(cached.cache_invalidate, "a"), cached.cache_clear):
                 ages.append((await colour.call(cached, "a")).age)
                 await colour.call(forget)
     assert ages == [1, 2, 2, 2]
+
+
+def test_a_second_answer_to_a_call_is_told(tmp_path: Path):
+    """Only the last can be played, wherever the first came from; what the test sets is no call."""
+    calls: list[str] = []
+    ask = numbered(calls)
+    with Cassette(tmp_path / "x.json").playing():
+        for name in ("put", "put again"):
+            ask.cache_set(User(name=name), "a")
+            assert ask("a").name == name
+    with suppress(ZeroDivisionError), Cassette(tmp_path / "y.json").playing():
+        ask("a")
+        _ = 1 / 0
+    told = pytest.warns(CassetteWarning, match=r"y.json: .*answered otherwise \(.*ask\), of which")
+    with told, Cassette(tmp_path / "y.json").playing():
+        assert ask("a").age == 1
+        ask.cache_invalidate("a")
+        assert ask("a").age == 2
+    told = pytest.warns(CassetteWarning, match="answered otherwise")
+    with told, Cassette(tmp_path / "z.json").playing(), bypass():
+        assert ask("b").age != ask("b").age
+    same = instructor_cache(MemoryCache())(answer)
+    with Cassette(tmp_path / "same.json").playing(), bypass():
+        assert same("b") == same("b")
 
 
 async def test_what_is_set_while_playing_stays_there(colour: Colour, tmp_path: Path):
@@ -773,7 +895,13 @@ def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):
     pytester.makeini("[pytest]\ninstructor_cassette = none")
     pytester.makepyfile(test_inner=INNER + CALLS)
     done = run(pytester, "-k", "sync", failed=1, deselected=2)
-    done.stdout.fnmatch_lines(["E *CacheMiss*", "E *nothing is stored for this function"])
+    done.stdout.fnmatch_lines(
+        [
+            "E *CacheMiss*in mode none, and there is no *test_sync.json (was the test renamed*",
+            "E *nothing is stored for this function",
+            'E *to record it, run it in mode "once"',
+        ]
+    )
     assert (llm.calls, files(pytester)) == (0, {})
     run(pytester, "--instructor-cassette=once", passed=3)
     pytester.makeini("[pytest]\ninstructor_cassette = never")
@@ -809,6 +937,40 @@ def test_fails(instructor_cassette):
     assert os.environ.get("RIGHT"), "not yet"
     assert extract("Bob is 41").age == 41
 """
+
+
+SUBTESTS = """
+import unittest
+
+def test_fails(instructor_cassette, subtests):
+    with subtests.test("some"):
+        assert extract("Ada is 36").age == 36
+        assert os.environ.get("RIGHT"), "not yet"
+        assert extract("Bob is 41").age == 41
+
+@pytest.mark.usefixtures("instructor_cassette")
+class TestFails(unittest.TestCase):
+    def test_fails(self):
+        with self.subTest("some"):
+            assert extract("Ada is 36").age == 36
+            assert os.environ.get("RIGHT"), "not yet"
+            assert extract("Bob is 41").age == 41
+"""
+
+
+def test_a_failing_subtest_leaves_a_cassette_incomplete(
+    pytester: pytest.Pytester, llm: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The test itself may count as passed: what its subtest has not asked is recorded later."""
+    pytester.makepyfile(test_inner=INNER + SUBTESTS)
+    pytester.runpytest_inprocess("-p", "pytest_instructor_cache", "-q")
+    assert ["incomplete" in text for text in files(pytester).values()] == [True, True]
+    monkeypatch.setenv("RIGHT", "1")
+    for _ in range(2):
+        done = pytester.runpytest_inprocess("-p", "pytest_instructor_cache", "-q")
+        assert done.ret == pytest.ExitCode.OK
+    assert llm.calls == 4
+    assert ["incomplete" in text for text in files(pytester).values()] == [False, False]
 
 
 def test_a_failing_test_keeps_what_it_paid_for(

@@ -17,6 +17,7 @@ from openai_server import OpenAIServer
 from pydantic import BaseModel
 
 from instructor_cache import (
+    CacheMiss,
     DiskCache,
     Entry,
     Event,
@@ -25,11 +26,14 @@ from instructor_cache import (
     SafeDisk,
     Tier,
     TieredCache,
+    bypass,
+    offline,
+    refresh,
 )
 from instructor_cache.backends.diskcache import DiskcacheBackend
 from instructor_cache.errors import UnstorableResultWarning
 from instructor_cache.integrations import instructor as integration
-from instructor_cache.testing import FaultyBackend
+from instructor_cache.testing import Cassette, CassetteWarning, FaultyBackend
 
 pytest.importorskip("instructor.cache", reason="this instructor has no cache of its own")
 
@@ -177,6 +181,51 @@ def test_wrong_options_are_told_at_once(ttl: Any):
     """A ttl that can't be meant is an error when the cache is made."""
     with pytest.raises((ValueError, TypeError), match="ttl"):
         MemoryCache().for_instructor(ttl=ttl)
+
+
+def test_modes_count_for_instructors_own_cache(server: OpenAIServer):
+    """Offline never asks the provider; refresh asks and keeps; bypass asks and leaves no trace."""
+    client = client_of(server, **MemoryCache().for_instructor(namespace="team"))
+    with offline(), pytest.raises(CacheMiss, match="call once without offline mode"):
+        ask(client)
+    with bypass():
+        ask(client)
+    with refresh():
+        kept = ask(client)
+    with bypass():
+        assert ask(client) != kept
+    with offline():
+        assert ask(client) == kept
+    assert server.calls == 3
+
+
+async def test_async_clients_mind_the_mode_too(server: OpenAIServer):
+    """A miss offline raises from the awaited call, and nothing is asked."""
+    client = client_of(server, **MemoryCache().for_instructor(), async_client=True)
+    with offline(), pytest.raises(CacheMiss):
+        await client.create(messages=ASK, response_model=User)
+    assert server.calls == 0
+
+
+def test_a_wrong_mode_is_told_when_the_cache_is_made(monkeypatch: pytest.MonkeyPatch):
+    """As a decorated function does, it reads the variable at once."""
+    monkeypatch.setenv("INSTRUCTOR_CACHE_MODE", "ofline")
+    with pytest.raises(ValueError, match="MODE is 'ofline'"):
+        MemoryCache().for_instructor()
+
+
+def test_a_cassette_says_that_it_has_no_such_answers(server: OpenAIServer, tmp_path: Path):
+    """While recording a call is made past the store and told; while playing it is refused."""
+    memory, path = MemoryCache(), tmp_path / "x.json"
+    client = client_of(server, **memory.for_instructor(namespace="team"))
+    told = pytest.warns(CassetteWarning, match="@team is kept by instructor's own cache")
+    with told, Cassette(path).playing():
+        ask(client)
+    assert (server.calls, len(memory)) == (1, 0)
+    ask(client)
+    with Cassette(path, "none").playing(), pytest.raises(CacheMiss, match="can't be recorded"):
+        ask(client)
+    assert server.calls == 2
 
 
 GARBAGE: list[Any] = [

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,31 @@ async def test_events_tell_of_a_miss_without_its_arguments(colour: Colour):
 async def test_the_innermost_block_counts():
     """Modes nest, and leaving a block brings back the one around it, also through an error."""
     assert mode() is None
-    with offline():
-        with bypass(), refresh():
+    with bypass():
+        with refresh():
             assert mode() == "refresh"
-        with pytest.raises(KeyError), bypass():
+        with pytest.raises(KeyError), refresh():
             raise KeyError
-        assert mode() == "offline"
+        assert mode() == "bypass"
     assert mode() is None
+
+
+@pytest.mark.parametrize("block", [bypass, refresh])
+async def test_offline_is_not_undone_inside(
+    colour: Colour, block: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Who says offline gets no call from code that bypasses or refreshes in a block of its own."""
+    case = Case(colour)
+
+    async def ask() -> None:
+        with block(), pytest.raises(CacheMiss):
+            await case.ask("ada")
+
+    with refresh(), offline():
+        await ask()
+    monkeypatch.setenv("INSTRUCTOR_CACHE_MODE", "offline")
+    await ask()
+    assert case.calls == 0
 
 
 async def test_explicit_methods_are_what_they_say(colour: Colour):
@@ -295,11 +314,29 @@ def test_a_fixture_passes_the_mode_on():
     assert mode() is None
 
 
+@pytest.mark.parametrize("make", [bypass, refresh, offline])
+def test_a_block_is_opened_once(make: Any):
+    """Shared between threads one would end it for the other, so a second use is an error."""
+    block = make()
+
+    def use() -> None:
+        with block:
+            raise AssertionError("the block was opened twice")
+
+    with block:
+        for ask in (use, partial(_in_thread, use)):
+            with pytest.raises(RuntimeError, match=f"write `with {make.__name__}"):
+                ask()
+        assert mode() == make.__name__
+    with pytest.raises(RuntimeError, match="used before"):
+        use()
+
+
 # -- the environment -------------------------------------------------------------------------------
 
 
 def test_the_environment_sets_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """INSTRUCTOR_CACHE_MODE is the mode outside all blocks, and a block goes before it."""
+    """INSTRUCTOR_CACHE_MODE is the mode outside all blocks; these go before it but for offline."""
 
     def run(word: str) -> list[str]:
         monkeypatch.setenv("INSTRUCTOR_CACHE_MODE", word)
@@ -311,7 +348,7 @@ def test_the_environment_sets_the_mode(tmp_path: Path, monkeypatch: pytest.Monke
             except CacheMiss:
                 found.append("miss")
         with refresh():
-            assert mode() == "refresh"
+            assert mode() == ("offline" if word == "offline" else "refresh")
         return found
 
     assert run("bypass") == ["bypass", "ada 1", "ada 2", "bob 3"]
@@ -469,7 +506,7 @@ async def test_a_miss_shows_what_differs(colour: Colour):
         "    text:",
         "      - 'Ada was born in 1815'",
         "      + 'Ada was born in 1816'",
-        "  to record it, call once without offline mode, or in a block `with refresh():`",
+        "  to record it, call once without offline mode",
     ]
 
 

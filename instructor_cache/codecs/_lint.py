@@ -16,7 +16,7 @@ __all__ = ["lint"]
 FUNCTION: Any = collections.abc.Callable
 _UNENCRYPTED = (
     "is secret, and stored only when the entry is encrypted;"
-    " give the cache a cipher, or leave the field out of the result"
+    " no cache does that yet, so leave the field out of the result"
 )
 _TROUBLES: dict[Any, str] = {
     SecretStr: _UNENCRYPTED,

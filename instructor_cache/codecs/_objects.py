@@ -128,7 +128,7 @@ def _dump_secret(tagged: Tagged, value: Any, where: str) -> tuple[str, Any]:
     if not tagged.secrets:
         raise SecretFound(
             f"{where}: found a {cls.__name__}; a secret is stored only when the entry is"
-            " encrypted; give the cache a cipher, or leave the secret out of the result"
+            " encrypted, which no cache does yet; leave the secret out of the result"
         )
     held = tagged.dump_attributes(value, where)
     if cls in (SecretStr, SecretBytes) and held.keys() == {"_secret_value"}:

@@ -15,8 +15,11 @@ from pydantic_core import from_json
 
 from .._bridge import SYNC, drive
 from .._keeper import MISS, Keeper
+from .._modes import from_environment
+from .._modes import mode as present_mode
 from .._stack import Stack
-from ..errors import Unstorable
+from .._stand_in import refuse_uncached, stand_in
+from ..errors import CacheMiss, Unstorable
 from ..events import Announcer, Observer
 from ..keys import namespace as begin_of
 from ..lifetimes import Lifetime
@@ -26,14 +29,16 @@ from ..tiers import BackendLike, tiers_of
 __all__ = ["native_cache"]
 
 _NAME = "instructor.cache"
+_UNPLAYED = "is kept by instructor's own cache, not by cache_client, whose answers can be played"
 
 
 class NativeCache:
-    """Answers of instructor's own cache, in any of our backends; nothing in it ever raises.
+    """Answers of instructor's own cache, in any of our backends; what fails in it never raises.
 
     What is no answer of instructor's is not stored, and a miss if it is found. A `ttl` that
     instructor passes on, from ``cache_ttl=``, counts instead of the cache's own; one that makes no
-    sense stores nothing.
+    sense stores nothing. In offline mode a miss raises `CacheMiss`, and so does every call that a
+    cassette should play; one that a cassette should record goes past this cache, and is told.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class NativeCache:
         observer: Observer | None,
         clock: Callable[[], float],
     ) -> None:
+        from_environment()  # raises what is wrong with it now, not at the first call
         shared = "" if namespace is None else f"@{quote(namespace, safe='')}"
         self._begin = f"{begin_of(prefix)}{_NAME}{shared}:"
         self._announce = Announcer(_NAME, observer)
@@ -56,14 +62,30 @@ class NativeCache:
 
     def get(self, key: str) -> str | None:
         """Give what is stored for *key*; None if that is nothing, or nothing that can be used."""
+        mode, own_key = present_mode(), self._key(key)
+        if (one := stand_in()) is not None:
+            if mode == "offline":
+                refuse_uncached(_NAME, f"it {_UNPLAYED}")
+            one.losses[own_key] = lambda: _UNPLAYED
+            return None
+        if mode in ("bypass", "refresh"):
+            return None
+        answer = self._look(own_key)
+        if answer is None and mode == "offline":
+            raise _missed(own_key)
+        return answer
+
+    def _look(self, key: str) -> str | None:
         try:
-            return drive(self._get(self._key(key)))
+            return drive(self._get(key))
         except Exception as error:
             self._announce("failure", error=error)
             return None
 
     def set(self, key: str, value: Any, ttl: Lifetime = None) -> None:
         """Store *value* for *ttl*, by default the cache's own."""
+        if stand_in() is not None or present_mode() == "bypass":
+            return
         try:
             keeper = self._keeper if ttl is None else self._keeper_for(ttl)
             drive(self._set(keeper, self._key(key), value))
@@ -90,6 +112,15 @@ class NativeCache:
 
     def _key(self, key: str) -> str:
         return f"{self._begin}native:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def _missed(key: str) -> CacheMiss:
+    return CacheMiss(
+        f"found no answer to this call in instructor's own cache, so it is not made in offline "
+        f"mode\n  key: {key}\n  to record it, call once without offline mode",
+        _NAME,
+        key,
+    )
 
 
 class _Codec:

@@ -129,8 +129,7 @@ def _refuse_offline() -> None:
     if mode() == "offline":
         raise CacheMiss(
             f"found a call of instructor.create that can't be cached ({_UNCACHED}), so it is not "
-            f"made in offline mode; ask for an answer that can be kept, or call it in a block "
-            f"`with bypass():`",
+            f"made in offline mode; ask for an answer that can be kept, or ask without that mode",
             "instructor.create",
         )
 

@@ -108,6 +108,16 @@ class Page:
         lines = write(head).removesuffix("\n}")
         return f'{lines},\n  "entries": [\n\n{blocks}\n\n  ]\n}}\n'
 
+    def joined(self, news: Page, own: Collection[str]) -> Page:
+        """Give it with the *news* that another one has written meanwhile, but for its *own*."""
+        blocks = self.blocks | news.blocks | {key: self.blocks[key] for key in own}
+        lost = news.lost | self.lost
+        return Page(
+            blocks,
+            self.is_complete and news.is_complete,
+            {key: lost[key] for key in lost if key not in blocks},
+        )
+
 
 def read(raw: bytes, where: str) -> Page:
     """Give what *raw* holds; raise BrokenCassette, which names *where* and the line.
@@ -129,7 +139,7 @@ def read(raw: bytes, where: str) -> Page:
         try:
             block = _block(entry)
             _check_once(text, start)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             found = str(error).removeprefix("found ")
             is_ours = found != str(error)
             told = found if is_ours else f"what can't be read ({error}), wanted a block as recorded"
@@ -165,27 +175,31 @@ def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
     """The members of the file but its entries, and these with the places where they begin."""
     try:
         whole = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         conflict = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.M)
         at = conflict.start() if conflict else getattr(error, "pos", 0)
         found = "the marks of a merge conflict" if conflict else f"no JSON ({error})"
         raise _broken(where, text, at, f"{found}, wanted a cassette") from None
-    if not is_dict(whole) or not is_list(whole.get("entries")):
+    start = _ENTRIES.search(text)
+    if start is None or not is_dict(whole) or not is_list(whole.get("entries")):
         raise _broken(where, text, 0, 'no list of "entries", wanted a cassette')
-    entries: list[Any] = whole.pop("entries")
-    return whole, list(zip(_places(text, len(entries)), entries, strict=True))
+    places, end = _places(text, start.end())
+    try:
+        _STRICT.decode(text[: start.end()] + text[end:])
+    except ValueError as error:
+        raise _broken(where, text, 0, str(error).removeprefix("found ")) from None
+    return whole, list(zip(places, whole.pop("entries"), strict=True))
 
 
-def _places(text: str, count: int) -> list[int]:
-    """Where the *count* entries begin in a text that was seen to be JSON."""
-    start, places = _ENTRIES.search(text), list[int]()
-    at = start.end() if start else 0
-    for _ in range(count):
+def _places(text: str, at: int) -> tuple[list[int], int]:
+    """Where the entries begin in a list of JSON that goes on at *at*, and where it ends."""
+    places = list[int]()
+    while text[at] != "]":
         places.append(at)
         _, end = _DECODER.raw_decode(text, at)
         comma = _COMMA.match(text, end)
         at = comma.end() if comma else end
-    return places
+    return places, at
 
 
 def _block(entry: Any) -> Block:

@@ -37,15 +37,11 @@ class Tape:
     ) -> None:
         self.blocks, self.recorded = dict(blocks), dict[str, Block]()
         self.refused: dict[str, str] = {}
+        self.replaced: list[Block] = []
         self.played, self.used = 0, set[str]()
         self._lock, self._pid = Lock(), os.getpid()
         self._is_final, self._refuse = is_final, refuse
         self._answers = {key: _packed(block) for key, block in blocks.items()}
-
-    @property
-    def known(self) -> set[str]:
-        """The keys that were recorded, or would have been but for what their answers hold."""
-        return {*self.blocks, *self.recorded, *self.refused}
 
     def get(self, key: str, /) -> bytes | None:
         found = self._answers.get(key)
@@ -63,11 +59,24 @@ class Tape:
             return
         if os.getpid() != self._pid:
             self._warn_of_fork(block)
-        if reason := self._refuse(block):
-            self.refused[key] = reason
-        else:
-            self.refused.pop(key, None)
-            self.recorded[key] = block
+        reason = self._refuse(block)
+        with self._lock:
+            if reason:
+                self.refused[key] = reason
+            else:
+                self.refused.pop(key, None)
+                self._record(block)
+
+    def _record(self, block: Block) -> None:
+        played = self.blocks if block.key in self.used else {}
+        if before := self.recorded.get(block.key) or played.get(block.key):
+            self.replaced.append(before)
+        self.recorded[block.key] = block
+
+    def taken(self) -> tuple[dict[str, Block], dict[str, str], list[Block]]:
+        """Give what is recorded by now, refused, and replaced: calls may go on meanwhile."""
+        with self._lock:
+            return dict(self.recorded), dict(self.refused), list(self.replaced)
 
     def _warn_of_fork(self, block: Block) -> None:
         warn(

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Literal, get_args
 from warnings import warn
 
-from .._masks import masked
 from .._pen import Style
 from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
+from ._file import CassetteFile
 from ._hand import unknown
 from ._leaks import leak, named, without
-from ._page import Block, BrokenCassette, Page, function_of, read
+from ._page import Block, BrokenCassette, Page, function_of
 from ._tape import CassetteWarning, Tape
 from ._texts import write
 
@@ -30,8 +27,6 @@ __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
 Mode = Literal["once", "none", "all"]
 
 _ANEW = 'take Cassette(path, "all"), which calls the functions'
-_LONGEST = 100  # characters of a file's name
-_UNSAFE = re.compile(r"[^\w.\-\[\],=+@]", re.ASCII)
 
 
 # A cassette is reviewed by people, and in time: it may show more than an entry that is stored.
@@ -44,7 +39,7 @@ class Cassette:
 
     It counts in all threads of its process. One that is forked meanwhile plays what was there
     then, and a warning says that its own answers are not recorded; one that is spawned knows
-    nothing of it, and calls.
+    nothing of it, and calls, unless ``INSTRUCTOR_CACHE_MODE`` is offline.
 
     In the file an answer may be corrected; "call" is for reading only, for a key says which call
     it is.
@@ -52,8 +47,8 @@ class Cassette:
     Args:
         path: The file; beside a test, `path_beside` says which.
         mode: "once" records if there is no file, and else plays it: a call that is not in it
-            raises `CacheMiss`. "none" never calls a function, not even without a file. "all"
-            records everything anew.
+            raises `CacheMiss`. "none" never calls a function while it is in use, not even without
+            a file. "all" records everything anew.
         anew: What somebody does to record it anew, as errors say it.
 
     Attributes:
@@ -64,6 +59,7 @@ class Cassette:
         if mode not in get_args(Mode):
             raise ValueError(f'found the mode {mode!r}; it must be "once", "none" or "all"')
         self.path, self.mode, self._anew = Path(path), mode, anew
+        self._file = CassetteFile(self.path)
         self._losses: dict[str, Callable[[], str]] = {}
         self._before = self._read()
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
@@ -103,7 +99,9 @@ class Cassette:
         """Have every cached function of the process use it until the end of the block."""
         is_final = not self.is_recording
         what = "played from" if is_final else "recorded in"
-        why = f"while its answers are {what} {_near(self.path)}"
+        why = f"while its answers are {what} {self._file.near}"
+        if is_final and self._before is None:
+            why = f"in mode none, and there is no {self._file.near} (was the test renamed?)"
         return standing_in(
             StandIn(
                 self._tape,
@@ -118,7 +116,9 @@ class Cassette:
         )
 
     def _remedy(self, key: str | None) -> str:
-        lost = self._before.lost if self._before else {}
+        if self._before is None:
+            return 'to record it, run it in mode "once"'
+        lost = self._before.lost
         if key is not None and (reason := lost.get(str(key))) is not None:
             return (
                 f"when it was recorded this call {reason}, and that is not kept: test it without "
@@ -133,7 +133,7 @@ class Cassette:
             return
         if (reason := _reason(codec, block.payload)) is not None:
             raise BrokenCassette(
-                f"{_near(self.path)}: found an answer of {block.function} that does not fit its "
+                f"{self._file.near}: found an answer of {block.function} that does not fit its "
                 f"type, above the key {key}; correct it, or, to record it anew, {self._anew}: "
                 f"{reason}"
             ) from None
@@ -142,31 +142,54 @@ class Cassette:
         """Write the file, if there is anything new to write."""
         if not self.is_recording or not (self.recorded or is_complete):
             return
-        lost = {key: why() for key, why in self._losses.items() if key not in self._tape.known}
-        tellable = {key: why for key, why in lost.items() if not leak(key)}
-        page = Page(self._blocks(is_complete), is_complete, tellable)
-        if page.blocks:
-            _write(self.path, page.text())
-        else:
-            self.path.unlink(missing_ok=True)
-        for key, reason in self._tape.refused.items():
-            warn(_refusal(self.path, key, reason), CassetteWarning, stacklevel=2)
+        losses = dict(self._losses)  # first: threads may go on, and what is lost may be recorded
+        recorded, refused, replaced = self._tape.taken()
+        known = self._tape.blocks.keys() | recorded.keys() | refused.keys()
+        lost = {key: why() for key, why in losses.items() if key not in known}
+        if recorded or self.path.exists():
+            tellable = {key: why for key, why in lost.items() if not leak(key)}
+            page = Page(self._blocks(recorded, is_complete), is_complete, tellable)
+            self._write(page, recorded)
+        told = [_refusal(self.path, key, reason) for key, reason in refused.items()]
         if lost and is_complete:
-            warn(_loss(self.path, lost), CassetteWarning, stacklevel=2)
+            told.append(_loss(self.path, lost))
+        if is_complete and (others := self._changed(recorded, replaced)):
+            told.append(_change(self.path, others))
+        for text in told:
+            warn(text, CassetteWarning, stacklevel=2)
 
-    def _blocks(self, is_complete: bool) -> dict[str, Block]:
+    def _changed(self, recorded: dict[str, Block], replaced: list[Block]) -> set[str]:
+        """The keys of calls, not of what the test has set, that had another answer before."""
+        called = [block for block in replaced if block.key in self._losses]
+        return {b.key for b in called if self._alike(recorded[b.key], b) is not b}
+
+    def _write(self, page: Page, recorded: dict[str, Block]) -> None:
+        try:
+            self._file.write(lambda news: page if news is None else page.joined(news, recorded))
+        except OSError as error:
+            names = ", ".join(sorted({block.function for block in recorded.values()}))
+            raise OSError(
+                error.errno,
+                f"{self._file.near}: found that it can't be written ({error.strerror}), so new "
+                f"answers of {names or 'no function'} are not kept; wanted a folder to write to: "
+                f'make it writable, or play only, in mode "none"',
+            ) from error
+
+    def _blocks(self, recorded: dict[str, Block], is_complete: bool) -> dict[str, Block]:
         """What to write: of answers that are as good as those before, the ones before."""
         before = self._before.blocks if self._before else {}
         if is_complete and not self._is_finished():  # what failed attempts alone have asked
             before = {key: block for key, block in before.items() if key in self._tape.used}
-        new = {key: self._settled(block) for key, block in self._tape.recorded.items()}
+        new = {key: self._settled(block) for key, block in recorded.items()}
         return new if self.mode == "all" and is_complete else before | new
 
     def _settled(self, block: Block) -> Block:
-        """The block as it was before, if it says the same: that of a set, say, in another order."""
         before = None if self._before is None else self._before.blocks.get(block.key)
-        decode = self._decoders.get(block.key)
-        if before is None or decode is None:
+        return block if before is None else self._alike(block, before)
+
+    def _alike(self, block: Block, before: Block) -> Block:
+        """The block as it was before, if it says the same: that of a set, say, in another order."""
+        if (decode := self._decoders.get(block.key)) is None:
             return block
         (line, *rest), (line_before, *_) = (b.payload.split(b"\n") for b in (block, before))
         with suppress(Exception):  # of what was written by hand
@@ -180,7 +203,7 @@ class Cassette:
 
     def _read(self) -> Page | None:
         try:
-            return read(self.path.read_bytes(), str(_near(self.path)))
+            return self._file.read()
         except FileNotFoundError:
             return None
         except BrokenCassette as error:
@@ -190,7 +213,7 @@ class Cassette:
         except OSError as error:
             found = "a directory" if self.path.is_dir() else f"what can't be read ({error})"
             raise BrokenCassette(
-                f"{_near(self.path)}: found {found}, wanted a file; move it out of the way"
+                f"{self._file.near}: found {found}, wanted a file; move it out of the way"
             ) from None
 
 
@@ -206,25 +229,6 @@ def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
     return None
 
 
-def _near(path: Path) -> Path:
-    """The path as somebody in this folder would write it."""
-    with suppress(ValueError, OSError):
-        return path.absolute().relative_to(Path.cwd())
-    return path
-
-
-def path_beside(module: Path, test: str) -> Path:
-    """Give the path of the cassette for a *test* in the file *module*.
-
-    Two tests never share one, also where names are long, or case or signs are not told apart:
-    then its name has a digest. Secrets in the parameters of a test are left out of it.
-    """
-    name = _UNSAFE.sub("-", masked(without(test)))
-    if name != test.lower() or len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{sha256(test.encode()).hexdigest()[:8]}"
-    return module.parent / "cassettes" / module.stem / f"{name}.json"
-
-
 def _leak_in(block: Block) -> str:
     members = block.members()
     return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
@@ -238,24 +242,17 @@ def _refusal(path: Path, key: str, reason: str) -> str:
     )
 
 
+def _change(path: Path, keys: set[str]) -> str:
+    told = ", ".join(sorted(map(function_of, keys)))
+    return (
+        f"{path.name}: found calls that were made again and answered otherwise ({told}), of which "
+        f"the last answer alone is played; make each once, or tell them apart by an argument"
+    )
+
+
 def _loss(path: Path, lost: dict[str, str]) -> str:
     told = "; ".join(sorted({f"{function_of(key)} {reason}" for key, reason in lost.items()}))
     return (
         f"{path.name}: found calls that can't be recorded ({told}), so the test can't be played; "
         f"test these without the cassette, or give them answers in the test, with cache_set"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the file in one step, unless it is the same already."""
-    with suppress(OSError):
-        if path.read_bytes() == text.encode():
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{token_hex(8)}.tmp")
-    try:
-        beside.write_bytes(text.encode())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
