@@ -6,6 +6,7 @@ import asyncio
 import functools
 import hashlib
 import sys
+import types
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 from openai_server import OpenAIServer
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, RootModel, create_model
 from typing_extensions import TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -30,11 +31,13 @@ from instructor_cache import (
     Entry,
     Event,
     MemoryCache,
+    Tier,
     TieredCache,
     bypass,
     cache_client,
     offline,
     refresh,
+    source_version,
 )
 from instructor_cache.codecs._compare import difference
 from instructor_cache.errors import UnkeyableArgumentWarning, UnstorableResultWarning
@@ -49,6 +52,10 @@ THOROUGH = [
     else pytest.param(mode, marks=pytest.mark.slow)
     for mode in MODES
 ]
+
+
+IS_OLD = "instructor.v2" not in sys.modules
+new_only = pytest.mark.skipif(IS_OLD, reason="older versions of instructor do it in another way")
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +211,15 @@ NOT_COUNTED: dict[str, dict[str, Any]] = {
     "prompt cache": {"prompt_cache_key": "k"},
     "traceparent": {"extra_headers": {"traceparent": "00-1-2-01"}},
     "request id": {"extra_headers": {"X-Request-ID": "17", "X-B3-TraceId": "1"}},
+    "other tracing": {
+        "extra_headers": {
+            "Helicone-Request-Id": "17",
+            "Helicone-Session-Id": "17",
+            "langsmith-trace": "17",
+            "uber-trace-id": "17",
+            "x-client-request-id": "17",
+        }
+    },
     "not given": {"temperature": openai.NOT_GIVEN},
 }
 
@@ -437,6 +453,98 @@ def test_lambdas_differ_in_their_code(server: OpenAIServer):
     for create in (hot, cold) * 2:
         ask(cache_client(patched(create), memory, namespace="team"))
     assert [request["temperature"] for request in server.requests] == [1, 0]
+
+
+GLOBALS = """
+import conf, openai
+
+class Holder:
+    client = None
+
+def of_a_global(**kwargs):
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def of_a_module(**kwargs):
+    return conf.client.chat.completions.create(extra_body=conf.SETTINGS, **kwargs)
+
+def made_here(**kwargs):
+    return make().chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def make():
+    return openai.OpenAI(base_url=URL, api_key="k", max_retries=0)
+
+def of_a_tenant(**kwargs):
+    return clients["a"].chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def of_an_object(**kwargs):
+    return holder.client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+"""
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module with functions that ask by what stands in it, and in the module ``conf``."""
+    for name in ("conf", "app"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    exec(GLOBALS, vars(sys.modules["app"]))
+    return sys.modules["app"]
+
+
+def fill(app: Any, server: OpenAIServer, top_k: int = 1) -> None:
+    app.client = app.conf.client = app.Holder.client = sdk(server)
+    app.SETTINGS = app.conf.SETTINGS = {"top_k": top_k}
+    app.URL, app.holder, app.clients = server.url, app.Holder(), {"a": app.client}
+
+
+@pytest.mark.parametrize("name", ["of_a_global", "of_a_module", "made_here"])
+def test_globals_of_a_function_count(server: OpenAIServer, app: Any, name: str):
+    """Clients and settings of a function's module, and of those it names, are in the key."""
+    client = cache_client(patched(getattr(app, name)), MemoryCache(), namespace="team")
+    with OpenAIServer() as other:
+        for where, top_k in [(server, 1), (server, 2), (other, 1)] * 2:
+            fill(app, where, top_k)
+            ask(client)
+        assert (server.calls, other.calls) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["of_a_tenant", "of_an_object"])
+def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str):
+    """A function that takes its client from a dict or an object is not cached, and that is said.
+
+    Neither does a client of its module stand for it that has the name of an attribute.
+    """
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match="(holder|clients), a .*SDK's own client"):
+        assert ask(client).age != ask(client).age
+
+
+LITELLM: dict[str, Any] = {
+    "api_base": "https://other",
+    "organization": "other",
+    "headers": {"X-Tenant": "other"},
+    "model_alias_map": {"m": "other"},
+    "OPENAI_BASE_URL": "https://other",
+    "AZURE_API_BASE": "https://other",
+}
+
+
+@pytest.mark.parametrize("name", LITELLM, ids=str)
+def test_what_litellm_reads_counts(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Settings in litellm's module, and those in the environment, are in the key."""
+    module = types.ModuleType("litellm")
+    module.__dict__.update(create=sdk(server).chat.completions.create, **dict.fromkeys(LITELLM))
+    exec("def completion(api_key, **kwargs): return create(**kwargs)", vars(module))
+    monkeypatch.setitem(sys.modules, "litellm", module)
+    client = cache_client(patched(module.completion), MemoryCache())
+    for value in (None, LITELLM[name]) * 2:
+        if name.isupper():
+            monkeypatch.setenv(name, value or "")
+        setattr(module, name, value)
+        ask(client, api_key="k")
+    assert server.calls == 2
 
 
 def test_the_order_in_a_context_counts(server: OpenAIServer):
@@ -932,6 +1040,7 @@ def test_cached_twice(server: OpenAIServer):
         ({"returns": int}, TypeError),
         ({"raw_response": False}, TypeError),
         ({"ignore": ("_client",)}, ValueError),
+        ({"version": source_version}, TypeError),
         ({"ignore": "metadata"}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
@@ -1010,6 +1119,26 @@ def test_the_decorators_options(server: OpenAIServer, tmp_path: Path):
     assert all(event.key.startswith("app:instructor.create:") for event in events)
 
 
+@new_only
+def test_a_ttl_in_a_call(server: OpenAIServer):
+    """``cache_ttl=`` counts instead of the client's for what the call stores; 0 stores nothing."""
+    now, ages = [0.0], list[int]()
+    memory = TieredCache(Tier(MemoryCache(), ttl=50))
+    client = cache_client(plain(server), memory, ttl=100, clock=lambda: now[0])
+    for ttl, time in [(0, 0), (0, 0), (10, 0), (None, 9), (None, 11), (10, 50), (None, 112)]:
+        now[0] = time
+        ages.append(ask(client, cache_ttl=ttl).age)
+    assert server.calls == 5 and ages[2] == ages[3] and ages[4] == ages[5]
+
+
+@new_only
+def test_a_wrong_ttl_in_a_call(server: OpenAIServer):
+    """It is told, and the answer comes all the same."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnstorableResultWarning, match="cache_ttl is 'soon'"):
+        assert isinstance(ask(client, cache_ttl="soon"), User)
+
+
 def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):
     """Another client over the same folder, with the same key, knows the answer."""
     users = [ask(cache_client(plain(server), DiskCache(tmp_path))) for _ in range(2)]
@@ -1040,19 +1169,46 @@ class Typed(TypedDict):
     name: str
 
 
-def test_a_typed_dict(server: OpenAIServer):
+@pytest.mark.parametrize(
+    "model",
+    [
+        Typed,
+        pytest.param(list[Typed], marks=new_only),
+        pytest.param(Iterable[Typed], marks=new_only),
+    ],
+    ids=str,
+)
+def test_a_typed_dict(server: OpenAIServer, model: Any):
     """It is answered and not cached; the warning, once, says what to write in its place."""
     client = cache_client(plain(server), MemoryCache())
     with pytest.warns(UnstorableResultWarning, match="write it as a model") as told:
-        assert ask(client, response_model=Typed).name != ask(client, response_model=Typed).name
+        assert ask(client, response_model=model) != ask(client, response_model=model)
+    assert server.calls == 2 and len(told) == 1
+
+
+class Numbers(RootModel[list[int]]):
+    """What instructor gives lists for, as long as it is not complete."""
+
+
+@new_only
+def test_snapshots_of_a_root_model(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
+    """They are what the plain client gives, not cached, and the warning says what would be."""
+    monkeypatch.setattr("openai_server._PIECE", 2)
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnstorableResultWarning, match="into a field") as told:
+        answers = [
+            client.create_partial(messages=asked(), response_model=Numbers, model="m")
+            for _ in range(2)
+        ]
+    assert [type(each).__name__ for each in answers] == ["ListResponse"] * 2
     assert server.calls == 2 and len(told) == 1
 
 
 def test_remedies_are_those_of_a_client(server: OpenAIServer):
     """A warning about an argument names nothing that cache_client would refuse."""
     client = cache_client(plain(server), MemoryCache())
-    with pytest.warns(UnkeyableArgumentWarning, match="ignore=") as told:
-        ask(client, context={"who": object()})
+    with pytest.warns(UnkeyableArgumentWarning, match=r"list for a generator.*ignore=") as told:
+        ask(client, messages=(message for message in asked()))
     assert "give key=" not in str(told[0].message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 from .._modes import mode
@@ -13,7 +13,7 @@ from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
 from ..errors import CacheMiss
 from ..events import Observer
-from ..lifetimes import TTL, Lifetime
+from ..lifetimes import TTL, Lifetime, seconds
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions
@@ -55,13 +55,17 @@ def cache_client(
     ``token_budget``, ``timeout``, ``hooks``, ``user``, ``safety_identifier``, the hints for the
     provider's prompt cache, and headers for tracing, which are known by their names. The order of
     dicts counts, for templates loop over them. What is asked is what was given at the call, and on
-    the account that the client had then: if that changes meanwhile nothing is stored. Where there
-    is nothing to keep, a call goes through: a raw stream, which has no response model, and several
+    the account that the client had then: if that changes meanwhile nothing is stored. Validators
+    see a copy of the context: what they write to it is lost, and on a hit none runs. Where there is
+    nothing to keep, a call goes through: a raw stream, which has no response model, and several
     tools at once on async clients. In offline mode that raises `CacheMiss`.
 
-    What a function that instructor was given has captured counts too: clients, settings, code.
-    Where endpoint, model and settings can't be read, as in a method of litellm's router, the call
-    is not cached, whatever the namespace, and a warning says so, once.
+    What a function that instructor was given has captured, or reads of modules, counts too:
+    clients, settings, code. Of litellm's functions it is the settings in its module, such as
+    ``litellm.api_base``, and variables such as ``OPENAI_BASE_URL``; its credentials only count
+    where a call brings them as ``api_key=``. Where endpoint, model and settings can't be read, as
+    in a method of litellm's router, or a client that is taken from a dict, the call is not cached,
+    whatever the namespace, and a warning says so, once.
 
     On a hit instructor's hooks hear ``completion:kwargs``, with the arguments as they were given,
     and ``completion:response``, a copy of the completion whose usage is zero, where the answer has
@@ -71,7 +75,7 @@ def cache_client(
     Args:
         client: What ``instructor.from_provider``, ``from_openai`` and their like give.
         backend: As for `instructor_cache`.
-        ttl: As for `instructor_cache`.
+        ttl: As for `instructor_cache`; ``cache_ttl=`` in a call counts instead for its answer.
         namespace: Names those who may share answers. It takes the place of the credentials and of
             what else chooses the account: organization, project, and headers, arguments and
             cookies that are credentials. Every other header and argument counts all the same,
@@ -92,13 +96,19 @@ def cache_client(
     if not isinstance(ignore, str):  # which the decorator refuses
         ignore = ("question", *ignore)
 
-    def decorate(returns: Any) -> Any:
-        return instructor_cache(backend, ttl=ttl, returns=returns, ignore=ignore, **options)
+    def decorate(returns: Any, own_ttl: Any) -> Any:
+        own = seconds(own_ttl, "cache_ttl")
+        life: TTL = ttl if own is None else partial(_same, own)  # a tier's ttl may be above it
+        return instructor_cache(backend, ttl=life, returns=returns, ignore=ignore, **options)
 
     reader = Reader(twin, given.create_fn, namespace)
     twin.cache = ClientCache(reader, Functions(reader, decorate))
     twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
     return twin  # type: ignore[no-any-return]
+
+
+def _same(seconds: float, _answer: Any) -> float:
+    return seconds
 
 
 def _create(create: Any, cache: ClientCache) -> Any:
@@ -171,6 +181,11 @@ def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
         raise ValueError("found a client that is cached already; give cache_client the plain one")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise TypeError(f"namespace is {namespace!r}; it must be text, or None for the account")
+    if callable(options.get("version")):
+        raise TypeError(
+            "found a version that follows a function's code; wanted text, for a client has no "
+            'function of yours to follow: change it by hand, as in version="prompt-3"'
+        )
     for name in _TAKEN.keys() & options.keys():
         raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
     if "_client" in options.get("ignore", ()):
@@ -197,7 +212,8 @@ def for_instructor(
 
     That cache knows ``create`` and ``create_with_completion`` with a model for an answer, and
     nothing else; `cache_client` caches all methods. Its keys tell accounts apart in some modes
-    only: give each tenant a *namespace* of its own.
+    only: give each tenant a *namespace* of its own. Clients of ``from_anthropic`` never look into a
+    cache, whosever it is: with these, use `cache_client`.
 
     Args:
         backend: As for `instructor_cache`.
