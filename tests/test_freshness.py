@@ -14,6 +14,8 @@ from conftest import Colour, timed
 from pydantic import BaseModel
 
 from instructor_cache import DiskCache, Event, MemoryCache, Tier, TieredCache, instructor_cache
+from instructor_cache._behind import Behind
+from instructor_cache._bridge import drive
 from instructor_cache.entry import Entry
 from instructor_cache.testing import FaultyBackend
 
@@ -393,6 +395,39 @@ async def test_refreshes_do_not_pile_up():
     assert case.provider.calls <= 200 + 16
     leave.set()
     await eventually(lambda: case.kinds().count("refreshed") >= 1)
+
+
+def test_a_refresh_that_ends_at_once_disturbs_no_other_hit():
+    """A job may end before its start returns, just when the jobs under way are looked through."""
+    is_done, is_looked_through, is_started = (threading.Event() for _ in range(3))
+
+    def spawn(work: Any) -> Callable[[], bool]:
+        if threading.current_thread() is threading.main_thread():
+            return lost
+        drive(work())
+        is_done.set()
+        is_looked_through.wait(5)
+        return lambda: True
+
+    def lost() -> bool:
+        is_looked_through.set()
+        return not is_started.wait(5)
+
+    def start(key: str) -> None:
+        behind.start(key, work)
+        is_started.set()
+
+    async def work() -> bool:
+        return True
+
+    behind = Behind(spawn)
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(start, "ada")
+        is_done.wait(5)
+        behind.start("eve", work)
+        behind.start("bob", work)  # which looks whether eve's is lost
+        other.result()
+    assert set(behind._under_way) == {"eve", "bob"}
 
 
 async def test_a_stale_answer_is_not_brought_back_by_its_own_rearming(colour: Colour):
