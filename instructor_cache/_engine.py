@@ -186,7 +186,7 @@ class Engine:
     async def _answer(
         self, key: str, produce: Produce, flight: Flight[Outcome], *, is_told: bool
     ) -> Outcome:
-        if self.behind.rests(key) and (outcome := await self.maker.fall_back(key)) is not None:
+        if key in self.behind.failed and (outcome := await self.maker.fall_back(key)) is not None:
             return outcome
         if self.lock is None:
             return await self._miss(key, produce, flight, is_told=is_told)
@@ -224,6 +224,7 @@ class Engine:
                 outcome = await self.flights.lead(key, lead)
         except (Exception, SystemExit) as error:  # nobody is there to exit for
             self.announce("failure", key, error=error)
+            self.behind.failed.add(key)
             return False
         if outcome is not None and outcome.is_kept:
             self.announce("refreshed", key)

@@ -128,8 +128,9 @@ class Maker:
         entry, now = found.entry, self.policy.clock()
         if entry.is_fresh(now):
             self.announce("failure", key, error=error)
+            self.behind.failed.add(key)
         else:
             self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
             if not await self.stack.replace(key, entry, entry.again(now, self.policy.rest)):
-                self.behind.rest(key)  # nobody took it down that the provider needs a rest
+                self.behind.failed.add(key)  # nobody took it down that the provider needs a rest
         return Outcome(answer, entry.payload)

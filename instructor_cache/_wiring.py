@@ -83,7 +83,7 @@ def _engine(
     stack = Stack.open(tiers, colour, announce, policy)
     keeper = Keeper(codec, stack, announce, policy)
     marks = Marks(stack.shared(), keys.namespace, keys.prefix_namespace)
-    behind = Behind(colour.spawn)
+    behind = Behind(colour.spawn, policy.rest)
     flights = Flights[Outcome](colour.wait, policy.flight_timeout)
     for shelf in stack.shelves:
         shelf.guard.health.forgotten.flights.add(flights)

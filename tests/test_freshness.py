@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Colour, timed
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
 from instructor_cache import DiskCache, Event, MemoryCache, Tier, TieredCache, instructor_cache
@@ -397,6 +397,48 @@ async def test_refreshes_do_not_pile_up():
     await eventually(lambda: case.kinds().count("refreshed") >= 1)
 
 
+async def test_a_refresh_that_is_refused_is_no_failure(colour: Colour):
+    """When cache_if refused what a refresh gave, the function is called when the time comes."""
+    wanted = ["ada 1", "ada 3"]
+    case = Case(
+        colour, refresh_ahead=0.5, stale_ttl=1000, cache_if=lambda user: user.name in wanted
+    )
+    await case.ask()
+    case.clock.now += 60
+    await case.ask()
+    await eventually(
+        lambda: case.provider.calls == 2 and not engine_of(case.cached).behind._under_way
+    )
+    assert await case.ask() == "ada 1"
+    assert case.provider.calls == 2  # refreshes take a rest
+    case.clock.now += 60
+    assert await case.ask() == "ada 3"
+
+
+def test_a_refresh_whose_loop_ends_is_no_failure():
+    """A loop for each call may end before a refresh; the answer serves for no longer then."""
+    case = Case(Colour("async"), refresh_ahead=0.5, stale_ttl=1000)
+    asyncio.run(case.ask())
+    case.clock.now += 60
+    asyncio.run(case.ask())
+    case.clock.now += 60
+    assert asyncio.run(case.ask()) == f"ada {case.provider.calls}"
+    assert case.kinds()[-2:] == ["miss", "stored"]
+
+
+async def test_a_failing_refresh_is_a_failure(colour: Colour):
+    """The provider has its rest also when the answer expires a moment after a failed refresh."""
+    case = Case(colour, refresh_ahead=0.5, stale_ttl=1000)
+    await case.ask()
+    case.clock.now += 60
+    case.provider.error = LookupError("down")
+    await case.ask()
+    await eventually(lambda: "failure" in case.kinds())
+    case.clock.now += 60
+    assert await case.ask() == "ada 1"
+    assert case.provider.calls == 2
+
+
 def test_a_refresh_that_ends_at_once_disturbs_no_other_hit():
     """A job may end before its start returns, just when the jobs under way are looked through."""
     is_done, is_looked_through, is_started = (threading.Event() for _ in range(3))
@@ -420,7 +462,7 @@ def test_a_refresh_that_ends_at_once_disturbs_no_other_hit():
     async def work() -> bool:
         return True
 
-    behind = Behind(spawn)
+    behind = Behind(spawn, 30.0)
     with ThreadPoolExecutor() as pool:
         other = pool.submit(start, "ada")
         is_done.wait(5)
