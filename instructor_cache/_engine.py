@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from ._behind import Behind
-from ._flights import Flights
+from ._flights import Changed, Flights
 from ._keeper import MISS, Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
@@ -222,6 +222,8 @@ class Engine:
                 if not is_ours or await self._is_outdated(key, entry):
                     return True
                 outcome = await self.flights.lead(key, lead)
+        except Changed:  # whoever made it has gone on, and left us no such call to make
+            return True
         except (Exception, SystemExit) as error:  # nobody is there to exit for
             self.announce("failure", key, error=error)
             self.behind.failed.add(key)

@@ -36,6 +36,10 @@ class LeaderGone(Exception):
     """The leader was cancelled or killed; a follower has to take over."""
 
 
+class Changed(BaseException):
+    """The arguments of a call are not those any more that its key was made of."""
+
+
 class _Join(Enum):
     """What comes of joining a flight that brings nothing home."""
 

@@ -19,18 +19,24 @@ from .events import Announcer
 from .policy import Policy
 
 
+def _nothing() -> None: ...
+
+
 class Produce(NamedTuple):
     """One call of the function, which has not been made yet.
 
     Attributes:
         make: Makes it.
         sketch: Gives its arguments as they are kept with the answer; empty for not.
+        check: Raises Changed if its arguments are not those any more that its key was made of.
     """
 
     make: Callable[[], Awaitable[Any]]
     sketch: Callable[[], str]
+    check: Callable[[], None] = _nothing
 
     def __call__(self) -> Awaitable[Any]:
+        self.check()
         return self.make()
 
     def by(self, make: Callable[[], Awaitable[Any]]) -> Produce:

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from ._bridge import ASYNC, Colour, drive
 from ._engine import Engine
+from ._flights import Changed
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
@@ -179,8 +180,8 @@ class Streams:
                     if not given or _is_new(Item(value, self._returned.items), n, given):
                         yield value
                 return
-            except (Gone, Alone) as cut:
-                first = self._apart(key, produce) if isinstance(cut, Alone) else None
+            except (Gone, Alone, Changed) as cut:
+                first = None if isinstance(cut, Gone) else self._apart(key, produce)
             finally:
                 given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)
@@ -188,7 +189,8 @@ class Streams:
     def _apart(self, key: str, produce: Produce) -> Elsewhere:
         """A stream that has not begun, for one listener only."""
         self.engine.announce("miss", key)
-        live = self._live(lambda live: self._pass_on(key, live, produce))
+        unchecked = produce.by(produce.make)
+        live = self._live(lambda live: self._pass_on(key, live, unchecked))
         return Elsewhere(live, leads=True)
 
     def _joinable(self, key: str) -> Live | None:

@@ -397,6 +397,31 @@ async def test_refreshes_do_not_pile_up():
     await eventually(lambda: case.kinds().count("refreshed") >= 1)
 
 
+async def test_a_refresh_for_changed_arguments_is_dropped(
+    colour: Colour, monkeypatch: pytest.MonkeyPatch
+):
+    """A list that grows after the hit: what was asked before keeps its answer."""
+    clock, asked, due = Clock(), list[str](), list[Any]()
+
+    def extract(texts: list[str]) -> User:
+        asked.append(texts[-1])
+        return User(name=f"{texts[-1]} {len(asked)}")
+
+    options: Any = {"ttl": 100, "refresh_ahead": 0.5, "clock": clock}
+    f = instructor_cache(MemoryCache(clock=clock), **options)(colour.function(extract))
+    monkeypatch.setattr(engine_of(f).behind, "_spawn", lambda work: due.append(work) or bool)
+    mine = ["ada"]
+    await colour.call(f, mine)
+    clock.now += 60
+    await colour.call(f, mine)
+    mine.append("eve")
+    await due.pop()()
+    assert asked == ["ada"]
+    assert (await colour.call(f, ["ada"])).name == "ada 1"
+    await due.pop()()
+    assert (await colour.call(f, ["ada"])).name == "ada 2"
+
+
 async def test_a_refresh_that_is_refused_is_no_failure(colour: Colour):
     """When cache_if refused what a refresh gave, the function is called when the time comes."""
     wanted = ["ada 1", "ada 3"]
