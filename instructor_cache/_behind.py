@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import Any
 
@@ -86,5 +86,5 @@ class Behind:
                 del self._under_way[key]
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._under_way: dict[str, _Job] = {}

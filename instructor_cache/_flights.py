@@ -104,7 +104,7 @@ class Flights(Generic[T]):
     def forget(self, prefix: str) -> None:
         """Let no flight be joined or kept any more whose key, or a tag of it, begins so."""
         with self._lock:
-            for flight, key in self._under_way.items():
+            for flight, key in list(self._under_way.items()):
                 if any(name.startswith(prefix) for name in (key, *tags_of(key))):
                     flight.obsolete = True
                     self._open.pop(key, None)
