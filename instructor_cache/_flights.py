@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
-from threading import RLock
+from threading import RLock, get_ident
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from ._bridge import Wait
+from ._bridge import Wait, wait_blocking
 from ._fork import renew_after_fork
 from ._tagged import tags_of
 from ._waits import Flight, waits
@@ -56,6 +56,7 @@ class Flights(Generic[T]):
 
     def __init__(self, wait: Wait, timeout: float = 60.0) -> None:
         self._wait = wait
+        self._blocks = wait is wait_blocking
         self._timeout = timeout
         self.landed = 0
         self.renew()
@@ -119,6 +120,8 @@ class Flights(Generic[T]):
     async def _join(self, key: str, flight: Flight[T]) -> T | _Join:
         """The outcome of another caller's flight, or what to do without it."""
         led = _led.get()
+        if self._blocks and flight.thread == get_ident():  # the leader is further up the stack
+            return _Join.ALONE
         if not waits.begin(led, flight):
             return _Join.ALONE
         try:

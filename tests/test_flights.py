@@ -246,6 +246,23 @@ def test_two_calls_to_each_other_do_not_deadlock():
     assert time.monotonic() - start < 5
 
 
+def test_a_call_on_top_of_the_leaders_stack_waits_for_nobody():
+    """Where a loop runs inside another one's task, as in notebooks, its calls see no leader."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        calls.append(text)
+        if len(calls) == 1:  # another task, which has a context of its own
+            assert contextvars.Context().run(extract, text).name == text
+        return User(name=text)
+
+    start = time.monotonic()
+    assert extract("ada").name == "ada"
+    assert time.monotonic() - start < 5
+    assert len(calls) == 2
+
+
 async def test_a_wait_that_can_not_be_seen_through_ends(colour: Colour):
     """A function that waits for a worker that calls it gets an answer after `flight_timeout`."""
     depth: list[int] = []
