@@ -44,6 +44,7 @@ class _Join(Enum):
     """What comes of joining a flight that brings nothing home."""
 
     AGAIN = "take its place"
+    LATE = "take its place, or join who did, but only once"
     ALONE = "call, and share with nobody"
 
 
@@ -73,8 +74,9 @@ class Flights(Generic[T]):
         The first caller produces it with *lead*; those who come meanwhile, and before others
         forget it, wait and get the same outcome, exception included. If the leader is cancelled,
         or none has landed for *timeout* seconds, one of them leads. A call that would wait for
-        itself, or for longer than that, is produced with *alone*.
+        itself, or has waited in vain twice, is produced with *alone*.
         """
+        is_late = False
         while True:
             mine = Flight[T]()
             try:
@@ -87,8 +89,9 @@ class Flights(Generic[T]):
                 self._give_up(key, flight)
                 continue
             joined = await self._join(key, flight)
-            if joined is _Join.ALONE:
+            if joined is _Join.ALONE or (is_late and joined is _Join.LATE):
                 return await alone(), True
+            is_late = joined is _Join.LATE
             if not isinstance(joined, _Join):
                 return joined, False
 
@@ -129,7 +132,8 @@ class Flights(Generic[T]):
         finally:
             waits.end(led, flight)
         if not in_time:
-            return _Join.AGAIN if self._give_up(key, flight) else _Join.ALONE
+            self._give_up(key, flight)
+            return _Join.LATE
         if (error := flight.exception()) is None:
             return flight.result()
         if isinstance(error, LeaderGone):
@@ -154,13 +158,11 @@ class Flights(Generic[T]):
             self.land(key, flight)
             flight.set_exception(LeaderGone())
 
-    def _give_up(self, key: str, flight: Flight[T]) -> bool:
-        """Let nobody else wait for *flight*, which may never land; tell who is the first."""
+    def _give_up(self, key: str, flight: Flight[T]) -> None:
+        """Let nobody else wait for *flight*, which may never land."""
         with self._lock:
-            if self._open.get(key) is not flight:
-                return False
-            del self._open[key]
-            return True
+            if self._open.get(key) is flight:
+                del self._open[key]
 
     async def _lead(
         self,

@@ -91,7 +91,11 @@ class Streams:
 
     def _anew(self, key: str, produce: Produce) -> Live:
         """A stream that has not begun, whatever is stored."""
-        return self._live(lambda live: self.engine.refresh(key, self._passing(key, live, produce)))
+
+        async def run(live: Live) -> Any:
+            return (await self.engine.replace(key, self._passing(key, live, produce))).result
+
+        return self._live(run)
 
     def _passing(self, key: str, live: Live, produce: Produce) -> Produce:
         return produce.by(partial(self._pass_on, key, live, produce))

@@ -85,15 +85,16 @@ def _engine(
     keeper = Keeper(codec, stack, announce, policy)
     marks = Marks(stack.shared(), keys.namespace, keys.prefix_namespace)
     behind = Behind(colour.spawn, policy.rest)
-    flights = Flights[Outcome](colour.wait, policy.flight_timeout)
+    flights, refreshes = (Flights[Outcome](colour.wait, policy.flight_timeout) for _ in range(2))
     for shelf in stack.shelves:
-        shelf.guard.health.forgotten.flights.add(flights)
+        shelf.guard.health.forgotten.flights.update((flights, refreshes))
     return Engine(
         codec=codec,
         stack=stack,
         keeper=keeper,
         maker=Maker(stack, keeper, marks, behind, announce, policy),
         flights=flights,
+        refreshes=refreshes,
         behind=behind,
         lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
         marks=marks,

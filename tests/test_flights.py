@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Colour
+from conftest import Colour, engine_of
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -260,6 +260,76 @@ def test_a_call_on_top_of_the_leaders_stack_waits_for_nobody():
     start = time.monotonic()
     assert extract("ada").name == "ada"
     assert time.monotonic() - start < 5
+    assert len(calls) == 2
+
+
+async def test_equal_refreshes_share_one_call(colour: Colour):
+    """Ten who want a new answer at once get one, each his own copy; a later one a newer one."""
+    calls: list[str] = []
+    entered, leave = threading.Event(), threading.Event()
+
+    def extract(text: str) -> User:
+        calls.append(text)
+        entered.set()
+        assert colour.is_async or leave.wait(5)
+        return User(name=f"{text} {len(calls)}")
+
+    f: Any = instructor_cache(MemoryCache())(colour.function(extract))
+    if colour.is_async:
+        users = await asyncio.gather(*(f.cache_refresh("ada") for _ in range(10)))
+    else:
+        with ThreadPoolExecutor(10) as pool:
+            jobs = [pool.submit(f.cache_refresh, "ada") for _ in range(10)]
+            entered.wait(5)
+            refreshes = engine_of(f).refreshes
+            while sum(len(flight._condition._waiters) for flight in refreshes._under_way) < 9:
+                await asyncio.sleep(0.001)
+            leave.set()
+            users = [job.result() for job in jobs]
+    assert [user.name for user in users] == ["ada 1"] * 10
+    assert len({id(user) for user in users}) == 10
+    assert (await colour.call(f, "ada")).name == "ada 1"
+    assert (await colour.call(f.cache_refresh, "ada")).name == "ada 2"
+
+
+async def test_a_refresh_after_an_invalidation_shares_nothing_older():
+    """What was begun before the answer was invalidated is joined by nobody who comes after it."""
+    calls: list[str] = []
+    leave = asyncio.Event()
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        number = len(calls)
+        await leave.wait()
+        return User(name=f"{text} {number}")
+
+    first = asyncio.ensure_future(extract.cache_refresh("ada"))
+    await asyncio.sleep(0)
+    await extract.cache_invalidate("ada")
+    second = asyncio.ensure_future(extract.cache_refresh("ada"))
+    await asyncio.sleep(0)
+    leave.set()
+    assert [(await first).name, (await second).name] == ["ada 1", "ada 2"]
+    assert (await extract("ada")).name != "ada 1"
+
+
+async def test_a_call_that_outlasts_the_timeout_is_made_twice():
+    """All who waited in vain for the first one share a second, whichever of the two ends first."""
+    calls: list[str] = []
+    leave = asyncio.Event()
+
+    @instructor_cache(MemoryCache(), flight_timeout=0.05)
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await leave.wait()
+        return User(name=text)
+
+    asking = [asyncio.ensure_future(extract("ada")) for _ in range(10)]
+    while len(calls) < 2:
+        await asyncio.sleep(0.001)
+    leave.set()
+    assert {user.name for user in await asyncio.gather(*asking)} == {"ada"}
     assert len(calls) == 2
 
 
