@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import Literal
 
@@ -101,5 +101,5 @@ class Breaker:
         self._probed_at = None
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._probed_at = None

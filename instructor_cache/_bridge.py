@@ -148,7 +148,7 @@ def spawn_task(work: Work) -> Callable[[], bool]:
     """Have *work* done in a task that nobody waits for; tells, when asked, if it was lost."""
     import asyncio
 
-    for lost in [task for task in _tasks if task.get_loop().is_closed()]:
+    for lost in [task for task in _tasks.copy() if task.get_loop().is_closed()]:
         _tasks.discard(lost)
     task = asyncio.ensure_future(work())
     _tasks.add(task)  # the loop itself keeps only weak references

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from ._engine import Engine
+from ._flights import Changed
 from ._keeper import MISS
 from ._maker import Produce
 from ._memo import Args, Kwargs, Memo
@@ -22,6 +23,8 @@ from .errors import UnkeyableArgument, UnkeyableArgumentWarning
 from .keys import Keys
 from .returns import ReturnType
 from .tags import Tags
+
+Ask = Callable[[str, Produce], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Calls:
         beneath: The cache of a cached function that this one wraps.
         tags: Those of the answers; None if there are none.
         memo: Gives the key of a call.
+        is_late: Whether something may happen between a call and that of the function.
         own: What answers calls.
         over: Gives the same over what stands in for the function's own backend.
     """
@@ -53,6 +57,7 @@ class Calls:
     own: Streams
     over: Callable[[StandIn], Streams]
     memo: Memo
+    is_late: bool
 
     @property
     def streams(self) -> Streams:
@@ -102,13 +107,36 @@ class Calls:
             self._uncached(UnkeyableArgument(f"{self.keys.function} hides its signature: {error}"))
             return answer
         ask = self.streams.renew if mode == "refresh" else self.streams.recall
-        return await ask(key, self._produce(key, args, kwargs))
+        return await self._ask(ask, key, self._produce(key, args, kwargs))
+
+    async def _ask(self, ask: Ask, key: str, produce: Produce) -> Any:
+        """Have *ask* answer; what has become another call by then is made, and not kept."""
+        try:
+            return await ask(key, produce)
+        except Changed as changed:
+            self.engine.announce("unstorable", key, error=changed)
+            return await produce.make()
 
     def _produce(self, key: str, args: Args, kwargs: Kwargs) -> Produce:
         make: Callable[[], Awaitable[Any]] = partial(self.produce, *args, **kwargs)
-        if (one := stand_in()) is not None:
-            make = partial(one.watch, key, make, self._unkept)
-        return Produce(make, partial(self.sketch, args, kwargs))
+        write = partial(self.sketch, args, kwargs)
+        if (one := stand_in()) is not None:  # what is played is what was given, call by call
+            return Produce(partial(one.watch, key, make, self._unkept), write)
+        if not self.is_late:
+            return Produce(make, write)
+        return Produce(make, write, partial(self._check, key, args, kwargs))
+
+    def _check(self, key: str, args: Args, kwargs: Kwargs) -> None:
+        """Raise Changed if the caller has changed the arguments, such as a list of messages."""
+        try:
+            is_same = self.memo.key(args, kwargs) == key
+        except Exception:  # it has no key any more
+            is_same = False
+        if not is_same:
+            raise Changed(
+                "found other arguments than a moment ago, when the call was made; its answer is "
+                "given and not kept; change no list that was passed before the answer is there"
+            )
 
     def _unkept(self, answer: Any) -> str:
         """Why an answer that was given is not kept."""
@@ -163,8 +191,11 @@ class Calls:
         if mode == "offline":
             raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        whole = self.streams.whole(self._produce(key, args, kwargs))
-        return self.streams.given(await self.engine.refresh(key, whole))
+        return await self._ask(self._refresh, key, self._produce(key, args, kwargs))
+
+    async def _refresh(self, key: str, produce: Produce) -> Any:
+        made = await self.engine.refresh(key, self.streams.whole(produce))
+        return self.streams.given(made)
 
     async def clear(self) -> None:
         if self.beneath is not None:

@@ -10,7 +10,7 @@ already: it is dropped when telling begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from ._forgotten import Forgotten
@@ -37,7 +37,7 @@ class Coherence:
         self._nearer = sorted(nearer, key=is_local, reverse=True)  # those in memory are fast
         self._heard = Forgotten()
         self._listen: Callable[[str], None] = far.track(self)
-        self._lock = Lock()
+        self._lock = RLock()
         self._watched: frozenset[str] = frozenset()
         self._live: frozenset[str] = frozenset()
         self._is_copy = False  # in a forked child, of what the parent heard of
@@ -76,7 +76,7 @@ class Coherence:
             self._watched |= {prefix, _TAGS}
 
     def _begin_as_copy(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._watched = self._live = frozenset()
         self._is_copy = True
 

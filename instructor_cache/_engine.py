@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
 from ._behind import Behind
-from ._flights import Flights
+from ._flights import Changed, Flights
 from ._keeper import MISS, Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
@@ -27,6 +28,7 @@ class Engine:
     """Answers from the stack, else from a flight, else by calling.
 
     Attributes:
+        refreshes: The flights of those who want a new answer, whatever is there.
         lock: What keeps other processes from making the same call; None for nothing.
     """
 
@@ -35,6 +37,7 @@ class Engine:
     keeper: Keeper
     maker: Maker
     flights: Flights[Outcome]
+    refreshes: Flights[Outcome]
     behind: Behind
     lock: SharedLock | None
     marks: Marks
@@ -50,19 +53,11 @@ class Engine:
 
         async def lead(flight: Flight[Outcome]) -> Outcome:
             # Another flight may have landed between our look and our take-off.
-            if landed != self.flights.landed and (outcome := await self._found(key)) is not None:
+            if (outcome := await self._landed(key, landed)) is not None:
                 return outcome
             return await self._answer(key, produce, flight, is_told=is_told)
 
-        async def alone() -> Outcome:
-            self.announce("miss", key)
-            try:
-                return Outcome(self.keeper.settled(key, await produce()), None)
-            except Exception as error:
-                if (outcome := await self.maker.fall_back(key, error)) is None:
-                    raise
-                return outcome
-
+        alone = partial(self._alone, key, produce, landed)
         outcome, led = await self.flights.share(key, lead, alone)
         if led:
             return outcome.result
@@ -86,7 +81,22 @@ class Engine:
         return answer
 
     async def refresh(self, key: str, produce: Produce) -> Any:
-        """Call *produce* whatever is cached, and keep what it answers."""
+        """Call *produce* whatever is cached, and keep what it answers.
+
+        Who comes while this is under way shares it.
+        """
+
+        async def lead(_: Flight[Outcome]) -> Outcome:
+            return await self.replace(key, produce)
+
+        outcome, led = await self.refreshes.share(key, lead, partial(self.replace, key, produce))
+        if led:
+            return outcome.result
+        self.announce("shared", key)
+        return self.keeper.copy_of(outcome)
+
+    async def replace(self, key: str, produce: Produce) -> Outcome:
+        """Do the same, shared with nobody."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
         flight = self.flights.aside(key)
         try:
@@ -94,7 +104,7 @@ class Engine:
             made = await self.maker.call(key, produce, flight)
             if not flight.obsolete:  # else later words have seen to the old answer
                 await self._put_in_place(key, made, flight)
-            return made.result
+            return Outcome(made.result, made.payload)
         finally:
             self.flights.land(key, flight)
             self.flights.forget(key)  # what has begun meanwhile may have found the old answer
@@ -137,12 +147,16 @@ class Engine:
     @contextmanager
     def _forgetting(self, prefix: str) -> Generator[None]:
         """Have no call joined or kept that begins before the end of this block, or before it."""
-        self.flights.forget(prefix)
+        self._forget_flights(prefix)
         try:
             with self.stack.forgotten.forgetting(prefix):
                 yield
         finally:
-            self.flights.forget(prefix)
+            self._forget_flights(prefix)
+
+    def _forget_flights(self, prefix: str) -> None:
+        self.flights.forget(prefix)
+        self.refreshes.forget(prefix)
 
     # -- answers that are there ----------------------------------------------------------
 
@@ -181,12 +195,16 @@ class Engine:
         await self.stack.take_back(key, found.entry, found.copied)
         return await self.stack.get(key, fill=False)  # what it was replaced by, if anything
 
+    async def _landed(self, key: str, landed: int) -> Outcome | None:
+        """The answer that a flight has brought home since only so many had landed."""
+        return None if landed == self.flights.landed else await self._found(key)
+
     # -- answers that are made -----------------------------------------------------------
 
     async def _answer(
         self, key: str, produce: Produce, flight: Flight[Outcome], *, is_told: bool
     ) -> Outcome:
-        if self.behind.rests(key) and (outcome := await self.maker.fall_back(key)) is not None:
+        if key in self.behind.failed and (outcome := await self.maker.fall_back(key)) is not None:
             return outcome
         if self.lock is None:
             return await self._miss(key, produce, flight, is_told=is_told)
@@ -194,6 +212,18 @@ class Engine:
             if (outcome := await self._found(key)) is not None:  # by another process
                 return outcome
             return await self._miss(key, produce, flight, is_told=is_told)
+
+    async def _alone(self, key: str, produce: Produce, landed: int) -> Outcome:
+        """Call for one caller only, for whom nobody waits, and keep nothing."""
+        if (outcome := await self._landed(key, landed)) is not None:
+            return outcome
+        self.announce("miss", key)
+        try:
+            return Outcome(self.keeper.settled(key, await produce()), None)
+        except Exception as error:
+            if (outcome := await self.maker.fall_back(key, error)) is None:
+                raise
+            return outcome
 
     async def _miss(
         self, key: str, produce: Produce, flight: Flight[Outcome], *, is_told: bool
@@ -222,8 +252,11 @@ class Engine:
                 if not is_ours or await self._is_outdated(key, entry):
                     return True
                 outcome = await self.flights.lead(key, lead)
+        except Changed:  # whoever made it has gone on, and left us no such call to make
+            return True
         except (Exception, SystemExit) as error:  # nobody is there to exit for
             self.announce("failure", key, error=error)
+            self.behind.failed.add(key)
             return False
         if outcome is not None and outcome.is_kept:
             self.announce("refreshed", key)

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
-from threading import RLock
+from threading import RLock, get_ident
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from ._bridge import Wait
+from ._bridge import Wait, wait_blocking
 from ._fork import renew_after_fork
 from ._tagged import tags_of
 from ._waits import Flight, waits
@@ -36,10 +36,15 @@ class LeaderGone(Exception):
     """The leader was cancelled or killed; a follower has to take over."""
 
 
+class Changed(BaseException):
+    """The arguments of a call are not those any more that its key was made of."""
+
+
 class _Join(Enum):
     """What comes of joining a flight that brings nothing home."""
 
     AGAIN = "take its place"
+    LATE = "take its place, or join who did, but only once"
     ALONE = "call, and share with nobody"
 
 
@@ -52,6 +57,7 @@ class Flights(Generic[T]):
 
     def __init__(self, wait: Wait, timeout: float = 60.0) -> None:
         self._wait = wait
+        self._blocks = wait is wait_blocking
         self._timeout = timeout
         self.landed = 0
         self.renew()
@@ -68,8 +74,9 @@ class Flights(Generic[T]):
         The first caller produces it with *lead*; those who come meanwhile, and before others
         forget it, wait and get the same outcome, exception included. If the leader is cancelled,
         or none has landed for *timeout* seconds, one of them leads. A call that would wait for
-        itself, or for longer than that, is produced with *alone*.
+        itself, or has waited in vain twice, is produced with *alone*.
         """
+        is_late = False
         while True:
             mine = Flight[T]()
             try:
@@ -82,8 +89,9 @@ class Flights(Generic[T]):
                 self._give_up(key, flight)
                 continue
             joined = await self._join(key, flight)
-            if joined is _Join.ALONE:
+            if joined is _Join.ALONE or (is_late and joined is _Join.LATE):
                 return await alone(), True
+            is_late = joined is _Join.LATE
             if not isinstance(joined, _Join):
                 return joined, False
 
@@ -100,7 +108,7 @@ class Flights(Generic[T]):
     def forget(self, prefix: str) -> None:
         """Let no flight be joined or kept any more whose key, or a tag of it, begins so."""
         with self._lock:
-            for flight, key in self._under_way.items():
+            for flight, key in list(self._under_way.items()):
                 if any(name.startswith(prefix) for name in (key, *tags_of(key))):
                     flight.obsolete = True
                     self._open.pop(key, None)
@@ -115,6 +123,8 @@ class Flights(Generic[T]):
     async def _join(self, key: str, flight: Flight[T]) -> T | _Join:
         """The outcome of another caller's flight, or what to do without it."""
         led = _led.get()
+        if self._blocks and flight.thread == get_ident():  # the leader is further up the stack
+            return _Join.ALONE
         if not waits.begin(led, flight):
             return _Join.ALONE
         try:
@@ -122,7 +132,8 @@ class Flights(Generic[T]):
         finally:
             waits.end(led, flight)
         if not in_time:
-            return _Join.AGAIN if self._give_up(key, flight) else _Join.ALONE
+            self._give_up(key, flight)
+            return _Join.LATE
         if (error := flight.exception()) is None:
             return flight.result()
         if isinstance(error, LeaderGone):
@@ -147,13 +158,11 @@ class Flights(Generic[T]):
             self.land(key, flight)
             flight.set_exception(LeaderGone())
 
-    def _give_up(self, key: str, flight: Flight[T]) -> bool:
-        """Let nobody else wait for *flight*, which may never land; tell who is the first."""
+    def _give_up(self, key: str, flight: Flight[T]) -> None:
+        """Let nobody else wait for *flight*, which may never land."""
         with self._lock:
-            if self._open.get(key) is not flight:
-                return False
-            del self._open[key]
-            return True
+            if self._open.get(key) is flight:
+                del self._open[key]
 
     async def _lead(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from threading import Lock
+from threading import RLock
 from typing import Any
 from weakref import WeakSet
 
@@ -38,10 +38,11 @@ class Forgotten:
         try:
             yield
         finally:
+            ended = len(prefixes)
             with self._lock:
                 self._under_way.remove(prefixes)
                 self._ended.extend(prefixes)
-                self.count += len(prefixes)
+                self.count += ended
 
     def has_hit(self, key: str, since: int) -> bool:
         """Whether *key* was, or is just being, forgotten after *since* was the count."""
@@ -53,5 +54,5 @@ class Forgotten:
             return ended > _MOST or any(name.startswith(each) for each in recent for name in names)
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._under_way: list[tuple[str, ...]] = []

@@ -19,18 +19,24 @@ from .events import Announcer
 from .policy import Policy
 
 
+def _nothing() -> None: ...
+
+
 class Produce(NamedTuple):
     """One call of the function, which has not been made yet.
 
     Attributes:
         make: Makes it.
         sketch: Gives its arguments as they are kept with the answer; empty for not.
+        check: Raises Changed if its arguments are not those any more that its key was made of.
     """
 
     make: Callable[[], Awaitable[Any]]
     sketch: Callable[[], str]
+    check: Callable[[], None] = _nothing
 
     def __call__(self) -> Awaitable[Any]:
+        self.check()
         return self.make()
 
     def by(self, make: Callable[[], Awaitable[Any]]) -> Produce:
@@ -128,8 +134,9 @@ class Maker:
         entry, now = found.entry, self.policy.clock()
         if entry.is_fresh(now):
             self.announce("failure", key, error=error)
+            self.behind.failed.add(key)
         else:
             self.announce("stale", key, found.tier, error=error, seconds=entry.seconds)
             if not await self.stack.replace(key, entry, entry.again(now, self.policy.rest)):
-                self.behind.rest(key)  # nobody took it down that the provider needs a rest
+                self.behind.failed.add(key)  # nobody took it down that the provider needs a rest
         return Outcome(answer, entry.payload)

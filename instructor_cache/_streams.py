@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from ._bridge import ASYNC, Colour
 from ._engine import Engine
+from ._flights import Changed
 from ._fork import renew_after_fork
 from ._keeper import MISS, Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
@@ -89,7 +90,11 @@ class Streams:
 
     def _anew(self, key: str, produce: Produce) -> Live:
         """A stream that has not begun, whatever is stored."""
-        return self._live(lambda live: self.engine.refresh(key, self._passing(key, live, produce)))
+
+        async def run(live: Live) -> Any:
+            return (await self.engine.replace(key, self._passing(key, live, produce))).result
+
+        return self._live(run)
 
     def _passing(self, key: str, live: Live, produce: Produce) -> Produce:
         return produce.by(partial(self._pass_on, key, live, produce))
@@ -178,8 +183,8 @@ class Streams:
                     if not given or _is_new(Item(value, self._returned.items), n, given):
                         yield value
                 return
-            except (Gone, Alone) as cut:
-                first = self._apart(key, produce) if isinstance(cut, Alone) else None
+            except (Gone, Alone, Changed) as cut:
+                first = None if isinstance(cut, Gone) else self._apart(key, produce)
             finally:
                 given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)
@@ -187,7 +192,8 @@ class Streams:
     def _apart(self, key: str, produce: Produce) -> Elsewhere:
         """A stream that has not begun, for one listener only."""
         self.engine.announce("miss", key)
-        live = self._live(lambda live: self._pass_on(key, live, produce))
+        unchecked = produce.by(produce.make)
+        live = self._live(lambda live: self._pass_on(key, live, unchecked))
         return Elsewhere(live, leads=True)
 
     def _joinable(self, key: str) -> Live | None:

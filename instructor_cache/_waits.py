@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from threading import RLock
+from threading import RLock, get_ident
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ class Flight(Future[T]):
     def __init__(self) -> None:
         super().__init__()
         self.began = monotonic()
+        self.thread = get_ident()  # its leader's
         self.obsolete = False  # invalidated while under way: its answer must not be kept
         self.waits_for: list[Flight[Any]] = []
         self.is_outdated: Callable[[], Awaitable[bool]] | None = None  # by what others forgot

@@ -54,7 +54,8 @@ def wire(
     own, over = build(tiers, policy), partial(_over, build, policy)
     produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
-    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo)
+    is_late = is_async or returned.is_stream or policy.refresh_ahead is not None
+    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo, is_late)
     lane = Lane(own.engine, memo, is_open=tags is None and policy.refresh_ahead is None)
     wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven
@@ -83,16 +84,17 @@ def _engine(
     stack = Stack.open(tiers, colour, announce, policy)
     keeper = Keeper(codec, stack, announce, policy)
     marks = Marks(stack.shared(), keys.namespace, keys.prefix_namespace)
-    behind = Behind(colour.spawn)
-    flights = Flights[Outcome](colour.wait, policy.flight_timeout)
+    behind = Behind(colour.spawn, policy.rest)
+    flights, refreshes = (Flights[Outcome](colour.wait, policy.flight_timeout) for _ in range(2))
     for shelf in stack.shelves:
-        shelf.guard.health.forgotten.flights.add(flights)
+        shelf.guard.health.forgotten.flights.update((flights, refreshes))
     return Engine(
         codec=codec,
         stack=stack,
         keeper=keeper,
         maker=Maker(stack, keeper, marks, behind, announce, policy),
         flights=flights,
+        refreshes=refreshes,
         behind=behind,
         lock=None if policy.lock is None else SharedLock.open(stack, colour, policy),
         marks=marks,

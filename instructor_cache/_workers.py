@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import RLock, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -127,7 +127,7 @@ class Workers:
             return None
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._idle: list[Inbox] = []
         self._queue: deque[Job[Any]] = deque()
         self._threads = 0

@@ -110,7 +110,11 @@ class Cached(Protocol[P, R]):
         ...
 
     def cache_refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function whatever is cached, store the answer, and give it."""
+        """Call the function whatever is cached, store the answer, and give it.
+
+        Who comes while an equal refresh is under way shares its answer, though that call may have
+        begun a moment before; unless the answer was invalidated meanwhile.
+        """
         ...
 
     def cache_map(

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import RLock
 from typing import Literal
 
 from ._discreet import told
@@ -84,17 +84,17 @@ class Announcer:
     observer: Observer | None = None
     hits: int = 0
     misses: int = 0
-    _lock: Lock = field(default_factory=Lock)
     _warned: set[str] = field(default_factory=set[str])
     _warned_at: dict[tuple[Kind, str | None], float] = field(
         default_factory=dict[tuple[Kind, "str | None"], float]
     )
 
     def __post_init__(self) -> None:
+        self._renew()
         renew_after_fork(self, Announcer._renew)
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
 
     def __call__(
         self,

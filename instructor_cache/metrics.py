@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from ._fork import renew_after_fork
@@ -90,7 +90,7 @@ class CacheMetrics:
                 self.open_tiers.discard(tier)
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
 
     def _of(self, func_name: str) -> dict[str, int]:
         return self.hit_rate_by_function.setdefault(func_name, {"hits": 0, "misses": 0})

@@ -8,15 +8,26 @@ import gc
 import os
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Colour
+from conftest import Colour, engine_of
 from pydantic import BaseModel
 
-from instructor_cache import Event, MemoryCache, UnstorableResultWarning, instructor_cache
+from instructor_cache import (
+    DiskCache,
+    Event,
+    MemoryCache,
+    UnstorableResultWarning,
+    instructor_cache,
+)
+from instructor_cache._bridge import wait_async
+from instructor_cache._flights import Changed, Flights
+from instructor_cache._waits import Flight
 
 
 class User(BaseModel):
@@ -235,6 +246,93 @@ def test_two_calls_to_each_other_do_not_deadlock():
     assert time.monotonic() - start < 5
 
 
+def test_a_call_on_top_of_the_leaders_stack_waits_for_nobody():
+    """Where a loop runs inside another one's task, as in notebooks, its calls see no leader."""
+    calls: list[str] = []
+
+    @instructor_cache(MemoryCache())
+    def extract(text: str) -> User:
+        calls.append(text)
+        if len(calls) == 1:  # another task, which has a context of its own
+            assert contextvars.Context().run(extract, text).name == text
+        return User(name=text)
+
+    start = time.monotonic()
+    assert extract("ada").name == "ada"
+    assert time.monotonic() - start < 5
+    assert len(calls) == 2
+
+
+async def test_equal_refreshes_share_one_call(colour: Colour):
+    """Ten who want a new answer at once get one, each his own copy; a later one a newer one."""
+    calls: list[str] = []
+    entered, leave = threading.Event(), threading.Event()
+
+    def extract(text: str) -> User:
+        calls.append(text)
+        entered.set()
+        assert colour.is_async or leave.wait(5)
+        return User(name=f"{text} {len(calls)}")
+
+    f: Any = instructor_cache(MemoryCache())(colour.function(extract))
+    if colour.is_async:
+        users = await asyncio.gather(*(f.cache_refresh("ada") for _ in range(10)))
+    else:
+        with ThreadPoolExecutor(10) as pool:
+            jobs = [pool.submit(f.cache_refresh, "ada") for _ in range(10)]
+            entered.wait(5)
+            refreshes = engine_of(f).refreshes
+            while sum(len(flight._condition._waiters) for flight in refreshes._under_way) < 9:
+                await asyncio.sleep(0.001)
+            leave.set()
+            users = [job.result() for job in jobs]
+    assert [user.name for user in users] == ["ada 1"] * 10
+    assert len({id(user) for user in users}) == 10
+    assert (await colour.call(f, "ada")).name == "ada 1"
+    assert (await colour.call(f.cache_refresh, "ada")).name == "ada 2"
+
+
+async def test_a_refresh_after_an_invalidation_shares_nothing_older():
+    """What was begun before the answer was invalidated is joined by nobody who comes after it."""
+    calls: list[str] = []
+    leave = asyncio.Event()
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        number = len(calls)
+        await leave.wait()
+        return User(name=f"{text} {number}")
+
+    first = asyncio.ensure_future(extract.cache_refresh("ada"))
+    await asyncio.sleep(0)
+    await extract.cache_invalidate("ada")
+    second = asyncio.ensure_future(extract.cache_refresh("ada"))
+    await asyncio.sleep(0)
+    leave.set()
+    assert [(await first).name, (await second).name] == ["ada 1", "ada 2"]
+    assert (await extract("ada")).name != "ada 1"
+
+
+async def test_a_call_that_outlasts_the_timeout_is_made_twice():
+    """All who waited in vain for the first one share a second, whichever of the two ends first."""
+    calls: list[str] = []
+    leave = asyncio.Event()
+
+    @instructor_cache(MemoryCache(), flight_timeout=0.05)
+    async def extract(text: str) -> User:
+        calls.append(text)
+        await leave.wait()
+        return User(name=text)
+
+    asking = [asyncio.ensure_future(extract("ada")) for _ in range(10)]
+    while len(calls) < 2:
+        await asyncio.sleep(0.001)
+    leave.set()
+    assert {user.name for user in await asyncio.gather(*asking)} == {"ada"}
+    assert len(calls) == 2
+
+
 async def test_a_wait_that_can_not_be_seen_through_ends(colour: Colour):
     """A function that waits for a worker that calls it gets an answer after `flight_timeout`."""
     depth: list[int] = []
@@ -364,6 +462,96 @@ async def test_an_invalidation_during_a_call_wins(colour: Colour):
     assert (await colour.call(f, "ada")).name == "old"
     assert (await colour.call(f, "ada")).name == "new"
     assert (await colour.call(f, "ada")).name == "new"
+
+
+async def test_arguments_changed_while_a_call_waits_give_no_answer_to_the_old_ones(tmp_path: Path):
+    """A list that grows before the function reads it: the answer is the caller's, and not kept."""
+    events: list[Event] = []
+
+    @instructor_cache(DiskCache(tmp_path), observer=events.append)
+    async def extract(texts: list[str]) -> User:
+        return User(name=texts[-1])
+
+    mine = ["ada"]
+    call = asyncio.ensure_future(extract(mine))
+    await asyncio.sleep(0)
+    mine.append("eve")
+    assert (await call).name == "eve"
+    assert not await extract.cache_contains(["ada"])
+    assert not await extract.cache_contains(["ada", "eve"])
+    assert [type(e.error) for e in events if e.kind == "unstorable"] == [Changed]
+
+
+async def test_followers_of_changed_arguments_ask_for_themselves():
+    """What the leader asks by now is not what they asked: one of them leads."""
+    flights = Flights[str](wait_async)
+
+    async def changed(_: Flight[str]) -> str:
+        await asyncio.sleep(0)
+        raise Changed
+
+    async def alone() -> str:
+        raise AssertionError("nobody waits for himself")
+
+    async def unchanged(_: Flight[str]) -> str:
+        await asyncio.sleep(0)
+        return "ada"
+
+    asking = (flights.share("key", lead, alone) for lead in (changed, unchanged, unchanged))
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(outcomes[0], Changed)
+    assert outcomes[1:] == [("ada", True), ("ada", False)]
+
+
+async def test_arguments_changed_before_a_stream_begins_give_no_answer_to_the_old_ones(
+    colour: Colour,
+):
+    """The same for a function that is called when its first item is wanted."""
+    asked: list[list[str]] = []
+
+    def items(texts: list[str]) -> list[User]:
+        asked.append(list(texts))
+        return [User(name=texts[-1])]
+
+    @instructor_cache(MemoryCache())
+    def extract(texts: list[str]) -> Iterator[User]:
+        return iter(items(texts))
+
+    @instructor_cache(MemoryCache())
+    async def aextract(texts: list[str]) -> AsyncIterator[User]:
+        async def pass_on() -> AsyncIterator[User]:
+            for item in items(texts):
+                yield item
+
+        return pass_on()
+
+    async def names(stream: Any) -> list[str]:
+        return [item.name async for item in stream] if colour.is_async else [i.name for i in stream]
+
+    f: Any = aextract if colour.is_async else extract
+    mine = ["ada"]
+    changed, same = await colour.call(f, mine), await colour.call(f, ["ada"])
+    mine.append("eve")
+    assert await names(changed) == ["eve"]
+    assert await names(same) == ["ada"]
+    assert await names(await colour.call(f, ["ada"])) == ["ada"]
+    assert asked == [["ada", "eve"], ["ada"]]
+
+
+async def test_a_refresh_of_changed_arguments_is_kept_for_nobody(tmp_path: Path):
+    """The caller gets what he asks by now; what is stored stays as it is."""
+
+    @instructor_cache(DiskCache(tmp_path))
+    async def extract(texts: list[str]) -> User:
+        return User(name=f"{texts[-1]} {len(texts)}")
+
+    await extract.cache_set(User(name="by hand"), ["ada"])
+    mine = ["ada"]
+    refresh = asyncio.ensure_future(extract.cache_refresh(mine))
+    await asyncio.sleep(0)
+    mine.append("eve")
+    assert (await refresh).name == "eve 2"
+    assert (await extract(["ada"])).name == "by hand"
 
 
 def test_one_shared_error_grows_no_endless_traceback():

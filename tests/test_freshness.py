@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Colour, timed
+from conftest import Colour, engine_of, timed
 from pydantic import BaseModel
 
 from instructor_cache import DiskCache, Event, MemoryCache, Tier, TieredCache, instructor_cache
+from instructor_cache._behind import Behind
+from instructor_cache._bridge import drive
 from instructor_cache.entry import Entry
 from instructor_cache.testing import FaultyBackend
 
@@ -393,6 +395,106 @@ async def test_refreshes_do_not_pile_up():
     assert case.provider.calls <= 200 + 16
     leave.set()
     await eventually(lambda: case.kinds().count("refreshed") >= 1)
+
+
+async def test_a_refresh_for_changed_arguments_is_dropped(
+    colour: Colour, monkeypatch: pytest.MonkeyPatch
+):
+    """A list that grows after the hit: what was asked before keeps its answer."""
+    clock, asked, due = Clock(), list[str](), list[Any]()
+
+    def extract(texts: list[str]) -> User:
+        asked.append(texts[-1])
+        return User(name=f"{texts[-1]} {len(asked)}")
+
+    options: Any = {"ttl": 100, "refresh_ahead": 0.5, "clock": clock}
+    f = instructor_cache(MemoryCache(clock=clock), **options)(colour.function(extract))
+    monkeypatch.setattr(engine_of(f).behind, "_spawn", lambda work: due.append(work) or bool)
+    mine = ["ada"]
+    await colour.call(f, mine)
+    clock.now += 60
+    await colour.call(f, mine)
+    mine.append("eve")
+    await due.pop()()
+    assert asked == ["ada"]
+    assert (await colour.call(f, ["ada"])).name == "ada 1"
+    await due.pop()()
+    assert (await colour.call(f, ["ada"])).name == "ada 2"
+
+
+async def test_a_refresh_that_is_refused_is_no_failure(colour: Colour):
+    """When cache_if refused what a refresh gave, the function is called when the time comes."""
+    wanted = ["ada 1", "ada 3"]
+    case = Case(
+        colour, refresh_ahead=0.5, stale_ttl=1000, cache_if=lambda user: user.name in wanted
+    )
+    await case.ask()
+    case.clock.now += 60
+    await case.ask()
+    await eventually(
+        lambda: case.provider.calls == 2 and not engine_of(case.cached).behind._under_way
+    )
+    assert await case.ask() == "ada 1"
+    assert case.provider.calls == 2  # refreshes take a rest
+    case.clock.now += 60
+    assert await case.ask() == "ada 3"
+
+
+def test_a_refresh_whose_loop_ends_is_no_failure():
+    """A loop for each call may end before a refresh; the answer serves for no longer then."""
+    case = Case(Colour("async"), refresh_ahead=0.5, stale_ttl=1000)
+    asyncio.run(case.ask())
+    case.clock.now += 60
+    asyncio.run(case.ask())
+    case.clock.now += 60
+    assert asyncio.run(case.ask()) == f"ada {case.provider.calls}"
+    assert case.kinds()[-2:] == ["miss", "stored"]
+
+
+async def test_a_failing_refresh_is_a_failure(colour: Colour):
+    """The provider has its rest also when the answer expires a moment after a failed refresh."""
+    case = Case(colour, refresh_ahead=0.5, stale_ttl=1000)
+    await case.ask()
+    case.clock.now += 60
+    case.provider.error = LookupError("down")
+    await case.ask()
+    await eventually(lambda: "failure" in case.kinds())
+    case.clock.now += 60
+    assert await case.ask() == "ada 1"
+    assert case.provider.calls == 2
+
+
+def test_a_refresh_that_ends_at_once_disturbs_no_other_hit():
+    """A job may end before its start returns, just when the jobs under way are looked through."""
+    is_done, is_looked_through, is_started = (threading.Event() for _ in range(3))
+
+    def spawn(work: Any) -> Callable[[], bool]:
+        if threading.current_thread() is threading.main_thread():
+            return lost
+        drive(work())
+        is_done.set()
+        is_looked_through.wait(5)
+        return lambda: True
+
+    def lost() -> bool:
+        is_looked_through.set()
+        return not is_started.wait(5)
+
+    def start(key: str) -> None:
+        behind.start(key, work)
+        is_started.set()
+
+    async def work() -> bool:
+        return True
+
+    behind = Behind(spawn, 30.0)
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(start, "ada")
+        is_done.wait(5)
+        behind.start("eve", work)
+        behind.start("bob", work)  # which looks whether eve's is lost
+        other.result()
+    assert set(behind._under_way) == {"eve", "bob"}
 
 
 async def test_a_stale_answer_is_not_brought_back_by_its_own_rearming(colour: Colour):

@@ -422,14 +422,19 @@ def test_a_shared_failure_keeps_its_own_context():
 # -- interrupts ------------------------------------------------------------------------------
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 class InterruptAt:
-    """Raises KeyboardInterrupt at the n-th moment at which a signal could, in code of ours.
+    """Calls *handler* at the n-th moment at which a signal could be handled, in code of ours.
 
     Python looks for signals when it enters a function, and after a call of one written in C.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, handler: Callable[[], object] = interrupt) -> None:
         self.left = n
+        self.handler = handler
         self.place = ""
         # Kept: Python holds no reference of its own while it calls this, and lets go of it when it
         # has raised, as it may in a finalizer that runs just before the call.
@@ -450,7 +455,7 @@ class InterruptAt:
         self.left -= 1
         if self.left == 0:
             self.place = f"{frame.f_globals['__name__']}:{frame.f_lineno} {event}"
-            raise KeyboardInterrupt
+            self.handler()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -472,8 +477,36 @@ def test_an_interrupt_at_any_moment_leaves_the_key_usable():
     assert broken == []
 
 
-def make_quick() -> Any:
-    @instructor_cache(MemoryCache(), flight_timeout=0.05)
+@pytest.mark.parametrize("text", ["ada", "eve"])
+def test_a_signal_handler_at_any_moment_gets_its_answer(text: str):
+    """A handler, or a `__del__`, may call what it interrupts, and waits for nothing it holds up."""
+    reached: list[str] = []
+
+    def ask(function: Any) -> None:
+        handled.append(function(text).name)
+
+    def at_every_moment() -> None:
+        for n in range(1, 2000, 3):  # every third, to be quick
+            function = make_quick(flight_timeout=60)
+            with InterruptAt(n, partial(ask, function)) as interrupted:
+                assert function("ada").name == "ada"
+            if not interrupted.place:
+                break
+            assert handled.pop() == text
+            reached.append(interrupted.place)
+            assert function("ada").name == "ada"
+
+    handled: list[str] = []
+    thread = threading.Thread(target=at_every_moment, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), reached[-1:]
+    assert 20 < len(reached) < 600
+    assert not handled
+
+
+def make_quick(flight_timeout: float = 0.05) -> Any:
+    @instructor_cache(MemoryCache(), flight_timeout=flight_timeout)
     def extract(text: str) -> User:
         return User(name=text)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -107,7 +107,7 @@ class _Gate:
     """What stands open except during a fork."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.lock = RLock()
         self.is_ours = False
 
     def shut(self) -> None:
@@ -126,7 +126,7 @@ class _Gate:
             self.lock.release()
 
     def renew(self) -> None:
-        self.lock, self.is_ours = Lock(), False
+        self.lock, self.is_ours = RLock(), False
         for pool in list(_pools):
             if len(pool):
                 pool.abandon()

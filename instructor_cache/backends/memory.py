@@ -7,11 +7,12 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from threading import Lock
+from contextlib import AbstractContextManager
+from threading import RLock
 from typing import NoReturn
 
 from .._fork import renew_after_fork
-from ..errors import BackendClosed
+from ..errors import BackendBusy, BackendClosed
 from ._order import Order
 from ._taggable import Taggable
 
@@ -79,7 +80,7 @@ class MemoryCache(Taggable):
         bounds = (maxsize, max_bytes, self.max_entry_bytes)
         self._most, self._most_bytes, self._most_each = (b or math.inf for b in bounds)
         self._clock = clock
-        self._lock = Lock()
+        self._lock = RLock()
         self._tick = itertools.count().__next__
         self._torn = False
         self._start({})
@@ -91,9 +92,10 @@ class MemoryCache(Taggable):
     @property
     def currbytes(self) -> int:
         """The sum of the sizes of the entries that are kept, also of the expired ones."""
-        if self._torn and not self._lock.locked():
+        if self._torn and not self._is_ours():
             with self._lock:
-                self._mend()
+                self._begin()
+                self._torn = False
         return self._bytes
 
     def get(self, key: str, /) -> bytes | None:
@@ -112,12 +114,12 @@ class MemoryCache(Taggable):
         return [self.get(key) for key in keys]
 
     def set(self, key: str, value: bytes, ttl: float | None, /) -> None:
-        with self._lock:
+        with self._turn():
             self._keep(key, value, ttl)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
         """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
-        with self._lock:
+        with self._turn():
             slot = self._slots.get(key)
             if (None if slot is None or self._is_over(slot) else slot.value) != old:
                 return False
@@ -128,11 +130,11 @@ class MemoryCache(Taggable):
             return True
 
     def delete(self, key: str, /) -> None:
-        with self._lock:
+        with self._turn():
             self._forget(key)
 
     def scan(self, prefix: str, /) -> Iterator[str]:
-        with self._lock:
+        with self._turn():
             keys = list(self._slots)
         found = (key for key in keys if key.startswith(prefix))
         return (key for key in found if (slot := self._slots.get(key)) and not self._is_over(slot))
@@ -144,14 +146,14 @@ class MemoryCache(Taggable):
         store their answers after it. For the answers of the functions of one prefix, and those on
         their way, there is ``TieredCache(this).clear("app")``.
         """
-        with self._lock:
+        with self._turn():
             former = self._slots  # to be freed when the lock is
             keys = list(former)
             if not prefix:
                 return self._start({})
         found = [key for key in keys if key.startswith(prefix)]
         for at in range(0, len(found), _AT_ONCE):
-            with self._lock:
+            with self._turn():
                 for key in found[at : at + _AT_ONCE]:
                     self._forget(key)
             time.sleep(0)  # else those that wait for the lock would hardly ever get it
@@ -163,7 +165,7 @@ class MemoryCache(Taggable):
 
     def close(self) -> None:
         """Forget everything, for good."""
-        with self._lock:
+        with self._turn():
             self._start(_Closed())
 
     async def aget(self, key: str, /) -> bytes | None:
@@ -187,9 +189,22 @@ class MemoryCache(Taggable):
         self.clear(prefix)
 
     def _renew(self) -> None:
-        was_held = self._lock.locked()
-        self._lock = Lock()  # for the thread that held it is not in this process
+        was_held = not self._lock.acquire(blocking=False)
+        self._lock = RLock()  # for the thread that held it is not in this process
         self._torn = self._torn or was_held
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Give what is to be held; raise BackendBusy in the midst of what this thread does."""
+        if self._is_ours():
+            raise BackendBusy(
+                "found a MemoryCache used by a signal handler or a __del__ that came in the middle "
+                "of an operation of the same thread, which has to end first; nothing was done"
+            )
+        return self._lock
+
+    def _is_ours(self) -> bool:
+        """Whether this thread is in the middle of an operation."""
+        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
     def _keep(self, key: str, value: bytes, ttl: float | None) -> None:
         size = _size(key, value)
@@ -249,6 +264,8 @@ class MemoryCache(Taggable):
         return self._uses.first()
 
     def _drop(self, key: str, slot: _Slot) -> None:
+        if self._is_ours():  # it is as good as gone
+            return
         with self._lock:
             if self._slots.get(key) is slot and self._is_over(slot):  # not if just renewed
                 self._forget(key)

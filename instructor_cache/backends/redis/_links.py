@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 
 import redis
@@ -40,7 +40,7 @@ class Links(Commands):
 
     def begin_anew(self) -> None:
         """Begin without any links, as the child of a fork has to."""
-        self._lock = Lock()
+        self._lock = RLock()
         self._free: list[Link] = []
         self._all: set[Link] = set()
         self._queue: deque[Turn] = deque()
