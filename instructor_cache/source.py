@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -28,17 +29,24 @@ def source_version(func: Callable[..., Any]) -> str:
 
 def _source(func: Any) -> str:
     """The function as Python would write it; its compiled form where there is no source."""
+    code: CodeType = func.__code__
     try:
-        if func.__name__ == "<lambda>":  # its source is the whole line, others on it included
-            raise OSError
-        text = inspect.getsource(func)
-        is_method = text[0].isspace()  # indented: it needs something to stand in
-        tree = ast.parse(f"if True:\n{text}" if is_method else text)
+        return _unparsed(code, code.co_filename)
     except (OSError, TypeError, SyntaxError):
         defaults = _written((func.__defaults__, func.__kwdefaults__))
-        return "\n".join([defaults, *_compiled(func.__code__)])
+        return "\n".join([defaults, *_compiled(code)])
+
+
+@lru_cache(maxsize=256)
+def _unparsed(code: CodeType, _file: str) -> str:
+    """The source, which is read once: equal code of two files may differ in its annotations."""
+    if code.co_name == "<lambda>":  # its source is the whole line, others on it included
+        raise OSError
+    text = inspect.getsource(code)
+    is_method = text[0].isspace()  # indented: it needs something to stand in
+    tree = ast.parse(f"if True:\n{text}" if is_method else text)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == func.__name__:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
             node.decorator_list = []
             return ast.unparse(node)
     return ast.unparse(tree)

@@ -108,6 +108,7 @@ LEVELS = [
     {"testing.cassette"},
     {"presets", "testing"},
     {"integrations._answers", "integrations._begun", "integrations._sdk"},
+    {"integrations._globals", "integrations._litellm"},
     {"integrations._captured", "integrations._frozen"},
     {"integrations._account"},
     {"integrations._hooks"},

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import hashlib
 import sys
+import types
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -437,6 +438,98 @@ def test_lambdas_differ_in_their_code(server: OpenAIServer):
     for create in (hot, cold) * 2:
         ask(cache_client(patched(create), memory, namespace="team"))
     assert [request["temperature"] for request in server.requests] == [1, 0]
+
+
+GLOBALS = """
+import conf, openai
+
+class Holder:
+    client = None
+
+def of_a_global(**kwargs):
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def of_a_module(**kwargs):
+    return conf.client.chat.completions.create(extra_body=conf.SETTINGS, **kwargs)
+
+def made_here(**kwargs):
+    return make().chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def make():
+    return openai.OpenAI(base_url=URL, api_key="k", max_retries=0)
+
+def of_a_tenant(**kwargs):
+    return clients["a"].chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def of_an_object(**kwargs):
+    return holder.client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+"""
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module with functions that ask by what stands in it, and in the module ``conf``."""
+    for name in ("conf", "app"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    exec(GLOBALS, vars(sys.modules["app"]))
+    return sys.modules["app"]
+
+
+def fill(app: Any, server: OpenAIServer, top_k: int = 1) -> None:
+    app.client = app.conf.client = app.Holder.client = sdk(server)
+    app.SETTINGS = app.conf.SETTINGS = {"top_k": top_k}
+    app.URL, app.holder, app.clients = server.url, app.Holder(), {"a": app.client}
+
+
+@pytest.mark.parametrize("name", ["of_a_global", "of_a_module", "made_here"])
+def test_globals_of_a_function_count(server: OpenAIServer, app: Any, name: str):
+    """Clients and settings of a function's module, and of those it names, are in the key."""
+    client = cache_client(patched(getattr(app, name)), MemoryCache(), namespace="team")
+    with OpenAIServer() as other:
+        for where, top_k in [(server, 1), (server, 2), (other, 1)] * 2:
+            fill(app, where, top_k)
+            ask(client)
+        assert (server.calls, other.calls) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["of_a_tenant", "of_an_object"])
+def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str):
+    """A function that takes its client from a dict or an object is not cached, and that is said.
+
+    Neither does a client of its module stand for it that has the name of an attribute.
+    """
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    with pytest.warns(UnkeyableArgumentWarning, match="(holder|clients), a .*SDK's own client"):
+        assert ask(client).age != ask(client).age
+
+
+LITELLM: dict[str, Any] = {
+    "api_base": "https://other",
+    "organization": "other",
+    "headers": {"X-Tenant": "other"},
+    "model_alias_map": {"m": "other"},
+    "OPENAI_BASE_URL": "https://other",
+    "AZURE_API_BASE": "https://other",
+}
+
+
+@pytest.mark.parametrize("name", LITELLM, ids=str)
+def test_what_litellm_reads_counts(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Settings in litellm's module, and those in the environment, are in the key."""
+    module = types.ModuleType("litellm")
+    module.__dict__.update(create=sdk(server).chat.completions.create, **dict.fromkeys(LITELLM))
+    exec("def completion(api_key, **kwargs): return create(**kwargs)", vars(module))
+    monkeypatch.setitem(sys.modules, "litellm", module)
+    client = cache_client(patched(module.completion), MemoryCache())
+    for value in (None, LITELLM[name]) * 2:
+        if name.isupper():
+            monkeypatch.setenv(name, value or "")
+        setattr(module, name, value)
+        ask(client, api_key="k")
+    assert server.calls == 2
 
 
 def test_the_order_in_a_context_counts(server: OpenAIServer):

@@ -20,9 +20,9 @@ from ..errors import UnkeyableArgument
 from ..identity import identity
 from ._captured import Captured
 from ._frozen import ordered
-from ._sdk import cookies_of, kind_of, unreadable
+from ._sdk import cookies_of, is_absent, kind_of, unreadable
 
-__all__ = ["Account", "Asked", "asked_by", "is_absent", "sorted_out", "veiled"]
+__all__ = ["Account", "Asked", "asked_by", "sorted_out", "veiled"]
 
 _PLACE = (
     *("base_url", "_custom_query", "_api_version"),
@@ -117,11 +117,6 @@ class Veiled:
 def veiled(name: str, value: Any) -> Any:
     """Give a text that is secret by its name so that it is seen nowhere; anything else as it is."""
     return Veiled(value) if isinstance(value, str) and is_secret(name) else value
-
-
-def is_absent(value: Any) -> bool:
-    """Whether it is what an SDK writes for "not given"."""
-    return type(value).__name__ in ("NotGiven", "Omit")
 
 
 class Place:

@@ -1,4 +1,4 @@
-"""What a function of instructor's has captured: the clients it asks, and settings of its own.
+"""What a function of instructor's has captured, or reads: clients that it asks, and settings.
 
 What nobody knows may be anything, another endpoint or another model: then nothing is told apart.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +15,9 @@ from ..annotations import closure_of
 from ..canonical import canonical
 from ..identity import identity
 from ..source import source_version
-from ._sdk import client_in, home_of, is_providers, is_sdk, kind_of, overridden
+from ._globals import globals_of, is_standard
+from ._litellm import settings_of_litellm
+from ._sdk import client_in, home_of, is_absent, is_providers, is_sdk, kind_of, overridden
 
 __all__ = ["Captured", "captured_by"]
 
@@ -89,23 +90,20 @@ class Captured:
         self.settings.append((self._depth, "method", name))
 
     def _function(self, func: Any) -> None:
-        """A function that is not instructor's: by its name, or else by all that it reads."""
-        code = getattr(func, "__code__", None)
-        scope: dict[str, Any] = getattr(func, "__globals__", {})
-        names = set(_names(code)) & scope.keys() if code else set[str]()
+        """A function that is not instructor's, by all that it reads."""
         if not isinstance(func, types.FunctionType):
             self._note(identity(type(func)), func)
             return
         self.settings.append((self._depth, "function", identity(func)))
-        if _is_known(func):
-            for name in names:
-                if is_sdk(scope[name]):
-                    self._client(scope[name])
+        if home_of(func) == "litellm":
+            self._notes(settings_of_litellm())
             return
-        self.settings.append((self._depth, "code", source_version(func)))
-        self._notes({name: scope[name] for name in sorted(names)})
-        self._notes({f"default {n}": each for n, each in enumerate(func.__defaults__ or ())})
-        self._notes({**(func.__kwdefaults__ or {}), **closure_of(func)})
+        if not is_standard(home_of(func)):  # whose functions hold no state of the user's
+            self.settings.append((self._depth, "code", source_version(func)))
+            self._notes(globals_of(func))
+            self._notes({f"default {n}": each for n, each in enumerate(func.__defaults__ or ())})
+            self._notes(func.__kwdefaults__ or {})
+        self._notes(closure_of(func))
 
     def _notes(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
@@ -117,7 +115,7 @@ class Captured:
         elif isinstance(value, (types.MethodType, types.FunctionType, partial)):
             self.settings.append((self._depth, name, "function"))
             self.layer(value)
-        elif not isinstance(value, (types.ModuleType, logging.Logger)):
+        elif not (isinstance(value, (types.ModuleType, logging.Logger)) or is_absent(value)):
             self._value(name, value)
 
     def _value(self, name: str, value: Any) -> None:
@@ -125,6 +123,8 @@ class Captured:
             self.settings.append((self._depth, name, value))
         elif (client := client_in(value)) is not None:
             self._client(client)
+        elif isinstance(value, type) and is_providers(value):
+            self.settings.append((self._depth, name, identity(value)))
         else:
             self._unknown(f"{name}, a {type(value).__name__}")
 
@@ -158,10 +158,3 @@ def _is_known(value: Any) -> bool:
     except Exception:  # whatever its own code raises
         return False
     return True
-
-
-def _names(code: Any) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)

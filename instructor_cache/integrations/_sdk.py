@@ -11,6 +11,7 @@ __all__ = [
     "client_in",
     "cookies_of",
     "home_of",
+    "is_absent",
     "is_providers",
     "is_sdk",
     "kind_of",
@@ -61,6 +62,11 @@ def client_in(resource: Any) -> Any:
         return resource
     held = (getattr(resource, name, None) for name in _RESOURCES)
     return next((client for client in held if is_sdk(client)), None)
+
+
+def is_absent(value: Any) -> bool:
+    """Whether it is what an SDK writes for "not given"."""
+    return type(value).__name__ in ("NotGiven", "Omit")
 
 
 def unreadable(sdk: Any, http: Any) -> str:

@@ -59,9 +59,12 @@ def cache_client(
     is nothing to keep, a call goes through: a raw stream, which has no response model, and several
     tools at once on async clients. In offline mode that raises `CacheMiss`.
 
-    What a function that instructor was given has captured counts too: clients, settings, code.
-    Where endpoint, model and settings can't be read, as in a method of litellm's router, the call
-    is not cached, whatever the namespace, and a warning says so, once.
+    What a function that instructor was given has captured, or reads of modules, counts too:
+    clients, settings, code. Of litellm's functions it is the settings in its module, such as
+    ``litellm.api_base``, and variables such as ``OPENAI_BASE_URL``; its credentials only count
+    where a call brings them as ``api_key=``. Where endpoint, model and settings can't be read, as
+    in a method of litellm's router, or a client that is taken from a dict, the call is not cached,
+    whatever the namespace, and a warning says so, once.
 
     On a hit instructor's hooks hear ``completion:kwargs``, with the arguments as they were given,
     and ``completion:response``, a copy of the completion whose usage is zero, where the answer has
