@@ -12,7 +12,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from .annotations import closure_of
 from .canonical import attributes, canonical
 from .identity import identity, module_name
 
@@ -29,8 +30,10 @@ _FIELD_FACTS = (
     *("title", "description", "examples", "json_schema_extra", "discriminator", "deprecated"),
     *("exclude", "frozen", "validate_default", "init", "init_var", "kw_only"),
 )
-# Of a model: the methods that Pydantic calls; their names, not their code.
-_DECORATED = ("field_validators", "model_validators", "root_validators", "computed_fields")
+# Of a model: the methods that Pydantic calls; their names and what they captured, not their code.
+_VALIDATORS = ("field_validators", "model_validators", "root_validators")
+_DECORATED = (*_VALIDATORS, "computed_fields")
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
 def describe(annotation: Any) -> Any:
@@ -87,21 +90,25 @@ class _Describer:
 
     def _opaque(self, value: Any) -> Any:
         if callable(value) and hasattr(value, "__qualname__"):
-            return identity(value)
+            captured = self._captured(value)
+            return [identity(value), captured] if captured else identity(value)
         return [type(value).__name__, self._once(value, lambda: self._parts(value))]
 
     def _parts(self, value: Any) -> list[Any]:
-        items: Any = value
-        if isinstance(value, (list, tuple)):
-            return [self.value(item) for item in items]
-        if isinstance(value, dict):
-            return [[self.value(name), self.value(item)] for name, item in items.items()]
-        if isinstance(value, (set, frozenset)):
-            return sorted((self.value(item) for item in items), key=json.dumps)
+        if isinstance(value, _CONTAINERS):
+            return self._items(value, self.value)
         if isinstance(value, partial):
             return [self.value(value.func), self.value(value.args), self.value(value.keywords)]
         shown = attributes(value)  # the private ones differ from version to version
         return self._mapping({name: shown[name] for name in shown if not name.startswith("_")})
+
+    def _items(self, value: Any, each: Callable[[Any], Any]) -> list[Any]:
+        if isinstance(value, dict):
+            items: Any = value.items()  # pyright: ignore[reportUnknownVariableType]
+            return [[each(name), each(item)] for name, item in items]
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(each, value), key=json.dumps)  # pyright: ignore[reportUnknownArgumentType]
+        return list(map(each, value))
 
     def _once(self, thing: Any, describe: Callable[[], Any]) -> Any:
         if id(thing) in self._seen:
@@ -111,6 +118,29 @@ class _Describer:
 
     def _mapping(self, facts: Mapping[str, Any]) -> list[Any]:
         return [[name, self.value(value)] for name, value in sorted(facts.items())]
+
+    # -- functions: never their code, which differs between versions of Python ------------
+
+    def _captured(self, func: Any) -> Any:
+        """What tells a function from others of one factory: its closure, and its defaults."""
+        if not (held := _held(func)):
+            return []
+        return self._once(func, lambda: [[name, self._given(held[name])] for name in sorted(held)])
+
+    def _given(self, value: Any) -> Any:
+        """A captured value; one without a form, such as a client, goes by its class."""
+        if inspect.isclass(value) or typing.get_origin(value) is not None:
+            return self.part(value)
+        if type(value) in (tuple, frozenset):  # equal ones may be one object or two
+            return self._items(value, self._given)
+        if type(value) in _CONTAINERS:
+            return self._once(value, lambda: self._items(value, self._given))
+        if isinstance(value, types.FunctionType):
+            return [identity(value), self._captured(value)]
+        try:
+            return canonical(value).hex()
+        except Exception:  # opaque, or its own code failed
+            return identity(value if isinstance(value, types.MethodType) else type(value))
 
     # -- classes -------------------------------------------------------------------------
 
@@ -141,7 +171,14 @@ class _Describer:
             self._hints(cls, private),
             [[self.value(p.default), self.value(p.default_factory)] for p in private.values()],
             [sorted(getattr(decorated, name, ())) for name in _DECORATED],
+            *self._validators(decorated),
         ]
+
+    def _validators(self, decorated: Any) -> Iterator[Any]:
+        for kind in _VALIDATORS:
+            for name, each in sorted(getattr(decorated, kind, {}).items()):
+                if captured := self._captured(each.func):
+                    yield [name, captured]
 
     def _field(self, field: FieldInfo) -> list[Any]:
         facts = {name: getattr(field, name, None) for name in _FIELD_FACTS}
@@ -155,7 +192,8 @@ class _Describer:
         fields = [[f.name, *map(self.value, _facts(f))] for f in dataclasses.fields(cls)]
         described = [[name, *self._field(info)] for name, info in infos.items()]
         config = self._mapping(getattr(cls, "__pydantic_config__", None) or {})
-        return [_documentation(cls), fields, described, config, self._annotated(cls)]
+        validators = self._validators(getattr(cls, "__pydantic_decorators__", None))
+        return [_documentation(cls), fields, described, config, self._annotated(cls), *validators]
 
     def _annotated(self, cls: Any) -> list[Any]:
         """A class that is its annotations: a TypedDict, a NamedTuple, an attrs class."""
@@ -168,6 +206,16 @@ class _Describer:
     def _hints(self, cls: Any, names: Iterable[str]) -> list[Any]:
         hints = _hints(cls)
         return [[name, self.part(hints.get(name))] for name in names]
+
+
+def _held(func: Any) -> dict[str, Any]:
+    inner = getattr(func, "__func__", func)
+    defaults: tuple[Any, ...] = getattr(inner, "__defaults__", None) or ()
+    return {
+        **{name: each for name, each in closure_of(inner).items() if name != "__class__"},
+        **{f"default {n}": each for n, each in enumerate(defaults)},
+        **(getattr(inner, "__kwdefaults__", None) or {}),
+    }
 
 
 def _hints(cls: Any) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def source_version(func: Callable[..., Any]) -> str:
 
     Its body and signature count, and the constants that it reads: globals and closure variables
     that hold plain data. Comments, formatting and decorators do not count, nor does the code of
-    what it calls. Read once, at the first call.
+    what it calls, or of its model's validators: with these change ``version`` by hand. Read once,
+    at the first call.
     """
     inner: Any = inspect.unwrap(func)
     text = f"{_source(inner)}\n{sorted(_constants(inner))}"

@@ -9,6 +9,7 @@ import enum
 import functools
 import json
 import os
+import random
 import subprocess
 import sys
 import typing as t
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
-from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, create_model
 from pydantic.json_schema import SkipJsonSchema, WithJsonSchema
 
 from instructor_cache.description import describe
@@ -45,6 +46,47 @@ def upper(text: str) -> str:
 
 def lower(text: str) -> str:
     return text.lower()
+
+
+def at_least(least: Any) -> Any:
+    """A validator that a factory made."""
+
+    def check(x: Any) -> Any:
+        assert x >= least
+        return x
+
+    return check
+
+
+def checked(least: Any, kind: str = "field") -> Any:
+    """A model or dataclass whose validator a factory made."""
+
+    def check(cls: Any, x: Any, given: Any = least) -> Any:
+        return at_least(given)(x)
+
+    if kind == "model":
+        validate: Any = pydantic.model_validator(mode="before")(classmethod(check))
+    elif kind == "default":
+        validate = pydantic.field_validator("x")(classmethod(check))
+    else:
+        validate = pydantic.field_validator("x")(at_least(least))
+    if kind == "dataclass":
+        names = {"check": validate, "__annotations__": {"x": int}, "__module__": "m"}
+        return pydantic.dataclasses.dataclass(type("Answer", (), names))
+    return create_model("Answer", x=(int, ...), __validators__={"check": validate})
+
+
+class Service:
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def check(self, x: Any, scale: Any = abs) -> Any:
+        return scale(x)
+
+
+class Keyed(Service):
+    def __cache_key__(self) -> Any:
+        return self.client
 
 
 Before, After = Any, Any
@@ -89,6 +131,26 @@ CHANGES: dict[str, tuple[Before, After]] = {
         one(Annotated[str, BeforeValidator(upper)]),
         one(Annotated[str, PlainValidator(upper)]),
     ),
+    "validator of a factory": (
+        one(Annotated[int, AfterValidator(at_least(1))]),
+        one(Annotated[int, AfterValidator(at_least(2))]),
+    ),
+    "factory in a factory": (
+        one(Annotated[int, AfterValidator(at_least({"by": [at_least(1)]}))]),
+        one(Annotated[int, AfterValidator(at_least({"by": [at_least(2)]}))]),
+    ),
+    "validator of an object": (
+        one(Annotated[int, AfterValidator(Keyed(1).check), AfterValidator(Keyed(1).check)]),
+        one(Annotated[int, AfterValidator(Keyed(1).check), AfterValidator(Keyed(2).check)]),
+    ),
+    "default factory": (
+        one(int, Field(default_factory=lambda x=1: x)),
+        one(int, Field(default_factory=lambda x=2: x)),
+    ),
+    "field validator": (checked(1), checked(2)),
+    "field validator's default": (checked(1, "default"), checked(2, "default")),
+    "model validator": (checked(1, "model"), checked(2, "model")),
+    "dataclass's validator": (checked(1, "dataclass"), checked(2, "dataclass")),
     "callable": (one(Callable[[int], str]), one(Callable[[str], str])),
     "literal": (one(Literal["a"]), one(Literal["a", "b"])),
     "literal type": (one(Literal[1]), one(Literal[True])),
@@ -121,6 +183,11 @@ def test_an_equal_type_has_an_equal_fingerprint():
         lambda: one(colours("A", "B")),
         lambda: private(_b=pydantic.PrivateAttr(default_factory=list)),
         lambda: one(list[one(int | None, None)]),  # type: ignore[misc]
+        lambda: checked([1, {"a": (Decimal(1), at_least(2))}]),
+        lambda: checked(1, "model"),
+        lambda: checked(1, "dataclass"),
+        lambda: one(Annotated[int, AfterValidator(at_least(Opaque(random.random())))]),
+        lambda: one(Annotated[int, AfterValidator(Service(random.random()).check)]),
     ):
         assert fingerprint(make()) == fingerprint(make())
 
@@ -139,7 +206,7 @@ def test_forward_references_are_resolved_first(monkeypatch: pytest.MonkeyPatch):
 
 SHARED = """
 import attrs, dataclasses, json, typing
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 from instructor_cache.schema import fingerprint
 
 class Inner(BaseModel):
@@ -155,7 +222,22 @@ Number = typing.NewType("Number", int)
 class Attrs:
     x: typing.Annotated[int, AfterValidator(lambda x: x)] = 1
 
+def checked(least):
+    itself = []
+
+    class Checked(BaseModel):
+        x: typing.Annotated[int, AfterValidator(lambda x: [x for x in (x,) if least][0])]
+
+        @field_validator("x")
+        @classmethod
+        def check(cls, x):
+            return super().check and Checked and itself and least
+
+    itself += [Checked, itself]
+    return Checked
+
 class Outer(BaseModel, arbitrary_types_allowed=True):
+    made: checked(frozenset({"a", "b", "c"})) = None
     inner: Inner = Inner()
     several: list[set[str]] = [{"a", "b", "c"}]
     named: dict[str, set[str]] = {"k": {"a", "b", "c"}}
@@ -182,8 +264,10 @@ def test_the_fingerprint_is_the_same_in_every_process():
 
 
 class Opaque:
-    def __init__(self) -> None:
-        self.value = 1
+    """What has no form, as clients have none; of a validator's closure its class counts."""
+
+    def __init__(self, value: float = 1) -> None:
+        self.value = value
 
 
 class Hook:
