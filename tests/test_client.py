@@ -31,6 +31,7 @@ from instructor_cache import (
     Entry,
     Event,
     MemoryCache,
+    Tier,
     TieredCache,
     bypass,
     cache_client,
@@ -1101,6 +1102,24 @@ def test_the_decorators_options(server: OpenAIServer, tmp_path: Path):
         "miss",
     ]
     assert all(event.key.startswith("app:instructor.create:") for event in events)
+
+
+def test_a_ttl_in_a_call(server: OpenAIServer):
+    """``cache_ttl=`` counts instead of the client's for what the call stores; 0 stores nothing."""
+    now, ages = [0.0], list[int]()
+    memory = TieredCache(Tier(MemoryCache(), ttl=50))
+    client = cache_client(plain(server), memory, ttl=100, clock=lambda: now[0])
+    for ttl, time in [(0, 0), (0, 0), (10, 0), (None, 9), (None, 11), (10, 50), (None, 112)]:
+        now[0] = time
+        ages.append(ask(client, cache_ttl=ttl).age)
+    assert server.calls == 5 and ages[2] == ages[3] and ages[4] == ages[5]
+
+
+def test_a_wrong_ttl_in_a_call(server: OpenAIServer):
+    """It is told, and the answer comes all the same."""
+    client = cache_client(plain(server), MemoryCache())
+    with pytest.warns(UnstorableResultWarning, match="cache_ttl is 'soon'"):
+        assert isinstance(ask(client, cache_ttl="soon"), User)
 
 
 def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):

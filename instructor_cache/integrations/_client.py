@@ -108,7 +108,9 @@ class ClientCache:
         """Give the call with these arguments; None for one whose answer can't be kept."""
         response_model = kwargs.get("response_model")
         try:
-            known = self._functions.find(response_model, stream=bool(kwargs.get("stream")))
+            known = self._functions.find(
+                response_model, stream=bool(kwargs.get("stream")), ttl=kwargs.get("cache_ttl")
+            )
             if known is None:
                 return None
             kind, function = known

@@ -21,7 +21,7 @@ _REMEDIES = (
     "leave it out with ignore={name!r} if it does not change the answer, or give its class a "
     "method __cache_key__() that returns plain data"
 )
-_RAW = (None, False, False)  # calls without a response model
+_RAW = (None, False, False, None)  # calls without a response model
 
 Function = Callable[..., Any]
 Known = tuple[Kind, Any]
@@ -32,14 +32,14 @@ class Functions:
 
     Args:
         reader: Knows the client.
-        decorate: Caches a function whose type of answer it is given.
+        decorate: Caches a function whose type of answer it is given, for a ttl if not for its own.
 
     Attributes:
         counted: Hits and misses of functions that there was no room for.
     """
 
     def __init__(
-        self, reader: Reader, decorate: Callable[[Any], Callable[[Function], Any]]
+        self, reader: Reader, decorate: Callable[[Any, Any], Callable[[Function], Any]]
     ) -> None:
         self._reader, self._decorate = reader, decorate
         self._announce = Announcer(reader.name)
@@ -47,7 +47,7 @@ class Functions:
         self.counted = (0, 0)
         self._renew()
         renew_after_fork(self, Functions._renew)
-        self._known[_RAW] = self._made(None, stream=False)  # which checks every option
+        self._known[_RAW] = self._made(None, False, None)  # which checks every option
 
     def _renew(self) -> None:
         self._lock = Lock()
@@ -59,13 +59,13 @@ class Functions:
         raw = there.pop(_RAW)
         return [known[1] for known in (raw, *there.values()) if known is not None]
 
-    def find(self, response_model: Any, *, stream: bool) -> Known | None:
+    def find(self, response_model: Any, *, stream: bool, ttl: Any = None) -> Known | None:
         """Give how a response model is answered, and by which function; None if by none."""
         partial = is_partial(response_model)
-        name = own_class(response_model) if partial else response_model, partial, stream
+        name = own_class(response_model) if partial else response_model, partial, stream, ttl
         with self._lock:
             if name not in self._known:
-                self._known[name] = self._made_if_possible(response_model, stream=stream)
+                self._known[name] = self._made_if_possible(response_model, stream, ttl)
                 self._make_room()
             self._known.move_to_end(name)
             return self._known[name]
@@ -78,9 +78,9 @@ class Functions:
             hits, misses = known[1].cache_info()[:2]
             self.counted = self.counted[0] + hits, self.counted[1] + misses
 
-    def _made_if_possible(self, response_model: Any, *, stream: bool) -> Known | None:
+    def _made_if_possible(self, response_model: Any, stream: bool, ttl: Any) -> Known | None:
         try:
-            return self._made(response_model, stream=stream)
+            return self._made(response_model, stream, ttl)
         except Exception as error:  # the type's: options were checked at the beginning
             self.tell(response_model, error)
             return None
@@ -90,13 +90,13 @@ class Functions:
         text = f"{self._announce.function}: calls with {response_model!r} are not cached: {error}"
         self._announce.warn_once(repr(response_model), UnstorableResultWarning, text)
 
-    def _made(self, response_model: Any, *, stream: bool) -> Known | None:
+    def _made(self, response_model: Any, stream: bool, ttl: Any) -> Known | None:
         reader = self._reader
         way = {"is_parallel": reader.is_parallel, "is_async": reader.is_async}
         kind = kind_of(response_model, stream=stream, **way)
         if kind is None:
             return None
-        decorate = self._decorate(kind.returns(is_async=reader.is_async))
+        decorate = self._decorate(kind.returns(is_async=reader.is_async), ttl)
         return kind, decorate(self._function())
 
     def _function(self) -> Function:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 from .._modes import mode
@@ -13,7 +13,7 @@ from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
 from ..errors import CacheMiss
 from ..events import Observer
-from ..lifetimes import TTL, Lifetime
+from ..lifetimes import TTL, Lifetime, seconds
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions
@@ -74,7 +74,7 @@ def cache_client(
     Args:
         client: What ``instructor.from_provider``, ``from_openai`` and their like give.
         backend: As for `instructor_cache`.
-        ttl: As for `instructor_cache`.
+        ttl: As for `instructor_cache`; ``cache_ttl=`` in a call counts instead for its answer.
         namespace: Names those who may share answers. It takes the place of the credentials and of
             what else chooses the account: organization, project, and headers, arguments and
             cookies that are credentials. Every other header and argument counts all the same,
@@ -95,13 +95,19 @@ def cache_client(
     if not isinstance(ignore, str):  # which the decorator refuses
         ignore = ("question", *ignore)
 
-    def decorate(returns: Any) -> Any:
-        return instructor_cache(backend, ttl=ttl, returns=returns, ignore=ignore, **options)
+    def decorate(returns: Any, own_ttl: Any) -> Any:
+        own = seconds(own_ttl, "cache_ttl")
+        life: TTL = ttl if own is None else partial(_same, own)  # a tier's ttl may be above it
+        return instructor_cache(backend, ttl=life, returns=returns, ignore=ignore, **options)
 
     reader = Reader(twin, given.create_fn, namespace)
     twin.cache = ClientCache(reader, Functions(reader, decorate))
     twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
     return twin  # type: ignore[no-any-return]
+
+
+def _same(seconds: float, _answer: Any) -> float:
+    return seconds
 
 
 def _create(create: Any, cache: ClientCache) -> Any:
