@@ -39,7 +39,7 @@ from .tiers import Tier, TieredCache
 if TYPE_CHECKING:
     from ._transfer import Transferred, atransfer, transfer
     from .backends.disk import DiskCache
-    from .backends.diskcache import SafeDisk
+    from .backends.diskcache import SafeDisk as SafeDisk
     from .backends.redis import RedisCache
     from .integrations.instructor import cache_client
     from .presets import (
@@ -79,7 +79,6 @@ __all__ = [
     "Observer",
     "RawCompletion",
     "RedisCache",
-    "SafeDisk",
     "StreamInterrupted",
     "Tier",
     "TieredCache",
@@ -107,7 +106,8 @@ __all__ = [
     "warm_cache",
 ]
 
-# Found at the first use: importing redis costs about as much as all the rest.
+# Found at the first use: importing redis costs about as much as all the rest. SafeDisk wants
+# diskcache, which may not be there: ``import *`` leaves it out.
 _LATE = {
     "DiskCache": "backends.disk",
     "SafeDisk": "backends.diskcache",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -42,6 +44,16 @@ def test_every_name_is_found():
     assert dir(library) == sorted(library.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = library.nothing  # type: ignore[attr-defined]
+
+
+def test_all_names_without_the_extras():
+    """``from instructor_cache import *`` works where nothing optional is installed."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['diskcache', 'instructor']))\n"
+        "from instructor_cache import *; print(MemoryCache, 'SafeDisk' in globals())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("MemoryCache'> False\n"), done.stderr
 
 
 @pytest.mark.parametrize("retry", [True, False])
