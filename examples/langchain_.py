@@ -1,8 +1,10 @@
 """LangChain: ``ChatOpenAI(...).with_structured_output(UserDetail)``, sync and async.
 
-A chain that stands outside the function is no argument, and works as it is. One that is passed in
-has no key, since no other process could recognise it: leave it out, and pass what tells it from
-others. With ``include_raw=True`` the message that brought the answer is kept beside it.
+A chain that stands outside the function works as it is, but model, prompt and settings in it are
+*not* part of the key, and ``version=source_version`` does not see them: when they change, the old
+answers come back. So say them in ``version=``, or make the model an argument. A chain that is
+passed in has no key, since no other process could recognise it: leave it out, and pass what tells
+it from others. With ``include_raw=True`` the message that brought the answer is kept beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ chain = llm.with_structured_output(UserDetail)
 chain_with_message = llm.with_structured_output(UserDetail, include_raw=True)
 
 
-@instructor_cache(memory)
+@instructor_cache(memory, version="gpt-4o-mini/prompt-1")
 def extract(data: str) -> UserDetail:
     return chain.invoke(data)
 
@@ -40,7 +42,7 @@ def extract_with(llm: ChatOpenAI, data: str, model: str) -> UserDetail:
     return llm.with_structured_output(UserDetail).invoke(data, model=model)
 
 
-@instructor_cache(memory)
+@instructor_cache(memory, version="gpt-4o-mini/prompt-1")
 async def extract_with_message(data: str) -> tuple[UserDetail, AIMessage]:
     answer = await chain_with_message.ainvoke(data)
     return answer["parsed"], answer["raw"]

@@ -1,8 +1,11 @@
 """Pydantic AI: an `Agent` with an ``output_type``, sync and async.
 
 Its `AgentRunResult` holds the state of a run, which is refused with a warning; return the
-``output``, and with it what you count later. An agent that is passed in has no key, since no other
-process could recognise it: leave it out, and pass what tells it from others.
+``output``, and with it what you count later. Model, instructions and settings of an agent are *not*
+part of the key, and ``version=source_version`` does not see them: when they change, the old answers
+come back. So say them in ``version=``, or make the model an argument. An agent that is passed in
+has no key, since no other process could recognise it: leave it out, and pass what tells it from
+others.
 
 On Python 3.10 pip installs the last release that supports it, 2.54, with which this runs as well.
 """
@@ -29,13 +32,13 @@ class UserDetail(BaseModel):
 agent = Agent("openai:gpt-4o-mini", output_type=UserDetail)
 
 
-@instructor_cache(memory)
+@instructor_cache(memory, version="gpt-4o-mini/prompt-1")
 async def extract(data: str) -> tuple[UserDetail, RunUsage]:
     result = await agent.run(data)
     return result.output, result.usage
 
 
-@instructor_cache(memory)
+@instructor_cache(memory, version="gpt-4o-mini/prompt-1")
 def extract_sync(data: str) -> UserDetail:
     return agent.run_sync(data).output
 
