@@ -43,6 +43,7 @@ _SOURCES = (
 _TRACING = re.compile(
     r"traceparent|tracestate|baggage|b3|x-b3-.+|x-request-id|x-correlation-id|x-amzn-trace-id"
     r"|x-cloud-trace-context|x-datadog-.+|sentry-trace|newrelic|idempotency-key|user-agent"
+    r"|x-client-request-id|uber-trace-id|langsmith-trace|helicone-(?:request|session)-id"
     r"|x-stainless-.+|accept|accept-encoding|connection|content-length|content-type|host",
     re.IGNORECASE,
 )

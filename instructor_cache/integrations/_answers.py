@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections.abc as abc
+import sys
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
+
+from pydantic import RootModel
 
 from ..annotations import name_of
 from ..canonical import NoForm, canonical
@@ -41,7 +44,7 @@ class Kind:
 def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: bool) -> Kind | None:
     """Give how instructor answers; None for what can't be kept, such as a raw stream."""
     inner = _items_of(response_model)
-    if hasattr(response_model, "__required_keys__"):
+    if _is_typed_dict(response_model):
         raise ValueError(
             "found a TypedDict, of which instructor makes another class for each answer; wanted a "
             "class that is there again for a hit: write it as a model of Pydantic's"
@@ -78,6 +81,12 @@ def _items_of(response_model: Any) -> Any:
     return typing.get_args(response_model)[0] if is_iterable else None
 
 
+def _is_typed_dict(response_model: Any) -> bool:
+    """Whether it is one, or a list of them; older versions of instructor give those as dicts."""
+    parts = typing.get_args(response_model) if "instructor.v2" in sys.modules else ()
+    return any(hasattr(each, "__required_keys__") for each in (response_model, *parts))
+
+
 def is_partial(response_model: Any) -> TypeGuard[type[Any]]:
     """Whether it is instructor's ``Partial[M]``, a class of its own each time it is written."""
     return isinstance(response_model, type) and is_partial_class(response_model)
@@ -85,6 +94,11 @@ def is_partial(response_model: Any) -> TypeGuard[type[Any]]:
 
 def _partial(response_model: Any, is_async: bool) -> Kind:
     """Its snapshots, kept as instances of M; newer versions gather them for sync callers."""
+    if issubclass(own_class(response_model), RootModel):
+        raise ValueError(
+            "found a RootModel, of which instructor gives snapshots that are none; wanted a model "
+            "with fields: put what it holds into a field of one, or ask for it whole, by create()"
+        )
     is_gathered = hasattr(response_model, "_original_model") and not is_async
     return Kind("list" if is_gathered else "items", own_class(response_model), response_model)
 

@@ -18,8 +18,9 @@ __all__ = ["Functions"]
 
 _MOST = 256
 _REMEDIES = (
-    "leave it out with ignore={name!r} if it does not change the answer, or give its class a "
-    "method __cache_key__() that returns plain data"
+    "give plain data in its place, such as a list for a generator, or give its class a method "
+    "__cache_key__() that returns some; ignore={name!r} leaves it out, so that one answer serves "
+    "whatever it is"
 )
 _RAW = (None, False, False, None)  # calls without a response model
 

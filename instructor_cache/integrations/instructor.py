@@ -55,8 +55,9 @@ def cache_client(
     ``token_budget``, ``timeout``, ``hooks``, ``user``, ``safety_identifier``, the hints for the
     provider's prompt cache, and headers for tracing, which are known by their names. The order of
     dicts counts, for templates loop over them. What is asked is what was given at the call, and on
-    the account that the client had then: if that changes meanwhile nothing is stored. Where there
-    is nothing to keep, a call goes through: a raw stream, which has no response model, and several
+    the account that the client had then: if that changes meanwhile nothing is stored. Validators
+    see a copy of the context: what they write to it is lost, and on a hit none runs. Where there is
+    nothing to keep, a call goes through: a raw stream, which has no response model, and several
     tools at once on async clients. In offline mode that raises `CacheMiss`.
 
     What a function that instructor was given has captured, or reads of modules, counts too:
@@ -181,6 +182,11 @@ def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
         raise ValueError("found a client that is cached already; give cache_client the plain one")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise TypeError(f"namespace is {namespace!r}; it must be text, or None for the account")
+    if callable(options.get("version")):
+        raise TypeError(
+            "found a version that follows a function's code; wanted text, for a client has no "
+            'function of yours to follow: change it by hand, as in version="prompt-3"'
+        )
     for name in _TAKEN.keys() & options.keys():
         raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
     if "_client" in options.get("ignore", ()):
@@ -207,7 +213,8 @@ def for_instructor(
 
     That cache knows ``create`` and ``create_with_completion`` with a model for an answer, and
     nothing else; `cache_client` caches all methods. Its keys tell accounts apart in some modes
-    only: give each tenant a *namespace* of its own.
+    only: give each tenant a *namespace* of its own. Clients of ``from_anthropic`` never look into a
+    cache, whosever it is: with these, use `cache_client`.
 
     Args:
         backend: As for `instructor_cache`.
