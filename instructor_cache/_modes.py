@@ -54,8 +54,9 @@ def mode() -> Mode | None:
     Offline counts wherever it is said: nothing inside undoes it. What stands in for all backends
     has a word in it. Raises ValueError if the environment names none.
     """
-    modes = [from_environment(), *(block.mode for block in opened() if not block.is_lost)]
-    wanted: Mode | None = "offline" if "offline" in modes else modes[-1]
+    modes: list[Mode | None] = [block.mode for block in opened() if not block.is_lost]
+    modes.insert(0, from_environment())
+    wanted = "offline" if "offline" in modes else modes[-1]
     one = stand_in()
     return wanted if one is None else one.mode(wanted)
 
