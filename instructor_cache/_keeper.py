@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ._stack import Found, Stack
 from .codecs import Passed
+from .conditions import Items, Unjudged
 from .entry import Entry
 from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
@@ -77,8 +78,12 @@ class Keeper:
         """Whether all conditions hold; those of a stream are given the list of its items."""
 
         def ask() -> bool:
-            judged = list(result) if isinstance(result, Passed) else result
-            return self.policy.admits(judged, seconds)
+            judged = Items(result) if isinstance(result, Passed) else result
+            try:
+                return self.policy.admits(judged, seconds)
+            except Unjudged as error:
+                self._refuse(key, error)
+                return False
 
         return bool(self._survive(key, ask, False))
 
@@ -87,9 +92,12 @@ class Keeper:
         try:
             return result.encode() if isinstance(result, Passed) else self.codec().encode(result)
         except Exception as error:
-            self.announce("unstorable", key, error=error)
-            self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
+            self._refuse(key, error)
             return None
+
+    def _refuse(self, key: str, error: Exception) -> None:
+        self.announce("unstorable", key, error=error)
+        self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
 
     def entry(
         self,

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"_raws", "_endings"},
+    {"_raws", "_endings", "_heard"},
     {
         "_binder",
         "lifetimes",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,18 +18,22 @@ import pytest
 from conftest import Colour
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
+from openai_server import OpenAIServer
 from pydantic import BaseModel, PrivateAttr, RootModel, TypeAdapter
 
 from instructor_cache import (
     CacheMiss,
     MemoryCache,
     RawCompletion,
+    UnstorableResultWarning,
+    cache_client,
     instructor_cache,
     min_seconds,
     not_refused,
     not_truncated,
     offline,
 )
+from instructor_cache._heard import heard
 
 
 class User(BaseModel):
@@ -511,6 +516,77 @@ def test_answers_without_their_raw_form_are_judged_too(server: Any):
         for _ in range(2):
             model("content_filter")
         assert server.calls == 2
+
+
+@pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON])
+@pytest.mark.parametrize("method", ["create_partial", "create_iterable"])
+@pytest.mark.parametrize("way", ["truncated", "refused"])
+async def test_streams_of_a_client_are_judged(
+    way: str, method: str, mode: instructor.Mode, colour: Colour
+):
+    """A stream that was cut off or refused is asked for anew, a whole one is kept."""
+    with OpenAIServer() as server, warnings.catch_warnings():
+        warnings.simplefilter("error", UnstorableResultWarning)
+        client = cache_client(
+            connected(server, colour, mode), MemoryCache(), cache_if=(not_truncated, not_refused)
+        )
+        setattr(server, way, 1)
+        for calls in (1, 2, 2):
+            await items_of(getattr(client, method)(**QUESTION))
+            assert server.calls == calls
+
+
+@pytest.mark.parametrize("method", ["create_partial", "create_iterable"])
+async def test_streams_that_tell_nothing_of_their_end_are_not_kept(method: str, colour: Colour):
+    """By the decorator alone nobody hears how instructor's stream ended, which a warning says."""
+    returns = AsyncIterator[User] if colour.is_async else Iterator[User]
+    with OpenAIServer() as server:
+        client = connected(server, colour)
+
+        @instructor_cache(MemoryCache(), returns=returns, cache_if=not_refused)
+        def ask() -> Any:
+            return getattr(client, method)(**QUESTION)
+
+        with pytest.warns(UnstorableResultWarning, match="ask by a client of cache_client"):
+            await items_of(ask())
+        await items_of(ask())
+        assert server.calls == 2
+
+
+def test_a_stream_that_was_read_to_its_end_is_not_judged_by_what_is_left_of_it():
+    """A list that instructor gathered from a stream has that, used up, for its raw answer."""
+    with pytest.warns(UnstorableResultWarning, match="tells nothing of how it ended"):
+        instructor_cache(MemoryCache(), returns=list[User], cache_if=not_truncated)(
+            lambda: listed(iter(()))
+        )()
+
+
+async def test_an_answer_that_was_asked_for_anew_is_judged_by_the_last(colour: Colour):
+    """What instructor itself did not take for an answer does not count, what it took does."""
+    with OpenAIServer(invalid=1) as server:
+        client = connected(server, colour)
+        judged: list[Any] = []
+        cached = cache_client(client, MemoryCache(), cache_if=lambda _: judged.extend(heard()))
+        await colour.call(cached.create, **QUESTION, max_retries=2)
+        assert server.calls == 2 and len(judged) == 1
+
+
+def connected(
+    server: OpenAIServer, colour: Colour, mode: instructor.Mode = instructor.Mode.TOOLS
+) -> Any:
+    sdk = openai.AsyncOpenAI if colour.is_async else openai.OpenAI
+    return instructor.from_openai(sdk(base_url=server.url, api_key="none"), mode=mode)
+
+
+QUESTION: Any = {
+    "response_model": User,
+    "model": "m",
+    "messages": [{"role": "user", "content": "Ada"}],
+}
+
+
+async def items_of(stream: Any) -> list[Any]:
+    return [item async for item in stream] if hasattr(stream, "__anext__") else list(stream)
 
 
 def test_offline_mode_needs_no_provider(server: Any):

@@ -1,0 +1,38 @@
+"""What providers said during a call, of which its answer need not keep anything.
+
+instructor reads the chunks of a stream and gives models: how the stream ended, no model tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from itertools import chain
+from typing import Any
+
+_heard: ContextVar[list[list[Any]] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def hearing() -> Generator[None]:
+    """Have what is said in the block `heard`, until its end."""
+    token = _heard.set([])
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a task destroyed with its loop has lost its context
+            _heard.reset(token)
+
+
+def new_ear() -> list[Any] | None:
+    """Give the list to put down in what one request is answered; None if nobody judges it."""
+    if (ears := _heard.get()) is None:
+        return None
+    ears.append([])
+    return ears[-1]
+
+
+def heard() -> Iterator[Any]:
+    """Give what was said to all requests of the call."""
+    return chain.from_iterable(_heard.get() or ())
