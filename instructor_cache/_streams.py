@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from threading import RLock
+from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -106,7 +107,9 @@ class Streams:
         """Call; an answer that is a stream, though none was promised, goes on elsewhere."""
         if (live := self._joinable(key)) is not None:
             return Elsewhere(live, leads=False)
+        start = perf_counter()
         answer = await produce()
+        seconds = perf_counter() - start
         if not self._is_stream(answer):
             return answer
         self._tell_remedy()
@@ -115,6 +118,7 @@ class Streams:
             return answer
 
         live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)
+        live.waited -= seconds  # which count with those of its items
         with self._lock:
             self._open[key] = live
         return Elsewhere(live, leads=True)

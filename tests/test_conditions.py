@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ from pydantic import BaseModel, PrivateAttr, RootModel, TypeAdapter
 
 from instructor_cache import (
     CacheMiss,
+    InstructorCacheWarning,
     MemoryCache,
     RawCompletion,
     UnstorableResultWarning,
@@ -370,7 +371,8 @@ class Timer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls, self.seconds, self._now = 0, 0.0, 0.0
-        monkeypatch.setattr("instructor_cache._maker.perf_counter", lambda: self._now)
+        for module in ("_maker", "_streams", "_live", "_live_async"):
+            monkeypatch.setattr(f"instructor_cache.{module}.perf_counter", lambda: self._now)
 
     def extract(self, text: str) -> User:
         self.calls += 1
@@ -387,6 +389,29 @@ async def test_what_was_too_fast_is_not_kept(colour: Colour, monkeypatch: pytest
         timer.seconds = seconds
         await colour.call(extract, "ada")
         assert timer.calls == calls
+
+
+@pytest.mark.parametrize("returns", [User, Iterable[User]])
+async def test_the_seconds_before_a_stream_that_was_not_promised_count(
+    returns: Any, colour: Colour, monkeypatch: pytest.MonkeyPatch
+):
+    """instructor asks when it is called: its stream took as long as that, and as its items."""
+    timer, seconds = Timer(monkeypatch), list[float]()
+
+    def ask(text: str) -> Any:
+        return iter([timer.extract(text), timer.extract(text)])
+
+    cached = instructor_cache(
+        MemoryCache(),
+        returns=returns,
+        cache_if=min_seconds(0.5),
+        observer=lambda event: seconds.extend([event.seconds] if event.kind == "stored" else []),
+    )
+    extract, timer.seconds = cached(colour.function(ask)), 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InstructorCacheWarning)
+        await items_of(await colour.call(extract, "ada"))
+    assert timer.calls == 2 and seconds == [0.5]
 
 
 async def test_all_of_several_conditions_have_to_hold(colour: Colour):
