@@ -163,11 +163,8 @@ class Replay(Generator[Any, Any, None]):
         raise typ if val is None else val
 
 
-class AsyncReplay(AsyncGenerator[Any, Any]):
-    """The same for coroutines."""
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self._items: Iterator[Any] = iter(items)
+class AsyncReplay(AsyncGenerator[Any, Any], Replay):
+    """The same for coroutines, which may have given what is iterated over without waiting."""
 
     @override
     async def asend(self, value: Any, /) -> Any:
