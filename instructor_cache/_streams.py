@@ -17,7 +17,7 @@ from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
 from ._sources import Source, driven
 from ._stand_in import stand_in
-from .codecs import Item, Passed
+from .codecs import Item, Passed, Spent
 from .errors import InstructorCacheWarning, StreamInterrupted
 from .returns import ReturnType
 
@@ -188,16 +188,17 @@ class Streams:
                     if not (leads or first):
                         self.engine.announce("shared", key)
                     while await live.reach(n, leads=leads):
-                        item, n = live.items[n], n + 1
-                        if _is_new(item, n, given):
+                        item = live.items[n]
+                        if _is_new(item, n + 1, given):
                             yield item.given(leads=leads)
+                        n += 1
                 async for value in Source(live.answer or ()):
                     n += 1
                     if not given or _is_new(Item(value, self._returned.items), n, given):
                         yield value
                 return
-            except (Gone, Alone) as cut:
-                first = self._apart(key, produce) if isinstance(cut, Alone) else None
+            except (Gone, Alone, Spent) as cut:
+                first = None if isinstance(cut, Gone) else self._apart(key, produce)
             finally:
                 given = max(given, live.items[:n], key=len)
                 await self._leave(key, live)

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
+    {"_inside"},
     {"_raws", "_endings", "_heard"},
     {
         "_binder",
