@@ -10,7 +10,7 @@ from ._inside import class_of, own, things_in
 # What a result of theirs is, is the provider's answer; a user's own model may have a `status` too.
 _SDKS = {
     *("openai", "anthropic", "google", "vertexai", "groq", "cerebras", "mistralai", "cohere"),
-    *("litellm", "together", "writerai", "fireworks", "xai_sdk"),
+    *("litellm", "together", "writerai", "fireworks", "xai_sdk", "langchain_core", "pydantic_ai"),
 }
 
 _DICT: Any = dict  # whose methods are not those of a user's own kind of dict

@@ -97,6 +97,30 @@ def gemini(finish_reason: str) -> Any:
     return cls(candidates=[SimpleNamespace(finish_reason=reason)], prompt_feedback=None)
 
 
+class AIMessage(BaseModel):
+    """As LangChain gives it, whatever the provider."""
+
+    content: Any = "ada"
+    additional_kwargs: dict[str, Any] = {}
+    response_metadata: dict[str, Any] = {}
+
+
+class ModelResponse(BaseModel):
+    """As Pydantic AI gives it."""
+
+    finish_reason: str
+
+
+AIMessage.__module__, ModelResponse.__module__ = (
+    "langchain_core.messages.ai",
+    "pydantic_ai.messages",
+)
+
+
+def langchain(**told: Any) -> AIMessage:
+    return AIMessage(response_metadata=told)
+
+
 def attached(raw: Any) -> User:
     """A model as instructor gives it."""
     user = User(name="ada")
@@ -122,12 +146,20 @@ WHOLE = [
     claude("end_turn"),
     gemini("STOP"),
     completion("tool_calls"),
+    langchain(finish_reason="stop"),
+    AIMessage(additional_kwargs={"refusal": None}),
+    ModelResponse(finish_reason="tool_call"),
 ]
 TRUNCATED = {
     "chat": completion("length"),
     "responses": response("incomplete", "max_output_tokens"),
     "anthropic": claude("max_tokens"),
     "gemini": gemini("MAX_TOKENS"),
+    "langchain": langchain(finish_reason="length"),
+    "langchain anthropic": langchain(stop_reason="max_tokens"),
+    "langchain ollama": langchain(done_reason="length"),
+    "langchain responses": langchain(status="incomplete"),
+    "pydantic ai": ModelResponse(finish_reason="length"),
     "stored": RawCompletion({"choices": [{"finish_reason": "length"}]}),
 }
 REFUSED = {
@@ -137,6 +169,10 @@ REFUSED = {
     "responses filter": response("incomplete", "content_filter"),
     "anthropic": claude("refusal"),
     "gemini": gemini("SAFETY"),
+    "langchain": AIMessage(additional_kwargs={"refusal": "No."}),
+    "langchain filter": langchain(finish_reason="content_filter"),
+    "langchain content": AIMessage(content=[{"type": "refusal", "refusal": "No."}]),
+    "pydantic ai": ModelResponse(finish_reason="content_filter"),
 }
 SHAPES = {
     "itself": lambda raw: raw,
