@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ._raws import without_stream
 from ._stack import Found, Stack
 from .codecs import Passed
 from .conditions import Items, Unjudged
@@ -72,7 +73,7 @@ class Keeper:
             return None
         if self.policy.cache_if is not None and not self._admits(key, result, seconds):
             return None
-        return self.encode(key, result)
+        return self.encode(key, without_stream(result))
 
     def _admits(self, key: str, result: Any, seconds: float) -> bool:
         """Whether all conditions hold; those of a stream are given the list of its items."""

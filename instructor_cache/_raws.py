@@ -26,6 +26,19 @@ def raws_of(result: Any) -> Iterator[Any]:
             yield thing
 
 
+def is_stream(raw: Any) -> bool:
+    """Tell whether it is the provider's stream itself, which is used up, not what came of it."""
+    return any(hasattr(class_of(raw), name) for name in ("__next__", "__anext__", "__aiter__"))
+
+
+def without_stream(answer: Any) -> Any:
+    """Give a list that instructor gathered without the stream it was gathered from."""
+    held = own(answer)
+    if issubclass(class_of(answer), list) and is_stream(held.get("_raw_response")):
+        held["_raw_response"] = None
+    return answer
+
+
 class _Raws(dict[type, bool]):
     """Tells of a class whether it is a provider's; a stream has one class for all its items."""
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Union
 
 from ._endings import is_refused, is_truncated
 from ._heard import heard
-from ._raws import raws_of
+from ._raws import is_stream, raws_of
 
 __all__ = [
     "Condition",
@@ -64,18 +64,13 @@ def _said(result: Any) -> list[Any]:
     """What the provider said; raises Unjudged for a stream of which that is lost."""
     said = [*raws_of(result), *heard()]
     is_lost = isinstance(result, Items) and not said
-    if is_lost or any(map(_is_stream, said)):
+    if is_lost or any(map(is_stream, said)):
         raise Unjudged(
             "found a stream that tells nothing of how it ended, which not_truncated and "
             "not_refused have to know; not kept: ask by a client of cache_client, which hears the "
             "end, or leave them out of cache_if"
         )
     return said
-
-
-def _is_stream(raw: Any) -> bool:
-    """Whether it is the provider's stream itself, which is used up, not what came of it."""
-    return any(hasattr(_class_of(raw), name) for name in ("__next__", "__anext__", "__aiter__"))
 
 
 def min_seconds(least: float) -> Timed:

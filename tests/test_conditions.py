@@ -622,6 +622,18 @@ def test_a_stream_that_was_read_to_its_end_is_not_judged_by_what_is_left_of_it()
         )()
 
 
+def test_a_list_is_given_without_the_stream_it_was_gathered_from():
+    """The first time as from a hit: a stream that is used up is no answer, nor is its repr."""
+    with OpenAIServer() as server:
+        client = connected(server, Colour("sync"))
+        ask = instructor_cache(MemoryCache(), returns=Iterable[User])(
+            lambda: client.create_partial(**QUESTION)
+        )
+        first, hit = ask(), ask()
+        assert getattr(first, "_raw_response", None) is getattr(hit, "_raw_response", None) is None
+        assert list(first) == list(hit) and server.calls == 1
+
+
 async def test_an_answer_that_was_asked_for_anew_is_judged_by_the_last(colour: Colour):
     """What instructor itself did not take for an answer does not count, what it took does."""
     with OpenAIServer(invalid=1) as server:

@@ -67,7 +67,9 @@ class Item:
         Raises Spent where they could not read one.
         """
         if leads:
-            with suppress(IndexError):  # another stream has joined this one's call, and had it there
+            with suppress(
+                IndexError
+            ):  # another stream has joined this one's call, and had it there
                 return self._value.pop()
         if self.payload is None and reads_once(self._copy):
             raise Spent

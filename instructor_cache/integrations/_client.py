@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .._raws import without_stream
 from ..cached import CacheInfo
-from ._answers import counted, without_stream
+from ._answers import counted
 from ._begun import begun, begun_later
 from ._functions import Functions
 from ._hooks import overheard, tell
