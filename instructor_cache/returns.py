@@ -224,7 +224,8 @@ class ReturnType:
         return ValueError(
             f"{identity(self._func)} must return a Pydantic model, found {found}; annotate it, "
             f"for example `-> UserDetail`, `-> list[UserDetail]` or, for a stream, "
-            f"`-> Iterator[UserDetail]`, or name the type with returns="
+            f"`-> Iterator[UserDetail]` (`-> Iterable[UserDetail] | None` if it may be None), "
+            f"or name the type with returns="
         )
 
 
