@@ -5,13 +5,18 @@ instructor reads the chunks of a stream and gives models: how the stream ended, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import chain
 from typing import Any
 
-_heard: ContextVar[list[list[Any]] | None] = ContextVar("heard", default=None)
+# The last chunks tell how a stream ended, and of a refusal, which goes on to the end; to look into
+# all of them would hold up an event loop.
+_LAST = 8
+
+_heard: ContextVar[list[deque[Any]] | None] = ContextVar("heard", default=None)
 
 
 @contextmanager
@@ -25,11 +30,11 @@ def hearing() -> Generator[None]:
             _heard.reset(token)
 
 
-def new_ear() -> list[Any] | None:
-    """Give the list to put down in what one request is answered; None if nobody judges it."""
+def new_ear() -> deque[Any] | None:
+    """Give where to put down what one request is answered; None if nobody judges it."""
     if (ears := _heard.get()) is None:
         return None
-    ears.append([])
+    ears.append(deque(maxlen=_LAST))
     return ears[-1]
 
 

@@ -37,7 +37,10 @@ MISS = Miss()
 
 
 class Elsewhere(NamedTuple):
-    """In place of an answer: it turned out to be a stream, which all who ask listen to."""
+    """In place of an answer: it turned out to be a stream, which all who ask listen to.
+
+    An async iterator that a plain function gave is nobody's but the leader's.
+    """
 
     live: Any
     leads: bool

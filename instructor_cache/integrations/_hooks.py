@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from functools import partial
 from typing import Any, cast
 
@@ -81,18 +82,19 @@ def overheard(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "hooks": own}
 
 
-def _hear(ear: list[Any], answer: Any) -> None:
+def _hear(ear: deque[Any], answer: Any) -> None:
     """Put an answer down in place of one that was asked for anew; of a stream what comes of it."""
-    ear[:] = [answer]
-    if hasattr(answer, "_iterator"):  # as the streams of OpenAI, Anthropic and their like
-        ear.clear()
+    ear.clear()
+    if not hasattr(answer, "_iterator"):
+        ear.append(answer)
+    else:  # as the streams of OpenAI, Anthropic and their like have
         answer._iterator = _Overheard(answer._iterator, ear)
 
 
 class _Overheard:
     """The chunks of a stream, put down as they pass."""
 
-    def __init__(self, chunks: Any, ear: list[Any]) -> None:
+    def __init__(self, chunks: Any, ear: deque[Any]) -> None:
         self._chunks, self._ear = chunks, ear
 
     def __iter__(self) -> _Overheard:
