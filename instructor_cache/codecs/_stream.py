@@ -67,9 +67,7 @@ class Item:
         Raises Spent where they could not read one.
         """
         if leads:
-            with suppress(
-                IndexError
-            ):  # another stream has joined this one's call, and had it there
+            with suppress(IndexError):  # one had it in another stream of this call
                 return self._value.pop()
         if self.payload is None and reads_once(self._copy):
             raise Spent
