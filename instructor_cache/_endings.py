@@ -41,6 +41,8 @@ def _endings(raw: Any) -> set[str]:
         found += ["incomplete", _get(_get(raw, "incomplete_details"), "reason")]
     if (response := _get(raw, "response")) is not None and response is not raw:  # an event of it
         found += _endings(response) if _get(response, "status") is not None else []
+    if (told := _get(raw, "response_metadata")) is not None:  # of LangChain's messages
+        found += [_get(told, "done_reason"), *_endings(told)]
     found.append(_get(_get(raw, "delta"), "stop_reason"))  # of an event of Anthropic's
     found.append(_get(_get(raw, "prompt_feedback"), "block_reason"))  # of Gemini's
     return {_word(reason) for reason in found if reason is not None}
@@ -55,7 +57,8 @@ def _parts(raw: Any) -> list[Any]:
     """What may hold a refusal: messages of chat completions, contents of responses, events."""
     wholes = [raw, *(_get(raw, name) for name in ("response", "item", "part", "chunk"))]
     choices = [raw, *(choice for whole in wholes for choice in _list(whole, "choices"))]
-    messages = [_get(choice, name) for choice in choices for name in ("message", "delta")]
+    names = ("message", "delta", "additional_kwargs")  # the last one of LangChain's messages
+    messages = [_get(choice, name) for choice in choices for name in names]
     items = [*wholes, *(item for whole in wholes for item in _list(whole, "output"))]
     contents = [content for item in items for content in _list(item, "content")]
     return [*wholes, *messages, *contents]

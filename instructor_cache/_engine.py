@@ -11,6 +11,7 @@ from typing import Any
 
 from ._behind import Behind
 from ._flights import Changed, Flights
+from ._inside import reads_once
 from ._keeper import MISS, Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
@@ -59,6 +60,8 @@ class Engine:
 
         alone = partial(self._alone, key, produce, landed)
         outcome, led = await self.flights.share(key, lead, alone)
+        if not led and outcome.payload is None and reads_once(outcome.result):
+            outcome, led = await alone(), True  # that one is his who called
         if led:
             return outcome.result
         self.announce("shared", key)

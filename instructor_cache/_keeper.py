@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ._raws import without_stream
 from ._stack import Found, Stack
 from .codecs import Passed
+from .conditions import Items, Unjudged
 from .entry import Entry
 from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
@@ -35,7 +37,10 @@ MISS = Miss()
 
 
 class Elsewhere(NamedTuple):
-    """In place of an answer: it turned out to be a stream, which all who ask listen to."""
+    """In place of an answer: it turned out to be a stream, which all who ask listen to.
+
+    An async iterator that a plain function gave is nobody's but the leader's.
+    """
 
     live: Any
     leads: bool
@@ -71,14 +76,18 @@ class Keeper:
             return None
         if self.policy.cache_if is not None and not self._admits(key, result, seconds):
             return None
-        return self.encode(key, result)
+        return self.encode(key, without_stream(result))
 
     def _admits(self, key: str, result: Any, seconds: float) -> bool:
         """Whether all conditions hold; those of a stream are given the list of its items."""
 
         def ask() -> bool:
-            judged = list(result) if isinstance(result, Passed) else result
-            return self.policy.admits(judged, seconds)
+            judged = Items(result) if isinstance(result, Passed) else result
+            try:
+                return self.policy.admits(judged, seconds)
+            except Unjudged as error:
+                self._refuse(key, error)
+                return False
 
         return bool(self._survive(key, ask, False))
 
@@ -87,9 +96,12 @@ class Keeper:
         try:
             return result.encode() if isinstance(result, Passed) else self.codec().encode(result)
         except Exception as error:
-            self.announce("unstorable", key, error=error)
-            self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
+            self._refuse(key, error)
             return None
+
+    def _refuse(self, key: str, error: Exception) -> None:
+        self.announce("unstorable", key, error=error)
+        self.announce.warn_once("unstorable", UnstorableResultWarning, str(error))
 
     def entry(
         self,

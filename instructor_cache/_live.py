@@ -46,6 +46,7 @@ class Live(ABC):
         failure: What the function raised, even where the policy has a stale answer for that.
         is_gone: Whether it was given up, or its reader killed.
         waited: Seconds in which nobody asked for more.
+        is_whole: Whether all of it has to come before it is given, for who does not wait for items.
 
     Args:
         run: The policy, which calls `give` for every item.
@@ -61,6 +62,7 @@ class Live(ABC):
         self.failure: Exception | None = None
         self.is_gone = False
         self.waited = 0.0
+        self.is_whole = False
         self._error: BaseException | None = None
         self._flight = Flight[Any]()  # stands for the stream where it is asked who waits for whom
         self._run, self._timeout = run, timeout

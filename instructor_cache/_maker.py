@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from ._behind import Behind
+from ._heard import hearing
 from ._keeper import MISS, Keeper, Outcome
 from ._marks import Marks, Seen
 from ._stack import Stack
@@ -99,13 +101,14 @@ class Maker:
         epochs = await self.stack.epochs(key)
         call = produce.sketch()  # now, for the function may change its arguments
         flight.is_outdated = partial(self._is_outdated, key, began[1], epochs)
-        start = perf_counter()
-        answer = await produce()
-        seconds = perf_counter() - start
-        if isinstance(answer, Passed):  # the pauses of who reads are no part of the call
-            seconds -= answer.waited
-        result = self.keeper.settled(key, answer)
-        payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
+        with nullcontext() if self.policy.cache_if is None else hearing():
+            start = perf_counter()
+            answer = await produce()
+            seconds = perf_counter() - start
+            if isinstance(answer, Passed):  # the pauses of who reads are no part of the call
+                seconds -= answer.waited
+            result = self.keeper.settled(key, answer)
+            payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
         return Made(result, payload, seconds, epochs, call, began)
 
     def entry(self, key: str, made: Made) -> Entry | None:

@@ -1,46 +1,42 @@
-"""The provider's own answers in a result, wherever they lie in it.
-
-A result is a user's own, and may be of any shape: none of its code is run to look into it.
-"""
+"""The provider's own answers in a result, wherever they lie in it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from types import MemberDescriptorType
+from collections.abc import Iterator
 from typing import Any
 
-_DEEPEST = 8  # things in one another that are looked into
-_MOST = 10_000  # things in all
+from ._inside import class_of, own, things_in
 
 # What a result of theirs is, is the provider's answer; a user's own model may have a `status` too.
 _SDKS = {
     *("openai", "anthropic", "google", "vertexai", "groq", "cerebras", "mistralai", "cohere"),
-    *("litellm", "together", "writerai", "fireworks", "xai_sdk"),
+    *("litellm", "together", "writerai", "fireworks", "xai_sdk", "langchain_core", "pydantic_ai"),
 }
 
-_PLAIN = {type(None), bool, int, float, complex, str, bytes, bytearray}
 _DICT: Any = dict  # whose methods are not those of a user's own kind of dict
-_CONTAINERS: Any = (list, tuple, deque, set, frozenset)
-_MODELS = ("__pydantic_fields__", "__dataclass_fields__", "__attrs_attrs__")
 
 
 def raws_of(result: Any) -> Iterator[Any]:
     """The provider's answers: the result itself, what is attached to it, those of its parts."""
-    level, opened, is_raw = [result], set[int](), _Raws()
-    for _ in range(_DEEPEST + 1):
-        inner: list[Any] = []
-        for thing in level:
-            if (attached := _attached(thing)) is not None:
-                yield attached
-            if is_raw[_class_of(thing)]:
-                yield thing
-            elif id(thing) not in opened and len(opened) < _MOST:
-                parts = [part for part in _parts(thing) if type(part) not in _PLAIN]
-                opened.update([id(thing)] if parts else [])
-                inner += parts
-        level = inner
+    is_raw = _Raws()
+    for thing in things_in(result, is_raw.__getitem__):
+        if (attached := _attached(thing)) is not None:
+            yield attached
+        if is_raw[class_of(thing)]:
+            yield thing
+
+
+def is_stream(raw: Any) -> bool:
+    """Tell whether it is the provider's stream itself, which is used up, not what came of it."""
+    return any(hasattr(class_of(raw), name) for name in ("__next__", "__anext__", "__aiter__"))
+
+
+def without_stream(answer: Any) -> Any:
+    """Give a list that instructor gathered without the stream it was gathered from."""
+    held = own(answer)
+    if issubclass(class_of(answer), list) and is_stream(held.get("_raw_response")):
+        held["_raw_response"] = None
+    return answer
 
 
 class _Raws(dict[type, bool]):
@@ -54,40 +50,5 @@ class _Raws(dict[type, bool]):
 
 def _attached(thing: Any) -> Any:
     """What instructor attached; what a model declares as private lies in a dict of Pydantic's."""
-    is_dict = issubclass(_class_of(thing), dict)
-    return _DICT.get(thing if is_dict else _own(thing), "_raw_response")
-
-
-def _parts(thing: Any) -> Iterable[Any]:
-    """What a container holds, and what the fields of a model do."""
-    kind = _class_of(thing)
-    if issubclass(kind, dict):
-        return chain(_DICT.values(thing))
-    if any(name in vars(cls) for cls in kind.__mro__ for name in _MODELS):
-        return chain(_own(thing).values(), _slots(thing))
-    iterate: Any = next((base.__iter__ for base in _CONTAINERS if issubclass(kind, base)), None)
-    return chain(iterate(thing)) if iterate else ()
-
-
-def _class_of(value: Any) -> Any:
-    return type(value)  # pyright: ignore[reportUnknownVariableType]
-
-
-def _own(thing: Any) -> dict[str, Any]:
-    try:
-        own: dict[str, Any] = object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return {}
-    return own
-
-
-def _slots(thing: Any) -> Iterator[Any]:
-    """The values in a model's slots; Pydantic's private and extra ones lie in such."""
-    classes: tuple[type, ...] = _class_of(thing).__mro__
-    for cls in classes:
-        for slot in vars(cls).values():
-            if type(slot) is MemberDescriptorType:
-                try:
-                    yield slot.__get__(thing)
-                except AttributeError:  # not set yet
-                    continue
+    is_dict = issubclass(class_of(thing), dict)
+    return _DICT.get(thing if is_dict else own(thing), "_raw_response")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from threading import RLock
+from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,7 +18,7 @@ from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
 from ._sources import Source, driven
 from ._stand_in import stand_in
-from .codecs import Item, Passed
+from .codecs import Item, Passed, Spent
 from .errors import InstructorCacheWarning, StreamInterrupted
 from .returns import ReturnType
 
@@ -46,18 +47,23 @@ class Streams:
         landed, first = self.engine.flights.landed, None
         if (answer := await self.engine.hit(key, partial(self.whole, produce))) is not MISS:
             return answer
-        if not self._returned.is_stream and self._joinable(key) is None:
+        if (live := self._joinable(key)) is None and not self._returned.is_lazy:
             watched = produce.by(partial(self._watch, key, produce))
             answer = await self.engine.fetch(key, watched, landed=landed)
             if not isinstance(answer, Elsewhere):
                 return self.given(answer)
-            first = answer
+            if not isinstance(answer.live, Live):  # but an async iterator, which is not followed
+                return answer.live if answer.leads else await produce()
+            first, live = answer, answer.live
         begin = partial(self._new, key, produce, landed=landed)
-        return self._face(self._follow(key, produce, begin, first))
+        items = self._follow(key, produce, begin, first)
+        if live is not None and live.is_whole:
+            return self._returned.replay([item async for item in items])
+        return self._face(items)
 
     async def renew(self, key: str, produce: Produce) -> Any:
         """Call, whatever is stored, and have what comes stored in place of that."""
-        if not self._returned.is_stream:
+        if not self._returned.is_lazy:
             return self.given(await self.engine.refresh(key, self.whole(produce)))
         begin = partial(self._anew, key, produce)
         return self._face(self._follow(key, produce, begin, Elsewhere(begin(), leads=True)))
@@ -111,33 +117,45 @@ class Streams:
         """Call; an answer that is a stream, though none was promised, goes on elsewhere."""
         if (live := self._joinable(key)) is not None:
             return Elsewhere(live, leads=False)
+        start = perf_counter()
         answer = await produce()
+        seconds = perf_counter() - start
+        if self._is_foreign(answer):
+            self._tell_remedy(answer)
+            return Elsewhere(answer, leads=True)
         if not self._is_stream(answer):
             return answer
-        self._tell_remedy()
+        self._tell_remedy(answer)
 
         async def begun() -> Any:
             return answer
 
         live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)
+        live.waited -= seconds  # which count with those of its items
+        live.is_whole = self._colour is ASYNC and not _is_async(answer)
         with self._lock:
             self._open[key] = live
         return Elsewhere(live, leads=True)
 
     def _is_stream(self, answer: Any) -> bool:
         kind: Any = answer.__class__
-        if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
-            return True
+        if hasattr(kind, "__next__") or _is_async(answer):
+            return not self._is_foreign(answer)
         # instructor may have read a stream to its end: a list that knows its raw response
         is_buffered = issubclass(kind, list) and hasattr(answer, "_raw_response")
         return self._returned.is_stream or (is_buffered and not self._returned.fits(answer))
 
-    def _tell_remedy(self) -> None:
-        if self._returned.keeps_all:
+    def _is_foreign(self, answer: Any) -> bool:
+        """Whether it is a stream that only coroutines can read, of a function that is none."""
+        return _is_async(answer) and self._colour is not ASYNC
+
+    def _tell_remedy(self, answer: Any) -> None:
+        if self._returned.keeps_all and not self._is_foreign(answer):
             return
         name, items = self._returned.name, self._returned.name_of_items
-        kept = "a hit gives its last item only" if name == items else "it can't be kept as that"
-        stream = f"{'Async' * self._returned.is_async}Iterator[{items}]"
+        has_last = name == items and not self._is_foreign(answer)
+        kept = "a hit gives its last item only" if has_last else "it can't be kept as that"
+        stream = f"{'Async' * _is_async(answer)}Iterator[{items}]"
         self.engine.announce.warn_once(
             "stream",
             InstructorCacheWarning,
@@ -175,15 +193,16 @@ class Streams:
                     if not (leads or first):
                         self.engine.announce("shared", key)
                     while await live.reach(n, leads=leads):
-                        item, n = live.items[n], n + 1
-                        if _is_new(item, n, given):
+                        item = live.items[n]
+                        if _is_new(item, n + 1, given):
                             yield item.given(leads=leads)
+                        n += 1
                 async for value in Source(live.answer or ()):
                     n += 1
                     if not given or _is_new(Item(value, self._returned.items), n, given):
                         yield value
                 return
-            except (Gone, Alone, Changed) as cut:
+            except (Gone, Alone, Changed, Spent) as cut:
                 first = None if isinstance(cut, Gone) else self._apart(key, produce)
             finally:
                 given = max(given, live.items[:n], key=len)
@@ -249,3 +268,7 @@ def _is_new(item: Item, n: int, given: list[Item]) -> bool:
             "call once more for a whole answer"
         )
     return False
+
+
+def _is_async(answer: Any) -> bool:
+    return hasattr(answer.__class__, "__anext__")

@@ -1,8 +1,9 @@
 """Ready conditions for ``cache_if``: answers that are not worth keeping.
 
 They look at the provider's own answer: at the result if it is that, at the one that instructor
-attached to it (``_raw_response``), and at those in a tuple, list, stream or field. Where there is
-none, they hold.
+attached to it (``_raw_response``), at those in a tuple, list, stream or field, and at what a client
+of `cache_client` was told. Where there is none, they hold; but of a stream whose items tell nothing
+of its end nobody knows whether it is whole, so it is not kept, and a warning says so.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, Protocol, Union
 
 from ._endings import is_refused, is_truncated
-from ._raws import raws_of
+from ._heard import heard
+from ._raws import is_stream, raws_of
 
 __all__ = [
     "Condition",
+    "Items",
     "Timed",
+    "Unjudged",
     "check_condition",
     "holds",
     "min_seconds",
@@ -40,12 +44,33 @@ Condition = Union[Callable[[Any], bool], Timed]
 
 def not_truncated(result: Any) -> bool:
     """Tell whether the answer is whole, and was not cut off at the limit of its tokens."""
-    return not any(is_truncated(raw) for raw in raws_of(result))
+    return not any(map(is_truncated, _said(result)))
 
 
 def not_refused(result: Any) -> bool:
     """Tell whether the model answered, and neither it nor a filter refused to."""
-    return not any(is_refused(raw) for raw in raws_of(result))
+    return not any(map(is_refused, _said(result)))
+
+
+class Items(list[Any]):
+    """All items of a stream, for who judges them."""
+
+
+class Unjudged(Exception):
+    """A condition can't tell, for what it looks at is not there."""
+
+
+def _said(result: Any) -> list[Any]:
+    """What the provider said; raises Unjudged for a stream of which that is lost."""
+    said = [*raws_of(result), *heard()]
+    is_lost = isinstance(result, Items) and not said
+    if is_lost or any(map(is_stream, said)):
+        raise Unjudged(
+            "found a stream that tells nothing of how it ended, which not_truncated and "
+            "not_refused have to know; not kept: ask by a client of cache_client, which hears the "
+            "end, or leave them out of cache_if"
+        )
+    return said
 
 
 def min_seconds(least: float) -> Timed:

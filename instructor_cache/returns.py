@@ -56,6 +56,7 @@ class ReturnType:
     Attributes:
         is_async: Whether who calls the function has to wait: for its answer, or for its items.
         is_stream: Whether the answer is a stream by its annotation. One that is not may be.
+        is_lazy: Whether it is one for which the function is called when items are asked for.
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class ReturnType:
     ) -> None:
         self._func, self._returns, self._local_names = func, returns, local_names
         self._raw_response = raw_response
-        self.is_stream, self.is_async = self._kind()
+        self.is_stream, is_async = self._kind()
+        is_coroutine = iscoroutinefunction(func)
+        self.is_async = is_async or is_coroutine or isasyncgenfunction(func)
+        self.is_lazy = self.is_stream and (is_async or not is_coroutine)
         try:
             _ = self.codec, self.fingerprint
         except UndefinedName:
@@ -199,17 +203,16 @@ class ReturnType:
             ) from error
 
     def _kind(self) -> tuple[bool, bool]:
-        """Whether the answer is a stream by its annotation, and whether it has to be waited for."""
-        is_async = iscoroutinefunction(self._func) or isasyncgenfunction(self._func)
+        """Whether the answer is a stream by its annotation, and whether an async one."""
         try:
             origin = typing.get_origin(self._bare) or self._bare
         except ValueError:  # something in it is not defined yet
             named = _NAMES_OF_STREAMS.match(self._written())
-            return named is not None, is_async or bool(named and named[1])
-        is_async = is_async or origin in _ASYNC_STREAMS
+            return named is not None, bool(named and named[1])
         generates = isgeneratorfunction(self._func) or isasyncgenfunction(self._func)
         is_stream = origin in (*_STREAMS, *_ASYNC_STREAMS)
-        return is_stream or (generates and origin is abc.Iterable), is_async
+        is_stream = is_stream or (generates and origin is abc.Iterable)
+        return is_stream, origin in _ASYNC_STREAMS
 
     def _written(self) -> str:
         """The return annotation as text; nothing if it was not written as one."""
@@ -221,7 +224,8 @@ class ReturnType:
         return ValueError(
             f"{identity(self._func)} must return a Pydantic model, found {found}; annotate it, "
             f"for example `-> UserDetail`, `-> list[UserDetail]` or, for a stream, "
-            f"`-> Iterator[UserDetail]`, or name the type with returns="
+            f"`-> Iterator[UserDetail]` (`-> Iterable[UserDetail] | None` if it may be None), "
+            f"or name the type with returns="
         )
 
 

@@ -133,7 +133,8 @@ class Answer:
             yield chunk({"tool_calls": [call]})
         for piece in _pieces(text):
             call = {"index": 0, "function": {"arguments": piece}}
-            yield chunk({"content": piece} if name is None else {"tool_calls": [call]})
+            said = {"refusal" if self.is_refused else "content": piece}
+            yield chunk(said if name is None else {"tool_calls": [call]})
         yield chunk({}, self._finish)
 
     # -- Responses API -----------------------------------------------------------------------

@@ -22,7 +22,8 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"_raws", "_endings"},
+    {"_inside"},
+    {"_raws", "_endings", "_heard"},
     {
         "_binder",
         "lifetimes",

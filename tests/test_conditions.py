@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,18 +18,23 @@ import pytest
 from conftest import Colour
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
+from openai_server import OpenAIServer
 from pydantic import BaseModel, PrivateAttr, RootModel, TypeAdapter
 
 from instructor_cache import (
     CacheMiss,
+    InstructorCacheWarning,
     MemoryCache,
     RawCompletion,
+    UnstorableResultWarning,
+    cache_client,
     instructor_cache,
     min_seconds,
     not_refused,
     not_truncated,
     offline,
 )
+from instructor_cache._heard import heard
 
 
 class User(BaseModel):
@@ -91,6 +97,30 @@ def gemini(finish_reason: str) -> Any:
     return cls(candidates=[SimpleNamespace(finish_reason=reason)], prompt_feedback=None)
 
 
+class AIMessage(BaseModel):
+    """As LangChain gives it, whatever the provider."""
+
+    content: Any = "ada"
+    additional_kwargs: dict[str, Any] = {}
+    response_metadata: dict[str, Any] = {}
+
+
+class ModelResponse(BaseModel):
+    """As Pydantic AI gives it."""
+
+    finish_reason: str
+
+
+AIMessage.__module__, ModelResponse.__module__ = (
+    "langchain_core.messages.ai",
+    "pydantic_ai.messages",
+)
+
+
+def langchain(**told: Any) -> AIMessage:
+    return AIMessage(response_metadata=told)
+
+
 def attached(raw: Any) -> User:
     """A model as instructor gives it."""
     user = User(name="ada")
@@ -116,12 +146,20 @@ WHOLE = [
     claude("end_turn"),
     gemini("STOP"),
     completion("tool_calls"),
+    langchain(finish_reason="stop"),
+    AIMessage(additional_kwargs={"refusal": None}),
+    ModelResponse(finish_reason="tool_call"),
 ]
 TRUNCATED = {
     "chat": completion("length"),
     "responses": response("incomplete", "max_output_tokens"),
     "anthropic": claude("max_tokens"),
     "gemini": gemini("MAX_TOKENS"),
+    "langchain": langchain(finish_reason="length"),
+    "langchain anthropic": langchain(stop_reason="max_tokens"),
+    "langchain ollama": langchain(done_reason="length"),
+    "langchain responses": langchain(status="incomplete"),
+    "pydantic ai": ModelResponse(finish_reason="length"),
     "stored": RawCompletion({"choices": [{"finish_reason": "length"}]}),
 }
 REFUSED = {
@@ -131,6 +169,10 @@ REFUSED = {
     "responses filter": response("incomplete", "content_filter"),
     "anthropic": claude("refusal"),
     "gemini": gemini("SAFETY"),
+    "langchain": AIMessage(additional_kwargs={"refusal": "No."}),
+    "langchain filter": langchain(finish_reason="content_filter"),
+    "langchain content": AIMessage(content=[{"type": "refusal", "refusal": "No."}]),
+    "pydantic ai": ModelResponse(finish_reason="content_filter"),
 }
 SHAPES = {
     "itself": lambda raw: raw,
@@ -322,7 +364,7 @@ def test_looking_ends(monkeypatch: pytest.MonkeyPatch):
         wide = [wide] * 100
     assert not_refused(wide)
     assert not_refused(nested(completion("content_filter"), 1000))
-    monkeypatch.setattr("instructor_cache._raws._MOST", 100)
+    monkeypatch.setattr("instructor_cache._inside._MOST", 100)
     stream = [chunk(None)] * 300
     assert not_refused(stream) and not not_refused([*stream, chunk("content_filter")])
 
@@ -365,7 +407,8 @@ class Timer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls, self.seconds, self._now = 0, 0.0, 0.0
-        monkeypatch.setattr("instructor_cache._maker.perf_counter", lambda: self._now)
+        for module in ("_maker", "_streams", "_live", "_live_async"):
+            monkeypatch.setattr(f"instructor_cache.{module}.perf_counter", lambda: self._now)
 
     def extract(self, text: str) -> User:
         self.calls += 1
@@ -382,6 +425,29 @@ async def test_what_was_too_fast_is_not_kept(colour: Colour, monkeypatch: pytest
         timer.seconds = seconds
         await colour.call(extract, "ada")
         assert timer.calls == calls
+
+
+@pytest.mark.parametrize("returns", [User, Iterable[User]])
+async def test_the_seconds_before_a_stream_that_was_not_promised_count(
+    returns: Any, colour: Colour, monkeypatch: pytest.MonkeyPatch
+):
+    """instructor asks when it is called: its stream took as long as that, and as its items."""
+    timer, seconds = Timer(monkeypatch), list[float]()
+
+    def ask(text: str) -> Any:
+        return iter([timer.extract(text), timer.extract(text)])
+
+    cached = instructor_cache(
+        MemoryCache(),
+        returns=returns,
+        cache_if=min_seconds(0.5),
+        observer=lambda event: seconds.extend([event.seconds] if event.kind == "stored" else []),
+    )
+    extract, timer.seconds = cached(colour.function(ask)), 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InstructorCacheWarning)
+        await items_of(await colour.call(extract, "ada"))
+    assert timer.calls == 2 and seconds == [0.5]
 
 
 async def test_all_of_several_conditions_have_to_hold(colour: Colour):
@@ -511,6 +577,89 @@ def test_answers_without_their_raw_form_are_judged_too(server: Any):
         for _ in range(2):
             model("content_filter")
         assert server.calls == 2
+
+
+@pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON])
+@pytest.mark.parametrize("method", ["create_partial", "create_iterable"])
+@pytest.mark.parametrize("way", ["truncated", "refused"])
+async def test_streams_of_a_client_are_judged(
+    way: str, method: str, mode: instructor.Mode, colour: Colour
+):
+    """A stream that was cut off or refused is asked for anew, a whole one is kept."""
+    with OpenAIServer() as server, warnings.catch_warnings():
+        warnings.simplefilter("error", UnstorableResultWarning)
+        client = cache_client(
+            connected(server, colour, mode), MemoryCache(), cache_if=(not_truncated, not_refused)
+        )
+        setattr(server, way, 1)
+        for calls in (1, 2, 2):
+            await items_of(getattr(client, method)(**QUESTION))
+            assert server.calls == calls
+
+
+@pytest.mark.parametrize("method", ["create_partial", "create_iterable"])
+async def test_streams_that_tell_nothing_of_their_end_are_not_kept(method: str, colour: Colour):
+    """By the decorator alone nobody hears how instructor's stream ended, which a warning says."""
+    returns = AsyncIterator[User] if colour.is_async else Iterator[User]
+    with OpenAIServer() as server:
+        client = connected(server, colour)
+
+        @instructor_cache(MemoryCache(), returns=returns, cache_if=not_refused)
+        def ask() -> Any:
+            return getattr(client, method)(**QUESTION)
+
+        with pytest.warns(UnstorableResultWarning, match="ask by a client of cache_client"):
+            await items_of(ask())
+        await items_of(ask())
+        assert server.calls == 2
+
+
+def test_a_stream_that_was_read_to_its_end_is_not_judged_by_what_is_left_of_it():
+    """A list that instructor gathered from a stream has that, used up, for its raw answer."""
+    with pytest.warns(UnstorableResultWarning, match="tells nothing of how it ended"):
+        instructor_cache(MemoryCache(), returns=list[User], cache_if=not_truncated)(
+            lambda: listed(iter(()))
+        )()
+
+
+def test_a_list_is_given_without_the_stream_it_was_gathered_from():
+    """The first time as from a hit: a stream that is used up is no answer, nor is its repr."""
+    with OpenAIServer() as server:
+        client = connected(server, Colour("sync"))
+        ask = instructor_cache(MemoryCache(), returns=Iterable[User])(
+            lambda: client.create_partial(**QUESTION)
+        )
+        first, hit = ask(), ask()
+        assert getattr(first, "_raw_response", None) is getattr(hit, "_raw_response", None) is None
+        assert list(first) == list(hit) and server.calls == 1
+
+
+async def test_an_answer_that_was_asked_for_anew_is_judged_by_the_last(colour: Colour):
+    """What instructor itself did not take for an answer does not count, what it took does."""
+    with OpenAIServer(invalid=1) as server:
+        client = connected(server, colour)
+        judged: list[Any] = []
+        cached = cache_client(client, MemoryCache(), cache_if=lambda _: judged.extend(heard()))
+        await colour.call(cached.create, **QUESTION, max_retries=2)
+        assert server.calls == 2 and len(judged) == 1
+
+
+def connected(
+    server: OpenAIServer, colour: Colour, mode: instructor.Mode = instructor.Mode.TOOLS
+) -> Any:
+    sdk = openai.AsyncOpenAI if colour.is_async else openai.OpenAI
+    return instructor.from_openai(sdk(base_url=server.url, api_key="none"), mode=mode)
+
+
+QUESTION: Any = {
+    "response_model": User,
+    "model": "m",
+    "messages": [{"role": "user", "content": "Ada"}],
+}
+
+
+async def items_of(stream: Any) -> list[Any]:
+    return [item async for item in stream] if hasattr(stream, "__anext__") else list(stream)
 
 
 def test_offline_mode_needs_no_provider(server: Any):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar, Union
@@ -102,6 +102,20 @@ def test_any_type_that_holds_a_model_is_cached(annotation: Any, answer: Any):
     assert first == second == answer
     assert type(second) is type(answer)
     assert len(calls) == 1
+
+
+def test_a_stream_that_may_be_none_has_an_annotation():
+    """An optional iterator, which is neither a stream nor an answer, is refused with what is."""
+
+    def find(text: str) -> Iterator[User] | None:
+        return iter([User(name=text)]) if text else None
+
+    with pytest.raises(ValueError, match=r"`-> Iterable\[UserDetail\] \| None` if it may be None"):
+        instructor_cache(MemoryCache())(find)
+    cached = instructor_cache(MemoryCache(), returns=Optional[Iterable[User]])(find)
+    for _ in range(2):
+        assert cached("") is None and list(cached("a") or ()) == [User(name="a")]
+    assert cached.cache_info().hits == 2
 
 
 class Colour(Enum):

@@ -10,7 +10,7 @@ from ._codec import ExactCodec
 from ._lint import lint
 from ._raw import RawCompletion
 from ._reach import is_partial, own_class
-from ._stream import FINAL, STREAM, AsyncReplay, Item, Passed, Replay, StreamCodec
+from ._stream import FINAL, STREAM, AsyncReplay, Item, Passed, Replay, Spent, StreamCodec
 
 __all__ = [
     "FINAL",
@@ -21,6 +21,7 @@ __all__ = [
     "Passed",
     "RawCompletion",
     "Replay",
+    "Spent",
     "StreamCodec",
     "codec_for",
     "is_partial",

@@ -20,9 +20,20 @@ from typing import Any, cast
 
 from typing_extensions import override
 
+from .._inside import reads_once
 from ..protocols import Codec
 
-__all__ = ["FINAL", "MARKS", "STREAM", "AsyncReplay", "Item", "Passed", "Replay", "StreamCodec"]
+__all__ = [
+    "FINAL",
+    "MARKS",
+    "STREAM",
+    "AsyncReplay",
+    "Item",
+    "Passed",
+    "Replay",
+    "Spent",
+    "StreamCodec",
+]
 
 STREAM = b"*"
 FINAL = b"."
@@ -51,11 +62,16 @@ class Item:
             self.error, self._copy = error, _copy_of(self._value[0])
 
     def given(self, *, leads: bool) -> Any:
-        """Give the item itself to who had the stream begun, and to others a copy."""
-        try:
-            return self._value.pop() if leads else self.copy()
-        except IndexError:  # another stream has joined this one's call, and one had it there
-            return self.copy()
+        """Give the item itself to who had the stream begun, and to others a copy.
+
+        Raises Spent where they could not read one.
+        """
+        if leads:
+            with suppress(IndexError):  # one had it in another stream of this call
+                return self._value.pop()
+        if self.payload is None and reads_once(self._copy):
+            raise Spent
+        return self.copy()
 
     def copy(self) -> Any:
         """Give a copy."""
@@ -68,6 +84,10 @@ class Item:
             with suppress(Exception):
                 object.__setattr__(copy, "_raw_response", self._raw)
         return copy
+
+
+class Spent(Exception):
+    """An item holds an iterator, which is another reader's."""
 
 
 def _copy_of(value: Any) -> Any:
@@ -163,11 +183,8 @@ class Replay(Generator[Any, Any, None]):
         raise typ if val is None else val
 
 
-class AsyncReplay(AsyncGenerator[Any, Any]):
-    """The same for coroutines."""
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self._items: Iterator[Any] = iter(items)
+class AsyncReplay(AsyncGenerator[Any, Any], Replay):
+    """The same for coroutines, which may have given what is iterated over without waiting."""
 
     @override
     async def asend(self, value: Any, /) -> Any:

@@ -16,7 +16,7 @@ from ..codecs import is_partial as is_partial_class
 from ..codecs import own_class
 from ..schema import fingerprint
 
-__all__ = ["Kind", "counted", "is_partial", "kind_of", "without_stream"]
+__all__ = ["Kind", "counted", "is_partial", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,3 @@ def _partial(response_model: Any, is_async: bool) -> Kind:
         )
     is_gathered = hasattr(response_model, "_original_model") and not is_async
     return Kind("list" if is_gathered else "items", own_class(response_model), response_model)
-
-
-def without_stream(answer: Any) -> Any:
-    """Give a gathered list without the stream it was gathered from, which is used up."""
-    held: dict[str, Any] = getattr(answer, "__dict__", {})
-    if hasattr(held.get("_raw_response"), "close"):
-        held["_raw_response"] = None
-    return answer

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .._raws import without_stream
 from ..cached import CacheInfo
-from ._answers import counted, without_stream
+from ._answers import counted
 from ._begun import begun, begun_later
 from ._functions import Functions
-from ._hooks import tell
+from ._hooks import overheard, tell
 from ._request import Reader, Request
 
 __all__ = ["ClientCache"]
@@ -52,7 +53,7 @@ class Question:
     def ask(self, kwargs: dict[str, Any]) -> Any:
         """Call instructor's function."""
         self.is_asked = True
-        return self.reader.create(**kwargs)
+        return self.reader.create(**overheard(kwargs))
 
     def settle(self, answer: Any) -> Any:
         """Give *answer* if it may be stored: if it was asked on the account that is in the key."""

@@ -1,16 +1,19 @@
-"""What instructor's hooks are told of a hit: the call, and its completion at no cost."""
+"""instructor's hooks: what they are told of a hit, at no cost, and what we hear by them."""
 
 from __future__ import annotations
 
 import copy
+from collections import deque
+from functools import partial
 from typing import Any, cast
 
 from pydantic import BaseModel
 
+from .._heard import new_ear
 from ..codecs import RawCompletion
 from ..events import logger
 
-__all__ = ["completion_of", "tell", "without_usage"]
+__all__ = ["completion_of", "overheard", "tell", "without_usage"]
 
 _USAGES = ("usage", "usage_metadata")
 
@@ -66,3 +69,44 @@ def _zero(usage: Any) -> Any:
         return {name: _zero(count) for name, count in counts.items()}
     is_count = isinstance(usage, (int, float)) and not isinstance(usage, bool)
     return type(usage)(0) if is_count else usage
+
+
+def overheard(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a call, by which what the provider says is heard if it is judged."""
+    hooks = kwargs.get("hooks")
+    if hooks is None or (ear := new_ear()) is None:
+        return kwargs
+    own = copy.copy(hooks)
+    own._handlers = type(hooks._handlers)(list, {n: [*each] for n, each in hooks._handlers.items()})
+    own.on("completion:response", partial(_hear, ear))
+    return {**kwargs, "hooks": own}
+
+
+def _hear(ear: deque[Any], answer: Any) -> None:
+    """Put an answer down in place of one that was asked for anew; of a stream what comes of it."""
+    ear.clear()
+    if not hasattr(answer, "_iterator"):
+        ear.append(answer)
+    else:  # as the streams of OpenAI, Anthropic and their like have
+        answer._iterator = _Overheard(answer._iterator, ear)
+
+
+class _Overheard:
+    """The chunks of a stream, put down as they pass."""
+
+    def __init__(self, chunks: Any, ear: deque[Any]) -> None:
+        self._chunks, self._ear = chunks, ear
+
+    def __iter__(self) -> _Overheard:
+        return self
+
+    def __next__(self) -> Any:
+        self._ear.append(next(self._chunks))
+        return self._ear[-1]
+
+    def __aiter__(self) -> _Overheard:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._ear.append(await anext(self._chunks))
+        return self._ear[-1]
