@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +11,13 @@ from typing import Any
 
 from ._behind import Behind
 from ._flights import Changed, Flights
-from ._inside import reads_once
 from ._keeper import MISS, Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
 from ._marks import Marks
 from ._stack import Found, Stack
 from ._waits import Flight
+from .codecs import holds_one_shot
 from .entry import Entry
 from .events import Announcer
 from .policy import Policy
@@ -60,10 +60,14 @@ class Engine:
 
         alone = partial(self._alone, key, produce, landed)
         outcome, led = await self.flights.share(key, lead, alone)
-        if not led and outcome.payload is None and reads_once(outcome.result):
-            outcome, led = await alone(), True  # that one is his who called
-        if led:
-            return outcome.result
+        return outcome.result if led else await self._followed(key, outcome, alone)
+
+    async def _followed(
+        self, key: str, outcome: Outcome, alone: Callable[[], Awaitable[Outcome]]
+    ) -> Any:
+        """A copy of what another caller's call gave; where only one can read that, one's own."""
+        if outcome.payload is None and holds_one_shot(outcome.result):
+            return (await alone()).result
         self.announce("shared", key)
         return self.keeper.copy_of(outcome)
 
@@ -92,11 +96,9 @@ class Engine:
         async def lead(_: Flight[Outcome]) -> Outcome:
             return await self.replace(key, produce)
 
-        outcome, led = await self.refreshes.share(key, lead, partial(self.replace, key, produce))
-        if led:
-            return outcome.result
-        self.announce("shared", key)
-        return self.keeper.copy_of(outcome)
+        alone = partial(self.replace, key, produce)
+        outcome, led = await self.refreshes.share(key, lead, alone)
+        return outcome.result if led else await self._followed(key, outcome, alone)
 
     async def replace(self, key: str, produce: Produce) -> Outcome:
         """Do the same, shared with nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ._inside import class_of, own, things_in
+from ._parts import class_of, own, things_in
 
 # What a result of theirs is, is the provider's answer; a user's own model may have a `status` too.
 _SDKS = {

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "instructor_cache"
 
 # Each module may import modules of lower levels only.
 LEVELS = [
-    {"_inside"},
+    {"_parts"},
     {"_raws", "_endings", "_heard"},
     {
         "_binder",
@@ -74,8 +74,9 @@ LEVELS = [
     {"backends.redis._nodes", "backends.redis._sentinel", "backends.redis._ready"},
     {"backends.redis._cluster"},
     {"backends.redis._sync", "backends.redis._async", "backends.redis._deployment"},
-    {"codecs._kinds", "codecs._state", "codecs._reach", "codecs._stream"},
+    {"codecs._kinds", "codecs._state", "codecs._reach"},
     {"codecs._strip", "codecs._inside"},
+    {"codecs._stream"},
     {"codecs._atoms", "codecs._compare", "codecs._plain", "codecs._shape"},
     {"codecs._objects", "codecs._public", "codecs._raw", "codecs._fresh"},
     {"codecs._tagged", "codecs._attached", "codecs._lint"},

@@ -364,7 +364,7 @@ def test_looking_ends(monkeypatch: pytest.MonkeyPatch):
         wide = [wide] * 100
     assert not_refused(wide)
     assert not_refused(nested(completion("content_filter"), 1000))
-    monkeypatch.setattr("instructor_cache._inside._MOST", 100)
+    monkeypatch.setattr("instructor_cache._parts._MOST", 100)
     stream = [chunk(None)] * 300
     assert not_refused(stream) and not not_refused([*stream, chunk("content_filter")])
 

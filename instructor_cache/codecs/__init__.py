@@ -7,6 +7,7 @@ from typing import Any
 
 from ..protocols import Codec
 from ._codec import ExactCodec
+from ._inside import holds_one_shot
 from ._lint import lint
 from ._raw import RawCompletion
 from ._reach import is_partial, own_class
@@ -24,6 +25,7 @@ __all__ = [
     "Spent",
     "StreamCodec",
     "codec_for",
+    "holds_one_shot",
     "is_partial",
     "lint",
     "own_class",

@@ -70,7 +70,9 @@ def _holds(value: object, is_sought: Callable[[Any, _Traits], bool]) -> bool:
 
 
 def _find_traits(cls: Any) -> _Traits:
-    return _Traits(hasattr(cls, "__next__"), cached_names(cls), _reads(cls))
+    is_one_shot = hasattr(cls, "__next__") or hasattr(cls, "__anext__")
+    cached: frozenset[str] = frozenset() if issubclass(cls, _OUTSIDE) else cached_names(cls)
+    return _Traits(is_one_shot, cached, _reads(cls))
 
 
 _traits: Callable[[Any], _Traits] = lru_cache(maxsize=1024)(_find_traits)

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from typing_extensions import override
 
-from .._inside import reads_once
 from ..protocols import Codec
+from ._inside import holds_one_shot
 
 __all__ = [
     "FINAL",
@@ -69,7 +69,7 @@ class Item:
         if leads:
             with suppress(IndexError):  # one had it in another stream of this call
                 return self._value.pop()
-        if self.payload is None and reads_once(self._copy):
+        if self.payload is None and holds_one_shot(self._copy):
             raise Spent
         return self.copy()
 

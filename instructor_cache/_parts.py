@@ -39,12 +39,6 @@ def things_in(result: Any, is_closed: Callable[[type], bool] = _none) -> Iterato
         level = inner
 
 
-def reads_once(result: Any) -> bool:
-    """Tell whether an iterator is in it, of which all that it gives goes to one reader."""
-    kinds = map(class_of, things_in(result))
-    return any(hasattr(kind, "__next__") or hasattr(kind, "__anext__") for kind in kinds)
-
-
 def class_of(thing: Any) -> Any:
     """Its true class, whatever it says of itself."""
     return type(thing)  # pyright: ignore[reportUnknownVariableType]
