@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._keeper import MISS
+from ._miss import MISS, Miss
 from ._modes import bypass, offline, refresh
 from .backends.memory import MemoryCache
-from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Explanation
+from .cached import AsyncCached, AsyncCachedStream, Cached, CacheInfo, Decorator, Explanation
 from .codecs import RawCompletion
-from .conditions import min_seconds, not_refused, not_truncated
+from .conditions import Condition, min_seconds, not_refused, not_truncated
 from .decorator import instructor_cache, lru
 from .entry import Entry
 from .errors import (
@@ -31,10 +31,12 @@ from .errors import (
     UnstorableResultWarning,
 )
 from .events import Event, Observer
+from .lifetimes import TTL, Lifetime
 from .metrics import CacheMetrics
 from .protocols import AsyncBackend, Backend
 from .source import source_version
-from .tiers import Tier, TieredCache
+from .tags import Tag
+from .tiers import BackendLike, Tier, TieredCache
 
 if TYPE_CHECKING:
     from ._transfer import Transferred, atransfer, transfer
@@ -54,6 +56,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MISS",
+    "TTL",
     "AsyncBackend",
     "AsyncCached",
     "AsyncCachedStream",
@@ -62,24 +65,30 @@ __all__ = [
     "BackendBusy",
     "BackendClosed",
     "BackendError",
+    "BackendLike",
     "BackendWarning",
     "CacheInfo",
-    "CacheMiss",
     "CacheMetrics",
+    "CacheMiss",
     "Cached",
+    "Condition",
     "CorruptEntry",
+    "Decorator",
     "DiskCache",
     "Entry",
     "Event",
     "Explanation",
     "InstructorCacheError",
     "InstructorCacheWarning",
+    "Lifetime",
     "MemoryCache",
+    "Miss",
     "NodeDown",
     "Observer",
     "RawCompletion",
     "RedisCache",
     "StreamInterrupted",
+    "Tag",
     "Tier",
     "TieredCache",
     "TransferInterrupted",

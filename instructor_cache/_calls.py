@@ -9,9 +9,9 @@ from typing import Any
 
 from ._engine import Engine
 from ._flights import Changed
-from ._keeper import MISS
 from ._maker import Produce
 from ._memo import Args, Kwargs, Memo
+from ._miss import MISS
 from ._modes import mode as present_mode
 from ._offline import Offline
 from ._sketch import sketch

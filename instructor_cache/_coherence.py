@@ -16,6 +16,7 @@ from typing import Any
 from ._forgotten import Forgotten
 from ._fork import renew_after_fork
 from ._health import health_of
+from ._reserved import TAG
 from .errors import BackendClosed
 from .events import logger
 
@@ -23,7 +24,6 @@ from .events import logger
 # reader may not even notice; and each process asks the farther tier for a key once in it, not at
 # every call.
 BOUND = 1.0
-_TAGS = "tag:"  # the prefix of what entries of all functions depend on
 
 
 class Coherence:
@@ -55,7 +55,7 @@ class Coherence:
 
     def limit(self, key: str) -> float | None:
         """Give the longest time in seconds that nearer tiers may keep *key*; None for any."""
-        return None if _prefix(key) in self._live and _TAGS in self._live else BOUND
+        return None if _prefix(key) in self._live and TAG in self._live else BOUND
 
     def trusted(self, look: Callable[[str], bytes | None]) -> Callable[[str], bytes | None]:
         """Give a *look* at a nearer tier that finds nothing before anybody watches it."""
@@ -68,12 +68,12 @@ class Coherence:
                 self._clear("")
         try:
             self._listen(prefix)
-            self._listen(_TAGS)
+            self._listen(TAG)
         except Exception as error:  # it was closed, or no thread is to be had
             logger.debug("nobody tells what changes: %s", error)
             return
         with self._lock:
-            self._watched |= {prefix, _TAGS}
+            self._watched |= {prefix, TAG}
 
     def _begin_as_copy(self) -> None:
         self._lock = RLock()

@@ -11,10 +11,11 @@ from typing import Any
 
 from ._behind import Behind
 from ._flights import Changed, Flights
-from ._keeper import MISS, Keeper, Outcome
+from ._keeper import Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
 from ._marks import Marks
+from ._miss import MISS
 from ._stack import Found, Stack
 from ._waits import Flight
 from .codecs import holds_one_shot

@@ -9,8 +9,8 @@ from typing import Any
 
 from ._bridge import drive
 from ._calls import Calls
-from ._keeper import MISS
 from ._lane import Lane
+from ._miss import MISS
 from ._modes import as_of, opened
 from .returns import ReturnType
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ._miss import MISS
 from ._raws import without_stream
 from ._stack import Found, Stack
 from .codecs import Passed
@@ -16,24 +17,6 @@ from .errors import CorruptEntry, UnstorableResultWarning
 from .events import Announcer
 from .policy import Policy
 from .protocols import Codec
-
-
-class Miss:
-    """The type of `MISS`, which stands for "nothing cached" where None would be an answer."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISS"
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __reduce__(self) -> str:
-        return "MISS"
-
-
-MISS = Miss()
 
 
 class Elsewhere(NamedTuple):

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from ._engine import Engine
-from ._keeper import MISS
 from ._memo import Args, Kwargs, Memo
+from ._miss import MISS
 from ._modes import is_set as has_a_mode
 from ._modes import opened as in_a_mode
 from ._stand_in import STAND_INS

@@ -17,6 +17,7 @@ from typing import Any
 
 from ._bridge import Colour
 from ._guard import FAILED, Failed, Guard
+from ._reserved import LOCK
 from ._stack import Stack
 from .policy import Policy
 
@@ -56,7 +57,7 @@ class SharedLock:
         It tells whether nobody else holds it. Its lease is renewed in the background. Without the
         store there is no lock: nobody else is known to hold it. Who holds it already has it.
         """
-        return Hold(self, f"lock:{key}", self.timeout if waiting else 0.0)
+        return Hold(self, f"{LOCK}{key}", self.timeout if waiting else 0.0)
 
     async def acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
         """Tell whether the lock is ours, waiting for it; FAILED if the store can't be asked."""

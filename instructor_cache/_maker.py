@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from ._behind import Behind
 from ._heard import hearing
-from ._keeper import MISS, Keeper, Outcome
+from ._keeper import Keeper, Outcome
 from ._marks import Marks, Seen
+from ._miss import MISS
 from ._stack import Stack
 from ._waits import Flight
 from .codecs import Passed

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from secrets import token_bytes
 
 from ._guard import FAILED, Guard
+from ._reserved import FORGOTTEN
 
 _LIFE = 3600.0  # seconds; a call that takes longer is not protected
 _QUIET = 10.0  # seconds without another try when this user may not read them
@@ -62,4 +63,4 @@ class Marks:
 
 def _mark(forgotten: str) -> str:
     """The name under which it is kept that this was forgotten."""
-    return f"forgotten:{forgotten}"
+    return f"{FORGOTTEN}{forgotten}"

@@ -11,6 +11,7 @@ from typing import Any
 from ._discreet import discreet
 from ._listing import Listing
 from ._place import Item, Place, entry_of, time_left
+from ._reserved import FORGOTTEN, LOCK, TAG
 from ._tagged import parted
 from .errors import TransferInterrupted
 from .tiers import Tier
@@ -18,8 +19,7 @@ from .tiers import Tier
 _LARGE = 4 * 2**20  # bytes that a batch has, about
 _FIRST, _MOST = 32, 500  # keys in the first one, and in any
 _ROUNDS = 3  # with what changes at the source meanwhile
-_TAGS = "tag:"  # what is below it are no entries but the epochs that make entries valid
-_OTHERS = ("lock:", "forgotten:")  # means nothing to those who use another store
+_OTHERS = (LOCK, FORGOTTEN)  # mean nothing to those who use another store
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Mover:
 
         The tags come first: who missed one would begin a new epoch, which no entry fits.
         """
-        for family in (_TAGS, prefix):
+        for family in (TAG, prefix):
             before, listing = self._counts.copy(), self._list(family)
             while keys := await self._surely(listing.page, self._size):
                 if listing.is_anew():
@@ -193,9 +193,9 @@ def _fitting(sizes: list[int]) -> int:
 
 def _of_family(keys: list[str], family: str) -> list[str]:
     """Those of *keys*, each once, that belong to *family*; for "" all but the special ones."""
-    special = () if family else (_TAGS, *_OTHERS)
+    special = () if family else (TAG, *_OTHERS)
     return [key for key in dict.fromkeys(keys) if not key.startswith(special)]
 
 
 def _is_tag(key: str) -> bool:
-    return key.startswith(_TAGS)
+    return key.startswith(TAG)

@@ -8,7 +8,7 @@ from typing import Any
 from ._bridge import ASYNC
 from ._difference import differences, other_reasons
 from ._engine import Engine
-from ._keeper import MISS
+from ._miss import MISS
 from ._nearest import Search, Stored
 from ._sketch import Part, read
 from ._stand_in import stand_in

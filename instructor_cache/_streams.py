@@ -13,9 +13,10 @@ from ._bridge import ASYNC, Colour
 from ._engine import Engine
 from ._flights import Changed
 from ._fork import renew_after_fork
-from ._keeper import MISS, Elsewhere
+from ._keeper import Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
+from ._miss import MISS
 from ._sources import Source, driven
 from ._stand_in import stand_in
 from .codecs import Item, Passed, Spent

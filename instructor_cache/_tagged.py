@@ -17,6 +17,8 @@ from hashlib import blake2b
 
 from typing_extensions import Self
 
+from ._reserved import TAG
+
 EPOCH = 8  # bytes
 LIFE = 30 * 86_400.0  # seconds that an epoch is kept at least after it was begun or renewed
 
@@ -44,7 +46,7 @@ def tags_of(key: str) -> tuple[str, ...]:
 
 def tag_key(tag: str) -> str:
     """Give the key of a tag's epoch; a digest, for tags may hold personal data."""
-    return f"tag:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+    return f"{TAG}{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def new_epoch() -> bytes:

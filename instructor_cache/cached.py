@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, T
 
 from typing_extensions import Self
 
-from ._keeper import Miss
+from ._miss import Miss
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

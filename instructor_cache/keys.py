@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from ._binder import binder
+from ._reserved import OWN
 from .annotations import closure_of
 from .canonical import NoForm, canonical
 from .errors import UnkeyableArgument
@@ -18,8 +19,6 @@ from .identity import identity
 from .source import source_version
 
 Version = str | int | Callable[[Callable[..., Any]], str]
-
-_OWN = ("tag", "lock", "forgotten")  # what keys begin with that are no answers
 
 _REMEDIES = (
     "leave it out with ignore={name!r} if it does not change the answer, give key= a function of "
@@ -180,7 +179,7 @@ def namespace(prefix: str) -> str:
     """
     if not isinstance(cast("object", prefix), str):
         raise TypeError(f"prefix is {prefix!r}; it must be text")
-    if prefix in _OWN:
+    if f"{prefix}:" in OWN:
         raise ValueError(f"prefix is {prefix!r}, which the cache uses itself; choose another one")
     return f"{_escape(prefix)}:"
 

@@ -25,6 +25,8 @@ LEVELS = [
     {"_parts"},
     {"_raws", "_endings", "_heard"},
     {
+        "_reserved",
+        "_miss",
         "_binder",
         "lifetimes",
         "errors",

@@ -14,6 +14,7 @@ from instructor_cache import (
     Event,
     Explanation,
     MemoryCache,
+    Miss,
     RedisCache,
     Tier,
     TieredCache,
@@ -31,7 +32,6 @@ from instructor_cache import (
     transfer,
     warm_cache,
 )
-from instructor_cache._keeper import Miss
 from instructor_cache.protocols import AsyncBackend, Backend
 
 

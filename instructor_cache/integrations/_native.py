@@ -14,7 +14,8 @@ from urllib.parse import quote
 from pydantic_core import from_json
 
 from .._bridge import SYNC, drive
-from .._keeper import MISS, Keeper
+from .._keeper import Keeper
+from .._miss import MISS
 from .._modes import from_environment
 from .._modes import mode as present_mode
 from .._stack import Stack
