@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from ._behind import Behind
-from ._flights import Changed, Flights
+from ._flights import Changed, Flights, is_outdated
 from ._keeper import Keeper, Outcome
 from ._lock import SharedLock
 from ._maker import Made, Maker, Produce
@@ -94,17 +94,21 @@ class Engine:
         Who comes while this is under way shares it.
         """
 
-        async def lead(_: Flight[Outcome]) -> Outcome:
-            return await self.replace(key, produce)
+        async def lead(shared: Flight[Outcome]) -> Outcome:
+            return await self.replace(key, produce, shared)
 
         alone = partial(self.replace, key, produce)
         outcome, led = await self.refreshes.share(key, lead, alone)
         return outcome.result if led else await self._followed(key, outcome, alone)
 
-    async def replace(self, key: str, produce: Produce) -> Outcome:
-        """Do the same, shared with nobody."""
+    async def replace(
+        self, key: str, produce: Produce, shared: Flight[Outcome] | None = None
+    ) -> Outcome:
+        """Do the same, for those who join *shared*; by default nobody does."""
         self.flights.forget(key)  # what is under way began before this, and must not overwrite it
         flight = self.flights.aside(key)
+        if shared is not None:
+            shared.is_outdated = partial(is_outdated, flight)
         try:
             self.announce("miss", key)
             made = await self.maker.call(key, produce, flight)
@@ -113,7 +117,8 @@ class Engine:
             return Outcome(made.result, made.payload)
         finally:
             self.flights.land(key, flight)
-            self.flights.forget(key)  # what has begun meanwhile may have found the old answer
+            if not flight.obsolete:  # else later words see to the others
+                self.flights.forget(key)  # who began meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         entry = None

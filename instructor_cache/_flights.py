@@ -85,7 +85,7 @@ class Flights(Generic[T]):
             except BaseException:
                 self._crash(key, mine)
                 raise
-            if await _is_outdated(flight):
+            if await is_outdated(flight):
                 self._give_up(key, flight)
                 continue
             joined = await self._join(key, flight)
@@ -201,6 +201,7 @@ class Flights(Generic[T]):
         self._under_way: dict[Flight[T], str] = {}
 
 
-async def _is_outdated(flight: Flight[Any]) -> bool:
+async def is_outdated(flight: Flight[Any]) -> bool:
+    """Tell whether others forgot since it began what it will answer; not asked of a new one."""
     ask = flight.is_outdated
     return ask is not None and monotonic() - flight.began >= _BRIEF and await ask()

@@ -599,8 +599,9 @@ async def test_a_renewed_answer_that_is_forgotten_as_it_is_copied_stays_forgotte
 
 
 @pytest.mark.parametrize("word", ["invalidate", "clear", "end of a tag"])
+@pytest.mark.parametrize("is_anew", [False, True], ids=["call", "refresh"])
 async def test_who_asks_after_an_invalidation_elsewhere_does_not_share_an_old_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, is_anew: bool
 ):
     """He gets a new answer, and so do those who come with him, in one call; the old call's caller
     gets his own, which is not kept."""
@@ -617,7 +618,8 @@ async def test_who_asks_after_an_invalidation_elsewhere_does_not_share_an_old_ca
     here, elsewhere = DiskCache(tmp_path), DiskCache(tmp_path)
     f = instructor_cache(TieredCache(MemoryCache(), here), tags="people")(body)
     other = instructor_cache(elsewhere, tags="people")(body)
-    old = asyncio.create_task(f("ada"))
+    ask = f.cache_refresh if is_anew else f
+    old = asyncio.create_task(ask("ada"))
     await began.wait()
     if word == "invalidate":
         await other.cache_invalidate("ada")
@@ -626,7 +628,7 @@ async def test_who_asks_after_an_invalidation_elsewhere_does_not_share_an_old_ca
     else:
         await elsewhere.ainvalidate_tags("people")
     began.clear()
-    new = [asyncio.create_task(f("ada")) for _ in range(3)]
+    new = [asyncio.create_task(ask("ada")) for _ in range(3)]
     await began.wait()
     leave.set()
     assert (await old).name == "1"
