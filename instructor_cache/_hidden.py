@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from ._masks import looks_random
 from ._members import class_of
 from ._names import is_secret, is_vague
 
 # Where one item of a dict says what another one is, as {"name": "api_key", "value": ...} does.
 _LABELS = {"name": "value", "key": "value", "header": "value", "type": "key"}
 _SEVERAL = (list, tuple, set, frozenset)
-_RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w%+/=~-]{16,}")
 
 
 def is_hidden(name: Any, value: Any) -> bool:
@@ -44,12 +43,8 @@ def _tells(label: Any) -> bool:
 
 def _is_random(value: Any) -> bool:
     """Whether it is, or has, a text such as no word looks."""
-    return any(map(_looks_random, value if type(value) in _SEVERAL else (value,)))
-
-
-def _looks_random(value: Any) -> bool:
-    text = _text(value)
-    return text is not None and _RANDOM.fullmatch(text) is not None
+    texts = map(_text, value if type(value) in _SEVERAL else (value,))
+    return any(text is not None and looks_random(text) for text in texts)
 
 
 def _text(value: Any) -> str | None:

@@ -10,6 +10,10 @@ LONG = 2_000  # characters of a text that is looked through as a whole
 _HEAD, _TAIL = 400, 1_500  # of a longer one, of which only both ends are ever shown
 _MOST = 50_000  # characters of each end that are looked through
 
+_OF_KEYS = r"[\w%+/=~-]"
+_RANDOM = rf"(?={_OF_KEYS}*\d)(?={_OF_KEYS}*[A-Za-z]){_OF_KEYS}{{16,}}"
+looks_random = re.compile(_RANDOM).fullmatch  # as no word looks
+
 _TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
 _PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from .._names import is_secret
+from .._masks import looks_random
+from .._names import is_secret, is_vague
 from ..codecs._kinds import is_dict, is_list
 
 Variables = tuple[tuple[str, str], ...]
@@ -18,7 +19,8 @@ _PLAIN = {"PWD", "PYTEST_CURRENT_TEST"}  # a folder, a test, whatever they look 
 # How names end that tell where a secret is, or whose: what they hold is none.
 _ABOUT = re.compile(
     r"_(ur[il]|domain|hosts?|port|issuer|audience|name|path|file|dir|directory|sock|endpoint|region"
-    r"|provider|backend|type|method|mode|algorithm|enabled|parallelism|ttl|expir(y|es)|length)$",
+    r"|provider|backend|type|method|mode|model|level|scopes?|algorithm|enabled|parallelism"
+    r"|ttl|expir(y|es)|length)$",
     re.IGNORECASE,
 )
 _SEPARATORS = re.compile(r"[\s,;:@]+")
@@ -57,7 +59,7 @@ def _is_told_by(name: str) -> bool:
 
 def _credentials(text: str) -> Iterator[str]:
     """What is secret in a URL or in settings such as ``Pwd=...``, as such and decoded."""
-    yield from (user for user in _USER.findall(text) if not _WORDS.fullmatch(user))
+    yield from (user for user in _USER.findall(text) if looks_random(user))
     for found in (password for each in _PASSWORDS for password in each.findall(text)):
         yield from (found, unquote(found))
     for name, value in _SETTING.findall(text):
@@ -66,13 +68,17 @@ def _credentials(text: str) -> Iterator[str]:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """What a secret is made of, but for words, numbers, and names of hosts."""
+    """What a secret is made of, but for words, numbers, hosts, and what JSON has beside it."""
     if login := _LOGIN.fullmatch(text):
         yield login[1]
     leaves = list(_leaves(text))
-    yield from (told := [leaf for name, leaf in leaves if _is_told_by(name)])
-    for _, leaf in [] if told else leaves:
-        yield from (part for part in _SEPARATORS.split(leaf) if not _WORDS.fullmatch(part))
+    yield from (told := [leaf for name, leaf in leaves if is_vague(name) or _is_told_by(name)])
+    for name, leaf in [] if told else leaves:
+        yield from (part for part in _SEPARATORS.split(leaf) if _is_secret_part(name, part))
+
+
+def _is_secret_part(name: str, part: str) -> bool:
+    return bool(looks_random(part)) if name else not _WORDS.fullmatch(part)
 
 
 def _leaves(text: str) -> Iterator[tuple[str, str]]:
