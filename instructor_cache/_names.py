@@ -13,9 +13,10 @@ _KEYS = {
 }
 _VAGUE = re.compile(r"(^|_)(keys?|tokens|sig|signature|code|session_?id)$")
 _PASSWORD = re.compile(
-    r"(passwo?r?d|passphrase|apikey|(client|app|shared)secret|(secret|private|access)key"
-    r"|(access|refresh|auth|bearer|session)token)$"
+    r"(passwo?r?d|passphrase|(api|secret|private)key|(client|app|shared)secret)$"
 )
+_ISSUED = re.compile(r"(accesskey|(access|refresh|auth|bearer|session)token)$")
+_ASKING = {"uses", "has", "needs", "forgot", "forgotten", "reset", "no", "is"}
 _LONGEST = 3  # words of a name; more are a sentence
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -55,9 +56,13 @@ def is_secret(name: str) -> bool:
     return bool(words) and (words[-1] in _WHOLE or words[0] in _WHOLE - {"token"})
 
 
-def is_password(name: str) -> bool:
-    """Whether it names a password or a key beyond doubt, as no word of a text is named."""
-    return _PASSWORD.search("".join(_words(name))) is not None
+def is_password(name: str, value: str) -> bool:
+    """Whether a text of that *name* is beyond doubt a password, or was issued and has a digit."""
+    words = _words(name)
+    if not words or words[0] in _ASKING:
+        return False
+    joined, has_digit = "".join(words), any(map(str.isdigit, value))
+    return bool(_PASSWORD.search(joined) or (has_digit and _ISSUED.search(joined)))
 
 
 def is_vague(name: str) -> bool:

@@ -157,6 +157,11 @@ class Account(BaseModel):
     token: str = ""
     secret_ingredient: str = ""
     password_hint: str = ""
+    uses_password: str = ""
+    forgotPassword: str = ""
+    client_secret: str = ""
+    access_key: str = ""
+    refresh_token: str = ""
 
 
 def recorded(answer: Any, path: Path) -> int:
@@ -171,10 +176,20 @@ def recorded(answer: Any, path: Path) -> int:
     return cassette.recorded
 
 
-@pytest.mark.parametrize("answer", [Account(password="canarybird"), Account(apiKey="canary:bird")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Account(password="canarybird"),
+        Account(apiKey="canary:bird"),
+        Account(access_key="canary-1"),
+        Account(refresh_token="canary01"),
+    ],
+)
 def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, tmp_path: Path):
     """Whatever it looks like, at any depth: a warning names the field, not what it holds."""
-    with pytest.warns(CassetteWarning, match='holds a text as "(password|apiKey)"') as told:
+    with pytest.warns(
+        CassetteWarning, match='holds a text as "(password|apiKey|access_key|refresh_token)"'
+    ) as told:
         assert recorded(answer, tmp_path / "x.json") == 0
     assert "canary" not in str(told[0].message)
 
@@ -188,10 +203,13 @@ def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, 
         Account(password="********"),
         Account(token="internationalization", secret_ingredient="cinnamon"),
         Account(password_hint="grandmother"),
+        Account(uses_password="sometimes", forgotPassword="frequently"),
+        Account(client_secret="https://example.com/secrets"),
+        Account(access_key="Alt+Shift+S", refresh_token="rotating"),
     ],
 )
 def test_an_answer_that_only_speaks_of_passwords_is_recorded(answer: Account, tmp_path: Path):
-    """Short words, sentences, masks, and fields that may hold words of a text are no secrets."""
+    """Short words, sentences, URLs, masks, and fields that may hold words are no secrets."""
     assert recorded(answer, tmp_path / "x.json") == 1
 
 

@@ -17,7 +17,7 @@ from ..codecs._kinds import is_dict, is_list
 from ._environment import Variables, secrets
 
 _BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
-_PASSWORD = re.compile(r"[^\s*]{8,}")  # not one that is masked, nor a sentence
+_PASSWORD = re.compile(r"(?!\w+://)[^\s*]{8,}")  # none that is masked, no sentence, no URL
 _PERCENT = re.compile(r"%..")
 
 
@@ -43,7 +43,7 @@ def named(value: Any) -> str:
 
 
 def _told(name: str, value: Any) -> str:
-    is_told = isinstance(value, str) and _PASSWORD.fullmatch(value) and is_password(name)
+    is_told = isinstance(value, str) and _PASSWORD.fullmatch(value) and is_password(name, value)
     return f'a text as "{name}"' if is_told else named(value)
 
 
