@@ -20,7 +20,9 @@ _PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"
 _QUOTED = r"(\\*[\"'])(?:(?!(?<!\\)\2)[^\n]){1,2000}\2"  # in JSON in JSON too; as group 2
 _CRUMB = r"[\w.-]+=[^\s\"';,\\]*"
 _COOKIES = rf"{_CRUMB}(?:;\s*(?:{_CRUMB}|secure|httponly))*"
-_SIGNED = r"(?:[\w-]*(?:signature|credential)|sig|auth)"
+_SIGNED = r"(?:[\w-]*(?:signature|credential)|sig)"
+_PROSE = r"(?:is|are|was|and|or|must|should|can|may|will|needs?|to|with|for|in|if|when|option|flag)"
+_GIVEN = rf"(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b|{_PROSE}\s)[^\s\"']+)"
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
 _PREFIXES = (
     *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
@@ -75,7 +77,7 @@ _PATTERNS = tuple(
             _HINTS,
         ),
         (
-            rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+)(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b)[^\s\"']+)",
+            rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+){_GIVEN}",
             r"\1" + MASK,
             ("--",),
         ),
@@ -87,7 +89,7 @@ _PATTERNS = tuple(
         (
             rf"(?i)([?&](?:amp;)?{_SIGNED}=)[^\s&;\"'#\\]{{8,}}",
             r"\1" + MASK,
-            ("sig=", "signature=", "credential=", "auth="),
+            ("sig=", "signature=", "credential="),
         ),
         (
             r"(?i)([?&](?:pass|pw)=|[?&;]\s*pwd=)[^\s&;\"'#\\]+",
@@ -95,9 +97,9 @@ _PATTERNS = tuple(
             ("pass=", "pw=", "pwd="),
         ),
         (
-            r"(?i)([?&](?:key|code)=)(?=[^\s&]*\d)(?=[^\s&]*[a-z])[\w%+/=~-]{16,}",
+            rf"(?i)([?&](?:amp;)?(?:key|code|auth)=)(?={_OF_KEYS}*(?-i:[a-z])){_RANDOM}[^\s&;\"'#\\]*",
             r"\1" + MASK,
-            ("key=", "code="),
+            ("key=", "code=", "auth="),
         ),
         (
             r"(?i)\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:\w+\s+)?)[^\s\"',;]+",
@@ -113,7 +115,7 @@ _PATTERNS = tuple(
         ),
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
         (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
-        (r"(://)(?=[^\s/:@\"']*\d)[^\s/:@\"']{8,}@", r"\1" + MASK + "@", ("://",)),
+        (rf"(://)(?=[^\s/@]+@){_RANDOM}@", r"\1" + MASK + "@", ("://",)),
         (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),
     )
 )
