@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
 from operator import contains
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from ._stand_in import Mode, stand_in
@@ -17,7 +17,7 @@ VARIABLE = "INSTRUCTOR_CACHE_MODE"
 _MODES: dict[str, Mode] = {"bypass": "bypass", "refresh": "refresh", "offline": "offline"}
 
 # The blocks that are open here, the innermost last.
-_open: ContextVar[tuple[_Block, ...]] = ContextVar("modes", default=())
+_open: ContextVar[tuple[_Use, ...]] = ContextVar("modes", default=())
 opened = _open.get
 
 
@@ -29,7 +29,7 @@ def bypass() -> AbstractContextManager[None]:
     Python has it, when its first item is asked for. Of nested blocks the innermost counts, unless
     one is offline. A generator that yields inside the block is left with it open: what calls it is
     in the block until it goes on, which is how a fixture or a context manager passes the mode on.
-    What is given is good for one ``with``: a second one raises RuntimeError.
+    What is given may be kept, and opened as often as is wanted, in many threads and tasks at once.
     """
     return _Block("bypass")
 
@@ -54,7 +54,7 @@ def mode() -> Mode | None:
     Offline counts wherever it is said: nothing inside undoes it. What stands in for all backends
     has a word in it. Raises ValueError if the environment names none.
     """
-    modes: list[Mode | None] = [block.mode for block in opened() if not block.is_lost]
+    modes: list[Mode | None] = [use.block.mode for use in opened() if not use.is_lost]
     modes.insert(0, from_environment())
     wanted = "offline" if "offline" in modes else modes[-1]
     one = stand_in()
@@ -91,42 +91,64 @@ is_set = _look()
 
 
 @contextmanager
-def as_of(blocks: tuple[_Block, ...]) -> Generator[None]:
+def as_of(uses: tuple[_Use, ...]) -> Generator[None]:
     """Have the blocks count that were *opened* at another moment."""
-    token = _open.set(blocks)
+    token = _open.set(uses)
     try:
         yield
     finally:
         _open.reset(token)
 
 
-class _Block(AbstractContextManager[None]):
-    """A block that is opened once; closed out of turn, maybe, or elsewhere, as in generators.
+class _Use:
+    """A block that was opened; closed out of turn, maybe, or elsewhere, as in generators.
 
     Attributes:
         is_lost: Whether it ended where it could not be taken out of the context it was opened in.
     """
 
-    __slots__ = ("_token", "_used", "is_lost", "mode")
-    _token: Token[tuple[_Block, ...]]
+    __slots__ = ("_token", "block", "is_lost")
+
+    def __init__(self, block: _Block) -> None:
+        self.block, self.is_lost = block, False
+        self._token = _open.set((*opened(), self))
+
+    def ends(self, block: _Block) -> bool:
+        """End it, if it is one of the *block* that was opened in this context."""
+        if self.block is not block or self.is_lost:
+            return False
+        uses = opened()
+        try:
+            _open.reset(self._token)
+        except (ValueError, RuntimeError):  # of another context, which may have ended it
+            return False
+        _open.set(tuple(use for use in uses if use is not self))  # others may end later
+        return True
+
+
+class _Block(AbstractContextManager[None]):
+    """A mode for a while, as often as it is opened: within itself, or in many threads or tasks."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
-        self.is_lost = False
-        self._used = Lock()
+        self._lock = RLock()  # garbage that is collected meanwhile may end a use
+        self._uses = set[_Use]()
+        self._astray = 0  # uses that ended in another context: which of them, none can tell
 
     def __enter__(self) -> None:
-        if not self._used.acquire(blocking=False):  # or one thread would close another's
-            raise RuntimeError(
-                f"found a block that was used before, wanted one of its own for each `with`; "
-                f"write `with {self.mode}():` each time"
-            )
-        self._token = _open.set((*opened(), self))
+        with self._lock:
+            self._uses.add(_Use(self))
 
     def __exit__(self, *_: object) -> None:
-        blocks = opened()
-        try:
-            _open.reset(self._token)
-        except ValueError:  # in another context
-            self.is_lost = True
-        _open.set(tuple(block for block in blocks if block is not self))  # others may end later
+        ended = next((use for use in reversed(opened()) if use.ends(self)), None)
+        with self._lock:
+            self._astray += ended is None
+            self._uses.discard(ended)
+            if len(self._uses) == self._astray:
+                self._lose()
+
+    def _lose(self) -> None:
+        for use in self._uses:
+            use.is_lost = True
+        self._uses.clear()
+        self._astray = 0

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -315,21 +314,67 @@ def test_a_fixture_passes_the_mode_on():
 
 
 @pytest.mark.parametrize("make", [bypass, refresh, offline])
-def test_a_block_is_opened_once(make: Any):
-    """Shared between threads one would end it for the other, so a second use is an error."""
-    block = make()
+def test_a_block_is_opened_as_often_as_is_wanted(make: Any):
+    """One that is kept counts each time: in turn, in itself, in a generator that is given up."""
+    block, name = make(), make.__name__
 
-    def use() -> None:
+    def steps() -> Iterator[Any]:
         with block:
-            raise AssertionError("the block was opened twice")
+            yield mode()
 
+    for _ in range(2):
+        with block, bypass(), block:
+            assert mode() == name
+        with block:
+            given_up = steps()
+            assert next(given_up) == name
+            del given_up
+            assert mode() == name
+        assert mode() is None
+
+
+def test_a_block_that_threads_share_ends_for_each_alone():
+    """Who leaves it first takes nobody else out of it."""
+    block, is_open, may_end = offline(), threading.Event(), threading.Event()
+
+    def stay() -> Any:
+        with block:
+            is_open.set()
+            assert may_end.wait(10)
+            return mode()
+
+    with ThreadPoolExecutor(1) as pool:
+        stays = pool.submit(stay)
+        assert is_open.wait(10)
+        with block:
+            pass
+        assert mode() is None
+        may_end.set()
+        assert stays.result(10) == "offline" and pool.submit(mode).result(10) is None
+
+
+async def test_a_block_that_tasks_share_ends_for_each_alone():
+    """Closed by another task it ends for nobody who is inside, and is over when all have left."""
+    block = offline()
+
+    async def steps() -> AsyncIterator[Any]:
+        with block:
+            yield mode()
+
+    async def close(items: Any) -> None:
+        with bypass():  # a context of its own, in which the block was open when it was copied
+            await items.aclose()
+            assert mode() == "offline"
+
+    given_up = steps()
+    assert await given_up.__anext__() == "offline"
     with block:
-        for ask in (use, partial(_in_thread, use)):
-            with pytest.raises(RuntimeError, match=f"write `with {make.__name__}"):
-                ask()
-        assert mode() == make.__name__
-    with pytest.raises(RuntimeError, match="used before"):
-        use()
+        await asyncio.create_task(close(given_up))
+        assert mode() == "offline"
+    assert mode() is None
+    with block:
+        assert mode() == "offline"
+    assert mode() is None
 
 
 # -- the environment -------------------------------------------------------------------------------
