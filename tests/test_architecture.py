@@ -108,7 +108,7 @@ LEVELS = [
     {"testing._leaks", "testing._hand"},
     {"testing._blocks", "testing._sketches"},
     {"testing._page"},
-    {"testing._tape", "testing._file"},
+    {"testing._tape", "testing._file", "testing._warnings"},
     {"testing.cassette"},
     {"presets", "testing"},
     {"integrations._answers", "integrations._begun", "integrations._sdk"},

@@ -18,9 +18,10 @@ from ..protocols import Codec
 from ._file import CassetteFile
 from ._hand import unknown
 from ._leaks import leak, named, without
-from ._page import Block, BrokenCassette, Page, function_of
+from ._page import Block, BrokenCassette, Page
 from ._tape import CassetteWarning, Tape
 from ._texts import write
+from ._warnings import change, loss, refusal
 
 __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
 
@@ -150,11 +151,11 @@ class Cassette:
             tellable = {key: why for key, why in lost.items() if not leak(key)}
             page = Page(self._blocks(recorded, is_complete), is_complete, tellable)
             self._write(page, recorded)
-        told = [_refusal(self.path, key, reason) for key, reason in refused.items()]
+        told = [refusal(self.path, key, reason) for key, reason in refused.items()]
         if lost and is_complete:
-            told.append(_loss(self.path, lost))
+            told.append(loss(self.path, lost))
         if is_complete and (others := self._changed(recorded, replaced)):
-            told.append(_change(self.path, others))
+            told.append(change(self.path, others))
         for text in told:
             warn(text, CassetteWarning, stacklevel=2)
 
@@ -232,27 +233,3 @@ def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
 def _leak_in(block: Block) -> str:
     members = block.members()
     return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
-
-
-def _refusal(path: Path, key: str, reason: str) -> str:
-    return (
-        f"{path.name}: an answer of {function_of(key)} was not recorded, because it holds "
-        f"{reason}, so the test can't be played; have the function answer without it, or give the "
-        f"call another answer in the test, with cache_set"
-    )
-
-
-def _change(path: Path, keys: set[str]) -> str:
-    told = ", ".join(sorted(map(function_of, keys)))
-    return (
-        f"{path.name}: found calls that were made again and answered otherwise ({told}), of which "
-        f"the last answer alone is played; make each once, or tell them apart by an argument"
-    )
-
-
-def _loss(path: Path, lost: dict[str, str]) -> str:
-    told = "; ".join(sorted({f"{function_of(key)} {reason}" for key, reason in lost.items()}))
-    return (
-        f"{path.name}: found calls that can't be recorded ({told}), so the test can't be played; "
-        f"test these without the cassette, or give them answers in the test, with cache_set"
-    )
