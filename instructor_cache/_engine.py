@@ -67,7 +67,7 @@ class Engine:
         self, key: str, outcome: Outcome, alone: Callable[[], Awaitable[Outcome]]
     ) -> Any:
         """A copy of what another caller's call gave; where only one can read that, one's own."""
-        if outcome.payload is None and holds_one_shot(outcome.result):
+        if outcome.payload is None and holds_one_shot(outcome.spare):
             return (await alone()).result
         self.announce("shared", key)
         return self.keeper.copy_of(outcome)
@@ -114,7 +114,7 @@ class Engine:
             made = await self.maker.call(key, produce, flight)
             if not flight.obsolete:  # else later words have seen to the old answer
                 await self._put_in_place(key, made, flight)
-            return Outcome(made.result, made.payload)
+            return made.outcome
         finally:
             self.flights.land(key, flight)
             if not flight.obsolete:  # else later words see to the others

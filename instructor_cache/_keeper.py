@@ -33,10 +33,14 @@ class Elsewhere(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one flight brings home: the leader's result, and its payload for the followers."""
+    """What one flight brings home: the leader's result, and what its followers get copies of.
+
+    That is its payload, or where there is none a spare: the leader may change his own at once.
+    """
 
     result: Any
     payload: bytes | None
+    spare: Any = None
     is_kept: bool = False
 
 
@@ -52,6 +56,10 @@ class Keeper:
     def settled(self, key: str, answer: Any) -> Any:
         """Give *answer* as a hit will give it."""
         return self._survive(key, lambda: self.codec().settle(answer), answer)
+
+    def outcome(self, result: Any, payload: bytes | None) -> Outcome:
+        """Give the outcome of a call, before its leader has the result."""
+        return Outcome(result, payload, None if payload is not None else _copied(result))
 
     def payload(self, key: str, result: Any, seconds: float) -> bytes | None:
         """Give the form in which *result* is stored, or None if it is not to be."""
@@ -138,10 +146,7 @@ class Keeper:
         """Give an independent copy: results are mutable, and each caller owns one."""
         if outcome.payload is not None:
             return self.codec().decode(outcome.payload)
-        try:
-            return copy.deepcopy(outcome.result)
-        except Exception:
-            return outcome.result
+        return _copied(outcome.spare)
 
     def _survive(self, key: str, ask: Callable[[], Any], otherwise: Any) -> Any:
         """What the user's own callable says; if it raises, *otherwise*: the answer is paid for."""
@@ -152,3 +157,10 @@ class Keeper:
                 raise
             self.announce("failure", key, error=error)
             return otherwise
+
+
+def _copied(result: Any) -> Any:
+    try:
+        return copy.deepcopy(result)
+    except Exception:  # as for a lock: it can only be shared
+        return result

@@ -50,12 +50,11 @@ class Produce(NamedTuple):
 class Made(NamedTuple):
     """What a call gave, and when it began, as `Forgotten` and `Marks` count and its tags tell.
 
-    The payload is the form to store it in, if it is to be stored; the call is what its arguments
+    Its payload is the form to store it in, if it is to be stored; the call is what its arguments
     looked like.
     """
 
-    result: Any
-    payload: bytes | None
+    outcome: Outcome
     seconds: float
     epochs: bytes
     call: str
@@ -88,13 +87,13 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        if made.payload is None or await self._is_forgotten(key, made, flight):
-            return Outcome(made.result, made.payload)
+        if made.outcome.payload is None or await self._is_forgotten(key, made, flight):
+            return made.outcome
         entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
         if entry is not None and await self._is_forgotten(key, made, flight):
             with self.stack.forgotten.forgetting(key):  # by those who are copying it, too
                 await self.stack.take_back(key, entry)
-        return Outcome(made.result, made.payload, entry is not None)
+        return made.outcome._replace(is_kept=entry is not None)
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""
@@ -110,12 +109,12 @@ class Maker:
                 seconds -= answer.waited
             result = self.keeper.settled(key, answer)
             payload = None if flight.obsolete else self.keeper.payload(key, result, seconds)
-        return Made(result, payload, seconds, epochs, call, began)
+        return Made(self.keeper.outcome(result, payload), seconds, epochs, call, began)
 
     def entry(self, key: str, made: Made) -> Entry | None:
         """Give the entry to store, if there is one."""
-        result, payload, seconds, epochs, call, _ = made
-        return self.keeper.entry(key, result, payload, seconds, epochs, call)
+        result, payload, *_ = made.outcome
+        return self.keeper.entry(key, result, payload, made.seconds, made.epochs, made.call)
 
     async def _is_forgotten(self, key: str, made: Made, flight: Flight[Outcome]) -> bool:
         """Tell whether *key* was forgotten, here or elsewhere, since the call began."""

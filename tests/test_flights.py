@@ -8,6 +8,7 @@ import gc
 import os
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -425,6 +426,32 @@ async def test_unstorable_answers_are_shared_as_copies():
     with pytest.warns(UnstorableResultWarning):
         locks = await asyncio.gather(*(opaque("ada") for _ in range(5)))
     assert len({id(lock) for lock in locks}) == 1  # what can't be copied is shared
+
+
+@pytest.mark.parametrize("case", ["refused", "invalidated", "unstorable"])
+async def test_followers_get_the_answer_as_it_was_before_the_leader_changed_it(case: str):
+    """Their copies are of what the call gave, though nothing of it is kept."""
+
+    @instructor_cache(MemoryCache(), cache_if=lambda _: case != "refused")
+    async def extract(text: str) -> User:
+        await asyncio.sleep(0)
+        if case == "invalidated":
+            await extract.cache_invalidate(text)
+        return [text, ("ada", {"ada": object})] if case == "unstorable" else User(name=text)  # type: ignore[return-value]
+
+    async def change() -> str:
+        answer: Any = await extract("ada")
+        before = str(answer)
+        if case == "unstorable":
+            answer.append("changed")
+        else:
+            answer.tags.append("changed")
+        return before
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstorableResultWarning)
+        seen = await asyncio.gather(*(change() for _ in range(3)))
+    assert len(set(seen)) == 1 and "changed" not in seen[0]
 
 
 def test_a_set_during_a_call_wins():
