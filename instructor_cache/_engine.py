@@ -114,11 +114,11 @@ class Engine:
             made = await self.maker.call(key, produce, flight)
             if not flight.obsolete:  # else later words have seen to the old answer
                 await self._put_in_place(key, made, flight)
+            if not flight.obsolete:  # else they see to the others, too
+                self.flights.forget(key)  # who began meanwhile may have found the old answer
             return made.outcome
         finally:
             self.flights.land(key, flight)
-            if not flight.obsolete:  # else later words see to the others
-                self.flights.forget(key)  # who began meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         entry = None

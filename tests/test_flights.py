@@ -315,6 +315,34 @@ async def test_a_refresh_after_an_invalidation_shares_nothing_older():
     assert (await extract("ada")).name != "ada 1"
 
 
+async def test_a_refresh_that_brings_nothing_leaves_a_call_beside_it_alone():
+    """Others still join that call, and its answer is kept."""
+    calls: list[str] = []
+    fail, answer = asyncio.Event(), asyncio.Event()
+
+    @instructor_cache(MemoryCache())
+    async def extract(text: str) -> User:
+        calls.append(text)
+        if len(calls) == 1:
+            await fail.wait()
+            raise LookupError("down")
+        await answer.wait()
+        return User(name=f"{text} {len(calls)}")
+
+    refresh = asyncio.ensure_future(extract.cache_refresh("ada"))
+    await asyncio.sleep(0)
+    beside = asyncio.ensure_future(extract("ada"))
+    await asyncio.sleep(0)
+    fail.set()
+    with pytest.raises(LookupError):
+        await refresh
+    joined = asyncio.ensure_future(extract("ada"))
+    await asyncio.sleep(0)
+    answer.set()
+    assert [(await each).name for each in (beside, joined)] == ["ada 2"] * 2
+    assert await extract.cache_contains("ada")
+
+
 async def test_a_call_that_outlasts_the_timeout_is_made_twice():
     """All who waited in vain for the first one share a second, whichever of the two ends first."""
     calls: list[str] = []
