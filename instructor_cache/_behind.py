@@ -9,6 +9,7 @@ from typing import Any
 
 from ._bridge import Spawn
 from ._fork import renew_after_fork
+from ._heard import be_unheard
 
 _MOST = 1000  # keys whose rest is remembered
 _AT_ONCE = 16  # refreshes of one function; what is due beyond that is left to a later hit
@@ -62,6 +63,7 @@ class Behind:
 
     async def _do(self, key: str, job: _Job, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         succeeded = False
+        be_unheard()  # by the call that hit, whose answer is another one
         try:
             succeeded = await work()
         finally:

@@ -16,13 +16,16 @@ from typing import Any
 # all of them would hold up an event loop.
 _LAST = 8
 
-_heard: ContextVar[list[deque[Any]] | None] = ContextVar("heard", default=None)
+Ear = deque[Any]
+
+# The ears of the calls under way, each call inside the one before.
+_heard: ContextVar[tuple[list[Ear], ...]] = ContextVar("heard", default=())
 
 
 @contextmanager
 def hearing() -> Generator[None]:
-    """Have what is said in the block `heard`, until its end."""
-    token = _heard.set([])
+    """Have what is said in the block `heard`, until its end, and in the blocks around it."""
+    token = _heard.set((*_heard.get(), []))
     try:
         yield
     finally:
@@ -30,14 +33,31 @@ def hearing() -> Generator[None]:
             _heard.reset(token)
 
 
-def new_ear() -> deque[Any] | None:
+def be_unheard() -> None:
+    """Have nothing `heard` any more of what is said in this context."""
+    _heard.set(())
+
+
+def new_ear() -> Ear | None:
     """Give where to put down what one request is answered; None if nobody judges it."""
-    if (ears := _heard.get()) is None:
-        return None
-    ears.append(deque(maxlen=_LAST))
-    return ears[-1]
+    ear = Ear(maxlen=_LAST)
+    for ears in (blocks := _heard.get()):
+        ears.append(ear)
+    return ear if blocks else None
+
+
+def ears() -> list[Ear]:
+    """Give those of the call, for who takes it over."""
+    blocks = _heard.get()
+    return [*blocks[-1]] if blocks else []
+
+
+def take_over(given: list[Ear]) -> None:
+    """Have heard what *given* hear."""
+    if blocks := _heard.get():
+        blocks[-1].extend(given)
 
 
 def heard() -> Iterator[Any]:
     """Give what was said to all requests of the call."""
-    return chain.from_iterable(_heard.get() or ())
+    return chain.from_iterable(ears())

@@ -13,6 +13,7 @@ from ._bridge import ASYNC, Colour
 from ._engine import Engine
 from ._flights import Changed
 from ._fork import renew_after_fork
+from ._heard import ears, take_over
 from ._keeper import Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
@@ -128,7 +129,10 @@ class Streams:
             return answer
         self._tell_remedy(answer)
 
+        said = ears()
+
         async def begun() -> Any:
+            take_over(said)
             return answer
 
         live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)

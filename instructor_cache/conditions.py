@@ -68,7 +68,7 @@ def _said(result: Any) -> list[Any]:
         raise Unjudged(
             "found a stream that tells nothing of how it ended, which not_truncated and "
             "not_refused have to know; not kept: ask by a client of cache_client, which hears the "
-            "end, or leave them out of cache_if"
+            "end unless its own cache or a call under way answers, or leave them out of cache_if"
         )
     return said
 

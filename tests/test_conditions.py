@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -642,6 +642,63 @@ async def test_an_answer_that_was_asked_for_anew_is_judged_by_the_last(colour: C
         cached = cache_client(client, MemoryCache(), cache_if=lambda _: judged.extend(heard()))
         await colour.call(cached.create, **QUESTION, max_retries=2)
         assert server.calls == 2 and len(judged) == 1
+
+
+@pytest.mark.parametrize("inner", [None, not_truncated])
+@pytest.mark.parametrize("returns", ["model", "items", "derived"])
+async def test_a_function_around_a_client_hears_what_the_client_does(
+    returns: str, inner: Any, colour: Colour
+):
+    """What is made of a cut off stream is not kept, whoever judges the stream itself."""
+    with OpenAIServer(truncated=1) as server, warnings.catch_warnings():
+        warnings.simplefilter("error", UnstorableResultWarning)
+        warnings.filterwarnings("ignore", ".*gave a stream")
+        client = cache_client(connected(server, colour), MemoryCache(), ttl=0, cache_if=inner)
+        items = AsyncIterator[User] if colour.is_async else Iterator[User]
+        kept = instructor_cache(
+            MemoryCache(), returns=items if returns == "items" else User, cache_if=not_truncated
+        )
+
+        @kept
+        def ask() -> Any:
+            answer = client.create_partial(**QUESTION)
+            return list(answer)[-1] if returns == "derived" else answer
+
+        @kept
+        async def aask() -> Any:
+            answer = client.create_partial(**QUESTION)
+            return [item async for item in answer][-1] if returns == "derived" else answer
+
+        for calls in (1, 2, 2):
+            answer: Any = await colour.call(aask if colour.is_async else ask)
+            if not isinstance(answer, BaseModel):
+                await items_of(answer)
+            assert server.calls == calls
+
+
+def test_a_refresh_behind_a_hit_is_not_heard_by_who_hit():
+    """The answer it was given is the whole one from before."""
+    now, ended = [0.0], Event()
+    with OpenAIServer() as server:
+        client = cache_client(
+            connected(server, Colour("sync")),
+            MemoryCache(clock=lambda: now[0]),
+            ttl=10,
+            refresh_ahead=0.5,
+            clock=lambda: now[0],
+            observer=lambda event: ended.set() if event.kind == "refreshed" else None,
+        )
+
+        @instructor_cache(MemoryCache(), cache_if=not_truncated)
+        def ask(text: str) -> User:
+            answer = list(client.create_partial(**QUESTION))[-1]
+            assert text == "first" or ended.wait(5)
+            return User(name=answer.name)
+
+        ask("first")
+        now[0], server.truncated = 6, 1
+        ask("second")
+        assert server.calls == 2 and ask.cache_contains("second")
 
 
 def connected(
