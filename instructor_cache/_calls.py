@@ -44,7 +44,6 @@ class Calls:
         beneath: The cache of a cached function that this one wraps.
         tags: Those of the answers; None if there are none.
         memo: Gives the key of a call.
-        is_late: Whether something may happen between a call and that of the function.
         own: What answers calls.
         over: Gives the same over what stands in for the function's own backend.
     """
@@ -57,7 +56,6 @@ class Calls:
     own: Streams
     over: Callable[[StandIn], Streams]
     memo: Memo
-    is_late: bool
 
     @property
     def streams(self) -> Streams:
@@ -122,8 +120,6 @@ class Calls:
         write = partial(self.sketch, args, kwargs)
         if (one := stand_in()) is not None:  # what is played is what was given, call by call
             return Produce(partial(one.watch, key, make, self._unkept), write)
-        if not self.is_late:
-            return Produce(make, write)
         return Produce(make, write, partial(self._check, key, args, kwargs))
 
     def _check(self, key: str, args: Args, kwargs: Kwargs) -> None:

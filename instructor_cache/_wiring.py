@@ -54,8 +54,7 @@ def wire(
     own, over = build(tiers, policy), partial(_over, build, policy)
     produce = func if inspect.iscoroutinefunction(func) else inline(func)
     memo = Memo(lambda *a, **k: keys.make(returned.fingerprint, a, k), is_pure=keys.are_pure)
-    is_late = is_async or returned.is_stream or policy.refresh_ahead is not None
-    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo, is_late)
+    calls = Calls(produce, _beneath(func, is_async), keys, returned, tags, own, over, memo)
     lane = Lane(own.engine, memo, is_open=tags is None and policy.refresh_ahead is None)
     wrapper: Any = wraps(func)(face_of(func, calls, lane, is_async=is_async))
     face = _as_it_is if is_async else _driven

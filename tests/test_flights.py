@@ -537,6 +537,33 @@ async def test_arguments_changed_while_a_call_waits_give_no_answer_to_the_old_on
     assert [type(e.error) for e in events if e.kind == "unstorable"] == [Changed]
 
 
+def test_arguments_changed_while_a_thread_waits_give_no_answer_to_the_old_ones():
+    """The same where another thread's call is waited for, which ends without an answer."""
+    entered, leave = threading.Event(), threading.Event()
+
+    @instructor_cache(MemoryCache())
+    def extract(texts: list[str]) -> User:
+        if not leave.is_set():
+            entered.set()
+            leave.wait(5)
+            raise SystemExit
+        return User(name=texts[-1])
+
+    mine = ["ada"]
+    with ThreadPoolExecutor(2) as pool:
+        killed = pool.submit(extract, ["ada"])
+        assert entered.wait(5)
+        (flight,) = engine_of(extract).flights._under_way
+        waiting = pool.submit(extract, mine)
+        while not flight._condition._waiters:
+            time.sleep(0.001)
+        mine.append("eve")
+        leave.set()
+        assert isinstance(killed.exception(), SystemExit)
+        assert waiting.result().name == "eve"
+    assert not extract.cache_contains(["ada"])
+
+
 async def test_followers_of_changed_arguments_ask_for_themselves():
     """What the leader asks by now is not what they asked: one of them leads."""
     flights = Flights[str](wait_async)
