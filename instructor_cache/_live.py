@@ -46,6 +46,7 @@ class Live(ABC):
         failure: What the function raised, even where the policy has a stale answer for that.
         is_gone: Whether it was given up, or its reader killed.
         waited: Seconds in which nobody asked for more.
+        flight: Stands for it where it is asked who waits for whom, and what others forgot.
         is_whole: Whether all of it has to come before it is given, for who does not wait for items.
 
     Args:
@@ -64,11 +65,11 @@ class Live(ABC):
         self.waited = 0.0
         self.is_whole = False
         self._error: BaseException | None = None
-        self._flight = Flight[Any]()  # stands for the stream where it is asked who waits for whom
+        self.flight = Flight[Any]()
         self._run, self._timeout = run, timeout
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._context: Context = copy_context()
-        self._context.run(leads, self._flight)
+        self._context.run(leads, self.flight)
 
     @contextmanager
     def listened_to(self) -> Generator[None]:
@@ -77,12 +78,12 @@ class Live(ABC):
         Raises Alone if the stream waits for him.
         """
         led = led_by()
-        if not waits.begin(led, self._flight):
+        if not waits.begin(led, self.flight):
             raise Alone
         try:
             yield
         finally:
-            waits.end(led, self._flight)
+            waits.end(led, self.flight)
 
     async def reach(self, n: int, *, leads: bool) -> bool:
         """Tell whether there is an item *n*, when that is known.
@@ -95,7 +96,7 @@ class Live(ABC):
         if n < len(self.items) and not (self._is_cut and n == 0):  # rather none than some
             return True
         if self._error is not None and (leads or not self._is_cut):
-            raise self._error.with_traceback(self._flight.failed_at)
+            raise self._error.with_traceback(self.flight.failed_at)
         if self._is_cut or not (leads or self.answer is None):
             raise Gone
         return False
@@ -138,7 +139,7 @@ class Live(ABC):
             self.answer = answer
             error = error or (self.failure if self.items else None)  # too late for another answer
         if error is not None:
-            self._error, self._flight.failed_at = error, error.__traceback__
+            self._error, self.flight.failed_at = error, error.__traceback__
         self.has_ended = True
 
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from ._bridge import ASYNC, Colour
 from ._engine import Engine
-from ._flights import Changed
+from ._flights import Changed, is_outdated, led_by
 from ._fork import renew_after_fork
 from ._heard import ears, take_over
 from ._keeper import Elsewhere
@@ -49,6 +49,7 @@ class Streams:
         landed, first = self.engine.flights.landed, None
         if (answer := await self.engine.hit(key, partial(self.whole, produce))) is not MISS:
             return answer
+        await self._let_go(key)
         if (live := self._joinable(key)) is None and not self._returned.is_lazy:
             watched = produce.by(partial(self._watch, key, produce))
             answer = await self.engine.fetch(key, watched, landed=landed)
@@ -170,6 +171,7 @@ class Streams:
 
     async def _pass_on(self, key: str, live: Live, produce: Produce) -> Passed:
         """Call, and have all items pass."""
+        live.flight.is_outdated = led_by()[-1].is_outdated  # as of the call
         answer = await produce()
         try:
             async with Source(answer) as source:
@@ -191,7 +193,7 @@ class Streams:
         """Give all items; where a call was cut off, go on with those of another one."""
         given: list[Item] = []
         while True:
-            live, leads = self._join(key, begin, first)
+            live, leads = await self._join(key, begin, first)
             n = 0
             try:
                 with live.listened_to():
@@ -229,15 +231,22 @@ class Streams:
             return None
         return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
 
+    async def _let_go(self, key: str) -> None:
+        """Have nobody join a stream that began before other processes forgot what it answers."""
+        if (live := self._open.get(key)) is not None and await is_outdated(live.flight):
+            self._bury(key, live)
+
     def _bury(self, key: str, live: Live) -> None:
-        """Have nobody wait for *live*, which will never end."""
+        """Have nobody join *live* any more."""
         with self._lock:
             if self._open.get(key) is live:
                 del self._open[key]
                 self.engine.flights.forget(key)
 
-    def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
+    async def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
         """The stream to listen to, and whether this listener had it begun."""
+        if first is None:
+            await self._let_go(key)
         with self._lock:
             if first is not None:
                 live, leads = first

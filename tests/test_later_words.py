@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -522,6 +522,46 @@ async def test_what_others_forgot_during_the_call_is_not_even_stored(
     assert here.keys == set()
     here.close()
     elsewhere.close()
+
+
+@pytest.mark.parametrize("is_promised", [True, False])
+async def test_a_stream_that_others_forgot_is_joined_by_nobody(
+    colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_promised: bool
+):
+    """Who comes after another process's invalidation gets a call that began after it."""
+    monkeypatch.setattr("instructor_cache._flights._BRIEF", 0.0)
+    calls: list[str] = []
+
+    def body(text: str) -> Iterator[User]:
+        calls.append(text)
+        return iter([User(name=f"{text} {len(calls)}")] * 2)
+
+    async def abody(text: str) -> AsyncIterator[User]:
+        for user in body(text):
+            yield user
+
+    async def begun(text: str) -> AsyncIterator[User]:
+        return abody(text)
+
+    async def names(stream: Any, most: int) -> list[str]:
+        if colour.is_async:
+            return [(await anext(stream)).name for _ in range(most)]
+        return [next(stream).name for _ in range(most)]
+
+    items = AsyncIterator[User] if colour.is_async else Iterator[User]
+    with DiskCache(tmp_path) as here, DiskCache(tmp_path) as elsewhere:
+        f, other = (
+            instructor_cache(disk, returns=items if is_promised else User)(
+                begun if colour.is_async else body
+            )
+            for disk in (here, elsewhere)
+        )
+        first = await colour.call(f, "ada")
+        assert await names(first, 1) == ["ada 1"]
+        await colour.call(other.cache_invalidate, "ada")
+        second = await colour.call(f, "ada")
+        assert await names(second, 2) == ["ada 2"] * 2
+        assert await names(first, 1) == ["ada 1"]
 
 
 class Invalidating(Hooked):
