@@ -120,7 +120,7 @@ class Streams:
         """Call; an answer that is a stream, though none was promised, goes on elsewhere."""
         if (live := self._joinable(key)) is not None:
             return Elsewhere(live, leads=False)
-        start = perf_counter()
+        since, start = self.engine.stack.forgotten.count, perf_counter()
         answer = await produce()
         seconds = perf_counter() - start
         if self._is_foreign(answer):
@@ -129,19 +129,26 @@ class Streams:
         if not self._is_stream(answer):
             return answer
         self._tell_remedy(answer)
-
-        said = ears()
-
-        async def begun() -> Any:
-            take_over(said)
-            return answer
-
-        live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)
+        live = self._begun(key, produce, answer, since)
         live.waited -= seconds  # which count with those of its items
-        live.is_whole = self._colour is ASYNC and not _is_async(answer)
         with self._lock:
             self._open[key] = live
         return Elsewhere(live, leads=True)
+
+    def _begun(self, key: str, produce: Produce, answer: Any, since: int) -> Live:
+        """A stream whose call was made after *since* was what had been forgotten."""
+        said, led = ears(), led_by()
+
+        async def begun() -> Any:
+            take_over(said)
+            if await self._is_forgotten(key, live):
+                led_by()[-1].obsolete = True
+            return answer
+
+        live = self._new(key, produce.by(begun), landed=self.engine.flights.landed, is_told=True)
+        live.since, live.flight.is_outdated = since, led[-1].is_outdated if led else None
+        live.is_whole = self._colour is ASYNC and not _is_async(answer)
+        return live
 
     def _is_stream(self, answer: Any) -> bool:
         kind: Any = answer.__class__
@@ -171,7 +178,8 @@ class Streams:
 
     async def _pass_on(self, key: str, live: Live, produce: Produce) -> Passed:
         """Call, and have all items pass."""
-        live.flight.is_outdated = led_by()[-1].is_outdated  # as of the call
+        if live.flight.is_outdated is None:  # else the call is under way already
+            live.flight.is_outdated = led_by()[-1].is_outdated
         answer = await produce()
         try:
             async with Source(answer) as source:
@@ -230,6 +238,11 @@ class Streams:
             self._bury(key, live)
             return None
         return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
+
+    async def _is_forgotten(self, key: str, live: Live) -> bool:
+        """Whether *key* was forgotten, here or elsewhere, since the call of *live* began."""
+        ask, forgotten = live.flight.is_outdated, self.engine.stack.forgotten
+        return forgotten.has_hit(key, live.since) or (ask is not None and await ask())
 
     async def _let_go(self, key: str) -> None:
         """Have nobody join a stream that began before other processes forgot what it answers."""

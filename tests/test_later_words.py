@@ -564,6 +564,30 @@ async def test_a_stream_that_others_forgot_is_joined_by_nobody(
         assert await names(first, 1) == ["ada 1"]
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("word", ["here", "elsewhere"])
+async def test_a_stream_where_none_was_promised_is_not_kept_if_it_was_forgotten(
+    colour: Colour, tmp_path: Path, word: str, is_read: bool
+):
+    """Neither if that was before its call gave it, nor if it was before anybody read of it."""
+    words: list[Callable[[], Any]] = []
+
+    def body(text: str) -> User:
+        for forget in words if is_read else ():
+            forget()
+        return iter([User(name=text)])  # type: ignore[return-value]
+
+    with DiskCache(tmp_path) as here, DiskCache(tmp_path) as elsewhere:
+        other: Any = instructor_cache(here if word == "here" else elsewhere)(body)
+        f: Any = instructor_cache(here)(colour.function(body))
+        words.append(lambda: other.cache_invalidate("ada"))
+        stream = await colour.call(f, "ada")
+        if not is_read:
+            other.cache_invalidate("ada")
+        assert [user.name for user in stream] == ["ada"]
+        assert not await colour.call(f.cache_contains, "ada")
+
+
 class Invalidating(Hooked):
     """A far tier in which another process forgets what was just stored; it can be held up then."""
 
