@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import ssl
 import threading
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import trustme
 from redis_server import RedisServer, free_port
@@ -70,43 +69,46 @@ class TlsServer:
 
 
 class Terminator:
-    """Takes TLS at *port* and passes on what is in it to *target*, both on this machine."""
+    """Takes TLS at *port* and passes on what is in it to *target*, both on this machine.
+
+    By one thread: two that read and write one TLS connection at a time crash some Pythons.
+    """
 
     def __init__(self, context: ssl.SSLContext, port: int, target: int) -> None:
         self._context, self._port, self._target = context, port, target
-        self._sockets: list[Any] = []
+        self._is_ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     def start(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self._port))
-        self._sockets.append(listener)
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self._thread.start()
+        self._is_ready.wait(20)
 
     def stop(self) -> None:
-        for sock in self._sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(20)
 
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
+    async def _run(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        context = self._context
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=context)
+        self._is_ready.set()
+        await self._end.wait()
+        server.close()
 
-    def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError), plain, self._context.wrap_socket(plain, server_side=True) as client:
-            self._sockets.append(client)
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets.append(server)
-            threading.Thread(target=_copy, args=(server, client), daemon=True).start()
-            _copy(client, server)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
 
-def _copy(source: Any, target: Any) -> None:
-    with suppress(OSError, ValueError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+    finally:
+        writer.close()
