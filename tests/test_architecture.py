@@ -92,7 +92,7 @@ LEVELS = [
     {"backends"},
     {"ports"},
     {"tiers", "_guard", "_listing"},
-    {"_shelf", "_place"},
+    {"_shelf", "_place", "_leftovers"},
     {"_stack", "_mover", "_nearest"},
     {"_keeper", "_lock", "_marks"},
     {"_maker"},

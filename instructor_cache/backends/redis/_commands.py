@@ -12,6 +12,7 @@ from redis.exceptions import InvalidResponse
 
 START = {"": 0}  # the cursors of a scan that begins
 _BATCH = 500  # keys to a SCAN or an UNLINK
+_AT_ONCE = 0.001  # seconds to live for what may not be deleted
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -21,7 +22,7 @@ else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
-_NO_MGET = re.compile("(run the|unknown command) ['`]mget", re.IGNORECASE)  # not: no such key
+_REFUSED = re.compile("(run the|unknown command) ['`]|can't run this command", re.IGNORECASE)
 _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "MGET": (list,),
@@ -100,7 +101,7 @@ class Window:
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
-    has_mget = True  # until the server says otherwise
+    has_mget = has_scripts = True  # until the server says otherwise
 
     def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
         """Send a command; give the reply, a value of it undecoded.
@@ -122,7 +123,7 @@ class Commands:
             try:
                 return await self.command("MGET", *keys)  # type: ignore[no-any-return]
             except Exception as error:
-                if not _NO_MGET.search(str(error)):
+                if not _is_refused(error):
                     raise
                 self.has_mget = False
         return [await self._value(key) for key in keys]
@@ -156,6 +157,31 @@ class Commands:
             return not await self.command("EXISTS", key)
         if new is not None and old is None:
             return await self._add(key, new, ttl)
+        if self.has_scripts:
+            try:
+                return await self._swap_at_once(key, old, new, ttl)
+            except Exception as error:
+                if not _is_refused(error):
+                    raise
+                self.has_scripts = False
+        return await self._swap_in_steps(key, old, new, ttl)
+
+    async def _add(self, key: str, new: bytes, ttl: float | None) -> bool:
+        """Store *new* if there is no value, be it that there is a list or the like."""
+        if await self.command("SET", key, new, "NX", *_expiry(ttl), again=False):
+            return True
+        try:
+            await self.command("GET", key)
+        except Exception as error:
+            if not is_of_other_type(error):
+                raise
+            await self.set(key, new, ttl)
+            return True
+        return False
+
+    async def _swap_at_once(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None
+    ) -> bool:
         how = (1, key, old) if new is None else (1, key, old, new, *_expiry(ttl)[1:])
         try:
             return bool(await self.command("EVALSHA", _SWAP_NAME, *how, again=False))
@@ -164,19 +190,21 @@ class Commands:
                 raise
         return bool(await self.command("EVAL", _SWAP, *how, again=False))
 
-    async def _add(self, key: str, new: bytes, ttl: float | None) -> bool:
-        """Store *new* if there is no value; tell if it is the one there now.
-
-        So it is known by who stored it when a client sends the command twice, as ready ones do.
-        """
-        if await self.command("SET", key, new, "NX", *_expiry(ttl), again=False):
+    async def _swap_in_steps(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None
+    ) -> bool:
+        """Do the same where scripts are refused; what others do between the steps is lost."""
+        if await self._value(key) != old:
+            return False
+        if new is not None:
+            await self.set(key, new, ttl)
             return True
         try:
-            return bool(await self.command("GET", key) == new)
+            await self.command("UNLINK", key)
         except Exception as error:
-            if not is_of_other_type(error):
+            if not _is_refused(error):
                 raise
-        await self.set(key, new, ttl)
+            await self.set(key, b"", _AT_ONCE)
         return True
 
     async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
@@ -205,6 +233,11 @@ class Commands:
 def is_of_other_type(error: object) -> bool:
     """Whether *error* says that what is there is no value but a list or the like."""
     return isinstance(error, Exception) and str(error).startswith("WRONGTYPE")
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether *error* says that the server does not know a command, or not let us use it at all."""
+    return bool(_REFUSED.search(str(error)))
 
 
 def as_of_mget(outcomes: Iterable[Any]) -> list[bytes | Exception | None]:
