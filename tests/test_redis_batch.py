@@ -22,8 +22,8 @@ from proxy import Proxy
 from redis_server import RedisServer
 
 from instructor_cache import RedisCache
-from instructor_cache.backends.redis._commands import Window
 from instructor_cache.backends.redis._mget import read_values
+from instructor_cache.backends.redis._window import Window
 from instructor_cache.errors import BackendBusy, BackendClosed
 from instructor_cache.ports import open_port
 
@@ -210,6 +210,32 @@ def test_a_key_that_may_not_be_read_fails_for_itself(
     assert cache.get_many(["mine:1", "mine:2"]) == [None, None]
     assert commands(plain) == {"mget": 1}
     cache.close()
+
+
+@pytest.mark.parametrize("kind", ["url", "ready"])
+async def test_a_key_that_may_not_be_read_spoils_no_other(server: RedisServer, kind: str) -> None:
+    """Beside it in a tick other reads give their values; it alone fails."""
+    server.ask("ACL", "SETUSER", "some", "on", ">pw", "~mine:*", "+@all")
+    server.ask("SET", "mine:1", "value")
+    url = server.url.replace("//", "//some:pw@")
+    client = redis.asyncio.Redis.from_url(url)
+    cache = RedisCache(client if kind == "ready" else url)
+    for _ in range(2):
+        mine, theirs, none = await outcomes(cache, ["mine:1", "theirs", "mine:2"])
+        assert (mine, type(theirs), none) == (b"value", redis.exceptions.NoPermissionError, None)
+    await cache.aclose()
+    await client.connection_pool.disconnect()
+
+
+def test_many_reads_without_mget_take_one_timeout(server: RedisServer) -> None:
+    """They are sent at once, so that they end in time, however slow the link is."""
+    server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-mget")
+    with Proxy(server.port, delay=0.1) as proxy:
+        cache = RedisCache(proxy.url.replace("//", "//app:pw@"), timeout=0.4)
+        assert cache.get_many(["a", "b"]) == [None, None]
+        proxy.mode = "slow"
+        assert cache.get_many([f"k{n}" for n in range(20)]) == [None] * 20
+        cache.close()
 
 
 # -- what the values are -------------------------------------------------------------------------

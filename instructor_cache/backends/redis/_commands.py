@@ -10,8 +10,9 @@ from typing import Any
 
 from redis.exceptions import InvalidResponse
 
+from ._window import BATCH, Window
+
 START = {"": 0}  # the cursors of a scan that begins
-_BATCH = 500  # keys to a SCAN or an UNLINK
 _AT_ONCE = 0.001  # seconds to live for what may not be deleted
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
@@ -63,41 +64,6 @@ _VALUES = {bytes, type(None)}
 _CHECKS = {"SET": _is_done, "MGET": _is_one_each}
 
 
-class Window:
-    """How many values to have under way at once, judged by the size of those that came.
-
-    A reply must not be so long that it takes all the time that its command has. At first a few
-    show how large they are; then there are as many as make four megabytes.
-    """
-
-    _FIRST, _LEAST, _BYTES = 20, 8, 4 * 2**20
-    _GROWTH = 25  # times those that have shown their size
-
-    def __init__(self, size: int = _FIRST) -> None:
-        self._size = size
-
-    def room(self, under_way: int = 0) -> int:
-        """Give the number of values that one more command may ask for."""
-        return min(max(0, self._size - under_way), _BATCH)
-
-    def learn(self, values: Sequence[bytes | None]) -> None:
-        """Take note of *values* that came together."""
-        missing, size = values.count(None), sum(map(len, filter(None, values)))
-        if missing == len(values):
-            most = 2 * self._size  # which says little
-        else:
-            most = self._BYTES * (len(values) - missing) // max(size, 1)
-        self._size = max(self._LEAST, min(most, max(self._size, self._GROWTH * len(values))))
-
-    def shrink(self) -> None:
-        """Take note that values did not come in time."""
-        self._size = max(self._LEAST, self._size // 8)
-
-    def rest(self) -> None:
-        """Be as careful as at first: what comes next may be of another kind."""
-        self._size = min(self._size, self._FIRST)
-
-
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
@@ -111,11 +77,15 @@ class Commands:
         """
         raise NotImplementedError
 
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        """Give the value of each key, or the error in its place, all asked for at once."""
+        raise NotImplementedError
+
     def get(self, key: str) -> Awaitable[bytes | None]:
         return self.command("GET", key)
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of one key or more in their order, in one round trip if that is allowed.
+        """Give the values of one key or more in their order, in one round trip.
 
         Not every user of a server may send an MGET, nor does every server know it.
         """
@@ -126,23 +96,20 @@ class Commands:
                 if not _is_refused(error):
                     raise
                 self.has_mget = False
-        return [await self._value(key) for key in keys]
-
-    async def _value(self, key: str) -> bytes | None:
-        try:
-            return await self.command("GET", key)  # type: ignore[no-any-return]
-        except Exception as error:
-            if not is_of_other_type(error):
-                raise
-            return None  # as in the reply to an MGET
+        return without_errors(as_of_mget(await self.get_each(keys)))
 
     async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         """Do what `mget` does; an error is in the place of what only failed for one key."""
-        return [*await self.mget(keys)]
+        try:
+            return [*await self.mget(keys)]
+        except Exception as error:
+            if type(error).__name__ != "NoPermissionError":  # of redis-py or of valkey-py
+                raise
+        return as_of_mget(await self.get_each(keys))  # some of them may be read
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of any number of keys, in their order; up to 500 in one round trip."""
-        found, window = list[bytes | None](), Window(_BATCH)
+        found, window = list[bytes | None](), Window(BATCH)
         while len(found) < len(keys):
             some = await self.mget(keys[len(found) : len(found) + window.room()])
             window.learn(some)
@@ -194,7 +161,7 @@ class Commands:
         self, key: str, old: bytes | None, new: bytes | None, ttl: float | None
     ) -> bool:
         """Do the same where scripts are refused; what others do between the steps is lost."""
-        if await self._value(key) != old:
+        if await self.mget([key]) != [old]:
             return False
         if new is not None:
             await self.set(key, new, ttl)
@@ -213,7 +180,7 @@ class Commands:
         There is one cursor for each node of a cluster that is not done.
         """
         node, cursor = cursors.popitem()
-        how = "MATCH", glob(prefix), "COUNT", _BATCH
+        how = "MATCH", glob(prefix), "COUNT", BATCH
         reply = await self.command("SCAN", cursor, *how, node=node)
         found = reply[0] if isinstance(reply[0], dict) else {node: reply[0]}
         cursors.update({name: int(found[name]) for name in found if int(found[name])})

@@ -8,7 +8,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
@@ -26,6 +26,7 @@ _RAW = ("GET", "MGET", "SCAN")  # replies to these hold values, or others' keys:
 
 _locks: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()  # of clients with one connection
 
+T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]  # calls a method of the client
 
 
@@ -37,10 +38,16 @@ class ReadyLink(Link):
         self._sleep, self._run = colour.sleep, run
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
+        return await self._in_turn(lambda: self._send(args, node))
+
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        return await self._in_turn(lambda: self._gets(keys))
+
+    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         until, pause = monotonic() + self._patience, 0.001
         while True:
             try:
-                return await self._send(args, node)
+                return await work()
             except Exception as error:  # its connections may all be in use, by whomever
                 if type(error).__name__ != "MaxConnectionsError" and str(error) not in _FULL:
                     raise
@@ -54,19 +61,21 @@ class ReadyLink(Link):
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
-            return self._gets(args[1:])
+            return self._mget(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
 
-    async def _gets(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         # A cluster client's own MGET of many slots decodes values if the client decodes.
-        pipeline = self._client.pipeline()
+        return without_errors(as_of_mget(await self._gets(keys)))
+
+    async def _gets(self, keys: Sequence[str]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        outcomes = await self._run(pipeline.execute, raise_on_error=False)
-        return without_errors(as_of_mget(outcomes))
+        return await self._run(pipeline.execute, raise_on_error=False)  # type: ignore[no-any-return]
 
 
 def is_async_client(client: Any) -> bool:
