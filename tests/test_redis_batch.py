@@ -238,6 +238,52 @@ def test_many_reads_without_mget_take_one_timeout(server: RedisServer) -> None:
         cache.close()
 
 
+class ClusterClient:
+    """A ready client of a cluster, or its pipeline, whose reads find what is in *outcomes*."""
+
+    mget_nonatomic = nodes_manager = None
+
+    def __init__(self, outcomes: list[Any]) -> None:
+        self.outcomes = outcomes
+
+    async def initialize(self) -> None:
+        pass
+
+    def pipeline(self, transaction: bool) -> Any:
+        return Pipeline(self)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        raise AssertionError(args)
+
+
+class Pipeline:
+    def __init__(self, client: ClusterClient) -> None:
+        self.client = client
+
+    def execute_command(self, *args: Any, **options: Any) -> None:
+        pass
+
+    async def execute(self, raise_on_error: bool = True) -> Any:
+        if raise_on_error:  # then it finds the node that is there now
+            return [b"found", b"found"]
+        return self.client.outcomes
+
+
+async def test_a_ready_cluster_client_is_made_to_look_for_a_new_master() -> None:
+    """Where a node is gone the reads are done again in the way in which the client finds out."""
+    cache = RedisCache(ClusterClient([b"old", redis.ConnectionError("gone")]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert await cache.aget_many(["a", "b"]) == [b"found", b"found"]
+    await cache.aclose()
+
+
+async def test_a_ready_cluster_client_of_another_loop_is_explained() -> None:
+    """What asyncio says of it in the place of a value comes with what to do about it."""
+    cache = RedisCache(ClusterClient([None, RuntimeError("Event loop is closed")]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RuntimeError, match="wanted one for each loop"):
+        await cache.aget_many(["a", "b"])
+    await cache.aclose()
+
+
 # -- what the values are -------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
@@ -22,6 +23,7 @@ from ._loop import Deadline, LoopLinks, unless
 from ._settings import place_of
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
+_LOST = ("ConnectionError", "ClusterDownError")  # what a node that is gone gives
 _RAW = ("GET", "MGET", "SCAN")  # replies to these hold values, or others' keys: any bytes
 
 _locks: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()  # of clients with one connection
@@ -72,10 +74,18 @@ class ReadyLink(Link):
         return without_errors(as_of_mget(await self._gets(keys)))
 
     async def _gets(self, keys: Sequence[str]) -> list[Any]:
+        found: list[Any] = await self._run(self._pipeline(keys).execute, raise_on_error=False)
+        if any(type(each).__name__ in _LOST for each in found):
+            # A cluster's client only looks who has the keys now when it is to raise.
+            with suppress(Exception):
+                return await self._run(self._pipeline(keys).execute)  # type: ignore[no-any-return]
+        return [_explained(each) for each in found]
+
+    def _pipeline(self, keys: Sequence[str]) -> Any:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        return await self._run(pipeline.execute, raise_on_error=False)  # type: ignore[no-any-return]
+        return pipeline
 
 
 def is_async_client(client: Any) -> bool:
@@ -137,18 +147,21 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
             try:
                 return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
             except RuntimeError as error:
-                if "loop" not in str(error):
-                    raise
-                raise _elsewhere(error) from error
+                raise _explained(error)
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
 
-def _elsewhere(error: RuntimeError) -> RuntimeError:
-    return RuntimeError(
-        f"found a ready async client whose connections are of another event loop ({error}); "
+def _explained(outcome: Any) -> Any:
+    """Give *outcome*, or what to do about it if it is asyncio's complaint of another loop."""
+    if not isinstance(outcome, RuntimeError) or "loop" not in str(outcome):
+        return outcome
+    explained = RuntimeError(
+        f"found a ready async client whose connections are of another event loop ({outcome}); "
         f"wanted one for each loop: give RedisCache a URL, which serves all of them"
     )
+    explained.__cause__ = outcome
+    return explained
 
 
 def _is_single(client: Any) -> bool:
