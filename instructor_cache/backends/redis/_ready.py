@@ -147,7 +147,7 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
             try:
                 return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
             except RuntimeError as error:
-                raise _explained(error)
+                raise (explained := _explained(error)) from explained.__cause__
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
