@@ -13,17 +13,15 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from ._bridge import Colour
 from ._guard import FAILED, Failed, Guard
+from ._leftovers import Leftovers
 from ._reserved import LOCK
 from ._stack import Stack
 from .policy import Policy
 
 _FIRST, _LAST = 0.05, 0.25  # seconds between two looks at a lock that another one holds
-_OVER = 0.001  # seconds that a lock lasts which was given back
-_SOON = 0.05  # seconds within which a refusal comes; a store that is silent is not asked twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +31,14 @@ class SharedLock:
     Attributes:
         lease: Seconds for which a holder that is gone keeps others waiting.
         timeout: Seconds to wait before going on without it.
+        leftovers: Those that could not be given back.
     """
 
     guard: Guard
     colour: Colour
     lease: float
     timeout: float
+    leftovers: Leftovers
 
     @classmethod
     def open(cls, stack: Stack, colour: Colour, policy: Policy) -> SharedLock:
@@ -49,7 +49,8 @@ class SharedLock:
                 f'found lock="backend" and no tier that can keep a lock between processes '
                 f"({names}); add a DiskCache or a RedisCache, or leave out the lock"
             )
-        return cls(guard, colour, policy.lock_lease, policy.flight_timeout)
+        lease = policy.lock_lease
+        return cls(guard, colour, lease, policy.flight_timeout, Leftovers(guard, colour, lease))
 
     def hold(self, key: str, *, waiting: bool = True) -> Hold:
         """Hold the lock of *key* in an ``async with``, for which it may have to wait.
@@ -62,34 +63,30 @@ class SharedLock:
     async def acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
         """Tell whether the lock is ours, waiting for it; FAILED if the store can't be asked."""
         deadline, pause = monotonic() + timeout, _FIRST
-        while (held := await self.guard.ask("swap", name, None, token, self.lease)) is False:
+        while (held := await self._take(name, token)) is False:
             if monotonic() + pause > deadline:
                 return False
             await self.colour.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 1.3, _LAST)
-        return held  # type: ignore[no-any-return]
+        return held
+
+    async def _take(self, name: str, token: bytes) -> bool | Failed:
+        held: bool | Failed = await self.guard.ask("swap", name, None, token, self.lease)
+        if held is False:  # to a command that a ready client sent twice, of which the first did it
+            return bool(await self.guard.ask("get", name) == token)
+        return held
 
     async def renew(self, name: str, token: bytes, released: Future[None]) -> None:
         """Keep the lock alive until it is *released*."""
         while not await self.colour.wait(released, self.lease / 3):
-            if await self._change(name, token, token, self.lease) is False:
+            if await self.guard.ask("swap", name, token, token, self.lease) is False:
                 return  # it is another's now
+            if released.done():  # meanwhile, so this may have put it back: not every swap is atomic
+                await self.release(name, token)
 
     async def release(self, name: str, token: bytes) -> None:
         """Give the lock back, unless it is another's by now."""
-        await self._change(name, token, None, _OVER)
-
-    async def _change(self, name: str, token: bytes, new: bytes | None, lease: float) -> Any:
-        """Replace *token* if it is there; unasked if the store refuses that, as without scripts.
-
-        It then may be another's, who loses a saving; but a lock that is never given back would
-        keep everybody waiting for the whole lease, at each call.
-        """
-        start = monotonic()
-        held = await self.guard.ask("swap", name, token, new, lease)
-        if held is FAILED and monotonic() - start < _SOON:
-            return await self.guard.ask("set", name, token, lease)
-        return held
+        await self.leftovers.remove(name, token)
 
 
 class Hold:

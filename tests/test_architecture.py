@@ -59,7 +59,7 @@ LEVELS = [
     },
     {"backends.memory", "backends._room", "backends._salvage"},
     {"backends._file"},
-    {"backends._redis_url", "backends.redis._channel"},
+    {"backends._redis_url", "backends.redis._channel", "backends.redis._window"},
     {
         "backends.redis._settings",
         "backends.redis._commands",
@@ -92,7 +92,7 @@ LEVELS = [
     {"backends"},
     {"ports"},
     {"tiers", "_guard", "_listing"},
-    {"_shelf", "_place"},
+    {"_shelf", "_place", "_leftovers"},
     {"_stack", "_mover", "_nearest"},
     {"_keeper", "_lock", "_marks"},
     {"_maker"},

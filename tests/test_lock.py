@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from conftest import Colour, engine_of, timed
+from proxy import Proxy
 from pydantic import BaseModel
 from redis_server import RedisServer
 
@@ -476,3 +478,112 @@ async def test_a_lock_is_given_back_where_scripts_are_refused(colour: Colour, re
             assert (await colour.call(extract, "ada")).name == "ada"
         assert time.monotonic() - start < 5  # of the ten seconds of a lease
         backend.close()
+
+
+async def test_a_lock_is_given_back_over_a_slow_link_without_scripts(colour: Colour):
+    """However long a server takes to refuse a script."""
+    with RedisServer() as server, Proxy(server.port, delay=0.06) as proxy:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-@scripting")
+        backend = RedisCache(proxy.url.replace("redis://", "redis://app:pw@"))
+
+        @instructor_cache(backend, lock="backend", cache_if=lambda _: False)
+        @colour.function
+        def extract(text: str) -> User:
+            assert server.ask("KEYS", "lock:*")
+            return User(name=text)
+
+        proxy.mode = "slow"
+        await colour.call(extract, "ada")
+        assert server.ask("KEYS", "lock:*") == []
+        backend.close()
+
+
+async def test_a_lock_is_given_back_when_its_store_is_back(colour: Colour):
+    """A store that fails just when calls end gets their locks back later, in the background, by
+    one task or thread for all of them."""
+    faulty, fault = FaultyBackend(_Shared()), ExitStack()
+
+    def extract(text: str) -> User:
+        if text == "last":
+            fault.enter_context(faulty.failing(on="swap"))
+            for n in range(5):  # that are never known to hold a lock
+                faulty.inner.set(f"lock:{n}", b"token", None)
+        return User(name=text)
+
+    f: Any = instructor_cache(faulty, lock="backend", cache_if=lambda _: False)(
+        colour.function(extract)
+    )
+    for text in ("first", "last"):
+        await colour.call(f, text)
+    leftovers = engine_of(f).lock.leftovers
+    for n in range(5):
+        await leftovers.remove(f"lock:{n}", b"token")
+    assert len(faulty.inner) == 6
+    assert sum(thread.name == "instructor_cache" for thread in threading.enumerate()) < 6
+    fault.close()
+    deadline = time.monotonic() + 5  # of the ten seconds of a lease
+    while len(faulty.inner):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+class _InSteps(_Shared):
+    """Renews a lock in two steps, of which the second one waits until it was given back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewing, self.removed, self.put_back = (threading.Event() for _ in range(3))
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        if old is None or old != new:
+            done = super().swap(key, old, new, ttl)
+            if new is None:
+                self.removed.set()
+            return done
+        self.renewing.set()
+        self.removed.wait(5)
+        self.removed.clear()
+        self.set(key, new, None)
+        self.put_back.set()
+        return True
+
+
+def test_a_lock_that_is_renewed_too_late_is_given_back_again():
+    """A renewal that is under way when the call ends leaves nobody waiting."""
+    backend = _InSteps()
+
+    @instructor_cache(backend, lock="backend", lock_lease=0.1, timeout=5, cache_if=lambda _: False)
+    def extract(text: str) -> User:
+        assert backend.renewing.wait(5)
+        return User(name=text)
+
+    extract("ada")
+    assert backend.put_back.wait(5)
+    assert backend.removed.wait(5)
+    assert len(backend) == 0
+
+
+class _SentTwice(_Shared):
+    """Behind a client that sends a command again, whose first reply was lost."""
+
+    swaps = 0
+
+    def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
+        self.swaps += 1
+        super().swap(key, old, new, ttl)
+        return super().swap(key, old, new, ttl)
+
+
+async def test_nobody_waits_for_his_own_lock(colour: Colour):
+    """Who is told that somebody else holds the lock looks if that is himself."""
+    backend = _SentTwice()
+
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    f: Any = instructor_cache(
+        backend, lock="backend", flight_timeout=0.3, cache_if=lambda _: False
+    )(colour.function(extract))
+    await colour.call(f, "ada")
+    assert backend.swaps == 2
+    assert len(backend) == 0

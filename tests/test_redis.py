@@ -25,8 +25,6 @@ import valkey
 import valkey.asyncio
 from conftest import timed
 from pydantic import BaseModel
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from redis_server import Cluster, RedisServer, free_port
 
 from instructor_cache import Event, MemoryCache, RedisCache, TieredCache, instructor_cache
@@ -428,35 +426,6 @@ class TestReadyClient(OverRedis, BackendContract):
 class TestReadyAsyncClient(OverRedis, BackendContract):
     def make_backend(self) -> RedisCache:
         return ClosesItsClient(redis.asyncio.Redis.from_url(self.url, decode_responses=True))
-
-
-class LosesOneReply(redis.Connection):
-    """Breaks once, when told to: a reply has come, but nobody reads it."""
-
-    is_to_break = False
-
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        reply = super().read_response(*args, **options)
-        if LosesOneReply.is_to_break:
-            LosesOneReply.is_to_break = False
-            self.disconnect()
-            raise redis.ConnectionError("lost")
-        return reply
-
-
-def test_a_client_that_sends_a_command_again(redis_url: str, prefix: str) -> None:
-    """Who stored something knows it, though the reply was lost and the second one says no."""
-    how: dict[str, Any] = {"connection_class": LosesOneReply, "retry": Retry(NoBackoff(), 3)}
-    how["retry_on_error"] = [redis.ConnectionError]  # redis-py 5.0
-    pool = redis.ConnectionPool.from_url(redis_url, **how)
-    with redis.Redis(connection_pool=pool) as client:
-        cache = RedisCache(client)
-        assert cache.get(prefix) is None
-        LosesOneReply.is_to_break = True
-        assert cache.swap(prefix, None, b"mine", 5) is True
-        assert LosesOneReply.is_to_break is False
-        assert cache.swap(prefix, None, b"theirs", 5) is False
-        assert cache.get(prefix) == b"mine"
 
 
 @pytest.mark.parametrize("kind", [None, redis.Redis, redis.asyncio.Redis, valkey.Valkey])

@@ -22,8 +22,8 @@ from proxy import Proxy
 from redis_server import RedisServer
 
 from instructor_cache import RedisCache
-from instructor_cache.backends.redis._commands import Window
 from instructor_cache.backends.redis._mget import read_values
+from instructor_cache.backends.redis._window import Window
 from instructor_cache.errors import BackendBusy, BackendClosed
 from instructor_cache.ports import open_port
 
@@ -210,6 +210,78 @@ def test_a_key_that_may_not_be_read_fails_for_itself(
     assert cache.get_many(["mine:1", "mine:2"]) == [None, None]
     assert commands(plain) == {"mget": 1}
     cache.close()
+
+
+@pytest.mark.parametrize("kind", ["url", "ready"])
+async def test_a_key_that_may_not_be_read_spoils_no_other(server: RedisServer, kind: str) -> None:
+    """Beside it in a tick other reads give their values; it alone fails."""
+    server.ask("ACL", "SETUSER", "some", "on", ">pw", "~mine:*", "+@all")
+    server.ask("SET", "mine:1", "value")
+    url = server.url.replace("//", "//some:pw@")
+    client = redis.asyncio.Redis.from_url(url)
+    cache = RedisCache(client if kind == "ready" else url)
+    for _ in range(2):
+        mine, theirs, none = await outcomes(cache, ["mine:1", "theirs", "mine:2"])
+        assert (mine, type(theirs), none) == (b"value", redis.exceptions.NoPermissionError, None)
+    await cache.aclose()
+    await client.connection_pool.disconnect()
+
+
+def test_many_reads_without_mget_take_one_timeout(server: RedisServer) -> None:
+    """They are sent at once, so that they end in time, however slow the link is."""
+    server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-mget")
+    with Proxy(server.port, delay=0.1) as proxy:
+        cache = RedisCache(proxy.url.replace("//", "//app:pw@"), timeout=0.4)
+        assert cache.get_many(["a", "b"]) == [None, None]
+        proxy.mode = "slow"
+        assert cache.get_many([f"k{n}" for n in range(20)]) == [None] * 20
+        cache.close()
+
+
+class ClusterClient:
+    """A ready client of a cluster, or its pipeline, whose reads find what is in *outcomes*."""
+
+    mget_nonatomic = nodes_manager = None
+
+    def __init__(self, outcomes: list[Any]) -> None:
+        self.outcomes = outcomes
+
+    async def initialize(self) -> None:
+        pass
+
+    def pipeline(self, transaction: bool) -> Any:
+        return Pipeline(self)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        raise AssertionError(args)
+
+
+class Pipeline:
+    def __init__(self, client: ClusterClient) -> None:
+        self.client = client
+
+    def execute_command(self, *args: Any, **options: Any) -> None:
+        pass
+
+    async def execute(self, raise_on_error: bool = True) -> Any:
+        if raise_on_error:  # then it finds the node that is there now
+            return [b"found", b"found"]
+        return self.client.outcomes
+
+
+async def test_a_ready_cluster_client_is_made_to_look_for_a_new_master() -> None:
+    """Where a node is gone the reads are done again in the way in which the client finds out."""
+    cache = RedisCache(ClusterClient([b"old", redis.ConnectionError("gone")]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert await cache.aget_many(["a", "b"]) == [b"found", b"found"]
+    await cache.aclose()
+
+
+async def test_a_ready_cluster_client_of_another_loop_is_explained() -> None:
+    """What asyncio says of it in the place of a value comes with what to do about it."""
+    cache = RedisCache(ClusterClient([None, RuntimeError("Event loop is closed")]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RuntimeError, match="wanted one for each loop"):
+        await cache.aget_many(["a", "b"])
+    await cache.aclose()
 
 
 # -- what the values are -------------------------------------------------------------------------

@@ -47,6 +47,11 @@ class AsyncConnection(Connection):
             self.under(limit)
             return await self.send(args, again)
 
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        with Deadline(self.settings.timeout) as limit:
+            self.under(limit)
+            return await self.send_gets(keys, again=True)
+
     def under(self, limit: Any) -> None:
         self._over = limit.over
         self._over.add_done_callback(self._expire)

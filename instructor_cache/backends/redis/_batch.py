@@ -14,8 +14,9 @@ import redis
 from redis.exceptions import InvalidResponse
 
 from ..._deadlines import Clock, stop_clock, time_together
-from ._commands import Commands, Window
+from ._commands import Commands
 from ._links import busy_error
+from ._window import Window
 
 _COMMANDS = 8  # under way at once: more would not be faster
 _LOOKS = 10  # at those who wait, in the time that they may

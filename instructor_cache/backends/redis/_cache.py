@@ -29,8 +29,8 @@ class RedisCache(Taggable):
     looking up the host, connecting, shaking hands, sending and receiving together. A command is
     tried once more, within the same time, only on a connection that had gone stale. When all
     connections are busy a caller waits its turn, which is not counted, for ten times *timeout* at
-    most; then it raises BackendBusy. For `clear`, `scan` and `get_many`
-    the limits are those of each command.
+    most; then it raises BackendBusy. For `clear`, `scan`, `get_many`
+    and `swap` the limits are those of each command; a swap takes one or two.
 
     Args:
         url_or_client: ``redis://``, ``rediss://`` (TLS, verified) or ``unix://``;

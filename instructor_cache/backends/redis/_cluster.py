@@ -118,6 +118,10 @@ class ClusterLink(Nodes):
             group.fail(self.slots.failure(group.address, error, seconds, group.is_probe))
             return False
 
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        # Keys hardly ever share a slot, and while a slot moves an MGET of it is refused.
+        return await self.ask_all([("GET", key) for key in keys])
+
 
 class _Group:
     """Commands that one node takes, sent together."""
@@ -155,9 +159,7 @@ class ClusterLinks(Links):
         return without_errors(await self.outcomes(keys))
 
     async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
-        # Single GETs, sent together to each node: keys hardly ever share a slot, and while a slot
-        # moves an MGET of it is refused.
-        return as_of_mget(await self._ask_all([("GET", key) for key in keys]))
+        return as_of_mget(await self.get_each(keys))
 
     async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
         if "" in cursors:  # the beginning

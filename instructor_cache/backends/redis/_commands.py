@@ -10,8 +10,10 @@ from typing import Any
 
 from redis.exceptions import InvalidResponse
 
+from ._window import BATCH, Window
+
 START = {"": 0}  # the cursors of a scan that begins
-_BATCH = 500  # keys to a SCAN or an UNLINK
+_AT_ONCE = 0.001  # seconds to live for what may not be deleted
 _MAX_TTL = 100 * 365 * 86_400  # seconds; what lives longer needs no expiry
 _SWAP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -21,7 +23,7 @@ else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 _SWAP_NAME = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
-_NO_MGET = re.compile("(run the|unknown command) ['`]mget", re.IGNORECASE)  # not: no such key
+_REFUSED = re.compile("(run the|unknown command) ['`]|can't run this command", re.IGNORECASE)
 _REPLIES: dict[str, tuple[type, ...]] = {  # of the others: int
     "GET": (bytes, type(None)),
     "MGET": (list,),
@@ -62,45 +64,10 @@ _VALUES = {bytes, type(None)}
 _CHECKS = {"SET": _is_done, "MGET": _is_one_each}
 
 
-class Window:
-    """How many values to have under way at once, judged by the size of those that came.
-
-    A reply must not be so long that it takes all the time that its command has. At first a few
-    show how large they are; then there are as many as make four megabytes.
-    """
-
-    _FIRST, _LEAST, _BYTES = 20, 8, 4 * 2**20
-    _GROWTH = 25  # times those that have shown their size
-
-    def __init__(self, size: int = _FIRST) -> None:
-        self._size = size
-
-    def room(self, under_way: int = 0) -> int:
-        """Give the number of values that one more command may ask for."""
-        return min(max(0, self._size - under_way), _BATCH)
-
-    def learn(self, values: Sequence[bytes | None]) -> None:
-        """Take note of *values* that came together."""
-        missing, size = values.count(None), sum(map(len, filter(None, values)))
-        if missing == len(values):
-            most = 2 * self._size  # which says little
-        else:
-            most = self._BYTES * (len(values) - missing) // max(size, 1)
-        self._size = max(self._LEAST, min(most, max(self._size, self._GROWTH * len(values))))
-
-    def shrink(self) -> None:
-        """Take note that values did not come in time."""
-        self._size = max(self._LEAST, self._size // 8)
-
-    def rest(self) -> None:
-        """Be as careful as at first: what comes next may be of another kind."""
-        self._size = min(self._size, self._FIRST)
-
-
 class Commands:
     """The commands of a cache over `command`, as coroutines that suspend only where it does."""
 
-    has_mget = True  # until the server says otherwise
+    has_mget = has_scripts = True  # until the server says otherwise
 
     def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
         """Send a command; give the reply, a value of it undecoded.
@@ -110,11 +77,15 @@ class Commands:
         """
         raise NotImplementedError
 
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        """Give the value of each key, or the error in its place, all asked for at once."""
+        raise NotImplementedError
+
     def get(self, key: str) -> Awaitable[bytes | None]:
         return self.command("GET", key)
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Give the values of one key or more in their order, in one round trip if that is allowed.
+        """Give the values of one key or more in their order, in one round trip.
 
         Not every user of a server may send an MGET, nor does every server know it.
         """
@@ -122,26 +93,23 @@ class Commands:
             try:
                 return await self.command("MGET", *keys)  # type: ignore[no-any-return]
             except Exception as error:
-                if not _NO_MGET.search(str(error)):
+                if not _is_refused(error):
                     raise
                 self.has_mget = False
-        return [await self._value(key) for key in keys]
-
-    async def _value(self, key: str) -> bytes | None:
-        try:
-            return await self.command("GET", key)  # type: ignore[no-any-return]
-        except Exception as error:
-            if not is_of_other_type(error):
-                raise
-            return None  # as in the reply to an MGET
+        return without_errors(as_of_mget(await self.get_each(keys)))
 
     async def outcomes(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         """Do what `mget` does; an error is in the place of what only failed for one key."""
-        return [*await self.mget(keys)]
+        try:
+            return [*await self.mget(keys)]
+        except Exception as error:
+            if type(error).__name__ != "NoPermissionError":  # of redis-py or of valkey-py
+                raise
+        return as_of_mget(await self.get_each(keys))  # some of them may be read
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Give the values of any number of keys, in their order; up to 500 in one round trip."""
-        found, window = list[bytes | None](), Window(_BATCH)
+        found, window = list[bytes | None](), Window(BATCH)
         while len(found) < len(keys):
             some = await self.mget(keys[len(found) : len(found) + window.room()])
             window.learn(some)
@@ -156,6 +124,31 @@ class Commands:
             return not await self.command("EXISTS", key)
         if new is not None and old is None:
             return await self._add(key, new, ttl)
+        if self.has_scripts:
+            try:
+                return await self._swap_at_once(key, old, new, ttl)
+            except Exception as error:
+                if not _is_refused(error):
+                    raise
+                self.has_scripts = False
+        return await self._swap_in_steps(key, old, new, ttl)
+
+    async def _add(self, key: str, new: bytes, ttl: float | None) -> bool:
+        """Store *new* if there is no value, be it that there is a list or the like."""
+        if await self.command("SET", key, new, "NX", *_expiry(ttl), again=False):
+            return True
+        try:
+            await self.command("GET", key)
+        except Exception as error:
+            if not is_of_other_type(error):
+                raise
+            await self.set(key, new, ttl)
+            return True
+        return False
+
+    async def _swap_at_once(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None
+    ) -> bool:
         how = (1, key, old) if new is None else (1, key, old, new, *_expiry(ttl)[1:])
         try:
             return bool(await self.command("EVALSHA", _SWAP_NAME, *how, again=False))
@@ -164,19 +157,21 @@ class Commands:
                 raise
         return bool(await self.command("EVAL", _SWAP, *how, again=False))
 
-    async def _add(self, key: str, new: bytes, ttl: float | None) -> bool:
-        """Store *new* if there is no value; tell if it is the one there now.
-
-        So it is known by who stored it when a client sends the command twice, as ready ones do.
-        """
-        if await self.command("SET", key, new, "NX", *_expiry(ttl), again=False):
+    async def _swap_in_steps(
+        self, key: str, old: bytes | None, new: bytes | None, ttl: float | None
+    ) -> bool:
+        """Do the same where scripts are refused; what others do between the steps is lost."""
+        if await self.mget([key]) != [old]:
+            return False
+        if new is not None:
+            await self.set(key, new, ttl)
             return True
         try:
-            return bool(await self.command("GET", key) == new)
+            await self.command("UNLINK", key)
         except Exception as error:
-            if not is_of_other_type(error):
+            if not _is_refused(error):
                 raise
-        await self.set(key, new, ttl)
+            await self.set(key, b"", _AT_ONCE)
         return True
 
     async def scan(self, prefix: str, cursors: dict[str, int]) -> list[bytes]:
@@ -185,7 +180,7 @@ class Commands:
         There is one cursor for each node of a cluster that is not done.
         """
         node, cursor = cursors.popitem()
-        how = "MATCH", glob(prefix), "COUNT", _BATCH
+        how = "MATCH", glob(prefix), "COUNT", BATCH
         reply = await self.command("SCAN", cursor, *how, node=node)
         found = reply[0] if isinstance(reply[0], dict) else {node: reply[0]}
         cursors.update({name: int(found[name]) for name in found if int(found[name])})
@@ -205,6 +200,11 @@ class Commands:
 def is_of_other_type(error: object) -> bool:
     """Whether *error* says that what is there is no value but a list or the like."""
     return isinstance(error, Exception) and str(error).startswith("WRONGTYPE")
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether *error* says that the server does not know a command, or not let us use it at all."""
+    return bool(_REFUSED.search(str(error)))
 
 
 def as_of_mget(outcomes: Iterable[Any]) -> list[bytes | Exception | None]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
@@ -12,6 +12,8 @@ from typing_extensions import Self
 
 from ._commands import checked
 from ._settings import Settings
+
+T = TypeVar("T")
 
 _ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
 
@@ -22,6 +24,10 @@ class Link:
     @abstractmethod
     def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Coroutine[Any, Any, Any]:
         """Give the reply to the command *args*."""
+
+    @abstractmethod
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        """Give the value of each key, or the error in its place, all asked for at once."""
 
     async def masters(self) -> list[Settings]:
         """Give how to reach each server that takes writes now."""
@@ -59,15 +65,27 @@ class Connection(Link):
 
     async def send(self, args: tuple[Any, ...], again: bool) -> Any:
         """Give the reply to the command *args*, within the limit."""
+        return await self._reach(lambda: self.exchange(args), again)
+
+    async def send_gets(self, keys: Sequence[str], again: bool) -> list[Any]:
+        """Do what `get_each` does, within the limit."""
+        return await self._reach(lambda: self._exchange_gets(keys), again)
+
+    async def _exchange_gets(self, keys: Sequence[str]) -> list[Any]:
+        commands = [("GET", key) for key in keys]
+        await self.write(commands)
+        return [await self.fetch(command) for command in commands]
+
+    async def _reach(self, exchange: Callable[[], Awaitable[T]], again: bool) -> T:
         try:
             if self.is_open():
                 try:
-                    return await self.exchange(args)
+                    return await exchange()
                 except redis.ConnectionError as error:  # it may have gone stale unseen
                     if not (again and self.settings.retries) or isinstance(error, _ANSWERS):
                         raise
             await self.open()
-            return await self.exchange(args)
+            return await exchange()
         except redis.ResponseError:  # an answer like any other
             raise
         except BaseException:  # what comes now is no answer to the next

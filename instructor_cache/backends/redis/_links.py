@@ -7,7 +7,7 @@ Waiting has a limit, and ends at once when the server turns out to be dead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from threading import RLock
 from typing import Any, TypeVar
@@ -47,6 +47,9 @@ class Links(Commands):
 
     def command(self, *args: Any, again: bool = True, node: str = "") -> Coroutine[Any, Any, Any]:
         return self.use(lambda link: link.ask(args, again, node))
+
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        return await self.use(lambda link: link.get_each(keys)) if keys else []
 
     async def masters(self) -> list[Settings]:
         """Give how to reach each server that takes writes now: one, or the masters of a cluster.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
@@ -22,10 +23,12 @@ from ._loop import Deadline, LoopLinks, unless
 from ._settings import place_of
 
 _FULL = ("Too many connections", "No connection available.")  # says a pool, not a server
+_LOST = ("ConnectionError", "ClusterDownError")  # what a node that is gone gives
 _RAW = ("GET", "MGET", "SCAN")  # replies to these hold values, or others' keys: any bytes
 
 _locks: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()  # of clients with one connection
 
+T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]  # calls a method of the client
 
 
@@ -37,10 +40,16 @@ class ReadyLink(Link):
         self._sleep, self._run = colour.sleep, run
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
+        return await self._in_turn(lambda: self._send(args, node))
+
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        return await self._in_turn(lambda: self._gets(keys))
+
+    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         until, pause = monotonic() + self._patience, 0.001
         while True:
             try:
-                return await self._send(args, node)
+                return await work()
             except Exception as error:  # its connections may all be in use, by whomever
                 if type(error).__name__ != "MaxConnectionsError" and str(error) not in _FULL:
                     raise
@@ -54,19 +63,29 @@ class ReadyLink(Link):
         if args[0] == "UNLINK":  # a cluster's keys are on several nodes
             return self._run(self._client.unlink, *args[1:])
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
-            return self._gets(args[1:])
+            return self._mget(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
 
-    async def _gets(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         # A cluster client's own MGET of many slots decodes values if the client decodes.
-        pipeline = self._client.pipeline()
+        return without_errors(as_of_mget(await self._gets(keys)))
+
+    async def _gets(self, keys: Sequence[str]) -> list[Any]:
+        found: list[Any] = await self._run(self._pipeline(keys).execute, raise_on_error=False)
+        if any(type(each).__name__ in _LOST for each in found):
+            # A cluster's client only looks who has the keys now when it is to raise.
+            with suppress(Exception):
+                return await self._run(self._pipeline(keys).execute)  # type: ignore[no-any-return]
+        return [_explained(each) for each in found]
+
+    def _pipeline(self, keys: Sequence[str]) -> Any:
+        pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        outcomes = await self._run(pipeline.execute, raise_on_error=False)
-        return without_errors(as_of_mget(outcomes))
+        return pipeline
 
 
 def is_async_client(client: Any) -> bool:
@@ -128,18 +147,21 @@ def async_ready_links(client: Any, patience: float, timeout: float) -> Links:
             try:
                 return await unless(limit.over, asyncio.ensure_future(call(*args, **options)))
             except RuntimeError as error:
-                if "loop" not in str(error):
-                    raise
-                raise _elsewhere(error) from error
+                raise (explained := _explained(error)) from explained.__cause__
 
     return LoopLinks(lambda: ReadyLink(client, patience, ASYNC, run), _pool_size(client), patience)
 
 
-def _elsewhere(error: RuntimeError) -> RuntimeError:
-    return RuntimeError(
-        f"found a ready async client whose connections are of another event loop ({error}); "
+def _explained(outcome: Any) -> Any:
+    """Give *outcome*, or what to do about it if it is asyncio's complaint of another loop."""
+    if not isinstance(outcome, RuntimeError) or "loop" not in str(outcome):
+        return outcome
+    explained = RuntimeError(
+        f"found a ready async client whose connections are of another event loop ({outcome}); "
         f"wanted one for each loop: give RedisCache a URL, which serves all of them"
     )
+    explained.__cause__ = outcome
+    return explained
 
 
 def _is_single(client: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
@@ -17,6 +17,8 @@ from ._routes import Means, Route
 from ._settings import Settings
 
 _FRESH, _LONGEST = 1.0, 30.0  # seconds between two questions while all works
+
+T = TypeVar("T")
 
 
 class Master:
@@ -71,12 +73,21 @@ class SentinelLink(Route):
             return [self.settings.at(await self._find(limit))]
 
     async def route(self, args: tuple[Any, ...], again: bool, node: str, limit: Limit) -> Any:
+        return await self._route(lambda master: master.send(args, again=False), again, limit)
+
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        with self.means.limit(self.settings.timeout) as limit:
+            return await self._route(lambda master: master.send_gets(keys, False), True, limit)
+
+    async def _route(
+        self, work: Callable[[Connection], Awaitable[T]], again: bool, limit: Limit
+    ) -> T:
         if self._master.is_due():
             with suppress(Exception), self.means.limit(limit.left() / 4) as part:
                 await self._find(part)
         address = self._master.address or await self._find(limit)
         try:
-            return await self._ask_master(address, args, limit)
+            return await self._ask_master(address, work, limit)
         except redis.ResponseError as error:
             if not isinstance(error, ReadOnlyError):
                 raise  # an answer like any other
@@ -85,7 +96,7 @@ class SentinelLink(Route):
             if not (again and self.settings.retries) or limit.left() <= 0:
                 raise
         self._leave(address)
-        return await self._ask_master(await self._find(limit), args, limit)
+        return await self._ask_master(await self._find(limit), work, limit)
 
     async def _find(self, limit: Limit) -> Address:
         """Ask the sentinels for the master."""
@@ -95,7 +106,9 @@ class SentinelLink(Route):
             raise redis.ConnectionError("the master that the sentinels know of fails")
         return address
 
-    async def _ask_master(self, address: Address, args: tuple[Any, ...], limit: Limit) -> Any:
+    async def _ask_master(
+        self, address: Address, work: Callable[[Connection], Awaitable[T]], limit: Limit
+    ) -> T:
         if address not in self.connections:  # it is another one than before
             sentinels = [sentinel.address for sentinel in self._master.sentinels]
             for gone in [known for known in self.connections if known not in sentinels]:
@@ -104,7 +117,7 @@ class SentinelLink(Route):
         connection.under(limit)
         if not connection.is_open():
             await _open_master(connection)
-        return await connection.send(args, again=False)
+        return await work(connection)
 
     def _leave(self, address: Address) -> None:
         self._master.doubt(address)

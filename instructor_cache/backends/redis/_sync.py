@@ -62,6 +62,10 @@ class SyncConnection(Connection):
         self._limit = Until(self.settings.timeout)
         return self.send(args, again)
 
+    async def get_each(self, keys: Sequence[str]) -> list[Any]:
+        self._limit = Until(self.settings.timeout)
+        return await self.send_gets(keys, again=True)
+
     def under(self, limit: Any) -> None:
         self._limit = limit
 
