@@ -456,6 +456,7 @@ def test_lambdas_differ_in_their_code(server: OpenAIServer):
 
 
 GLOBALS = """
+import collections, os, time
 import conf, openai
 
 class Holder:
@@ -478,6 +479,37 @@ def of_a_tenant(**kwargs):
 
 def of_an_object(**kwargs):
     return holder.client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+asked, last, per_model, recent = 0, None, collections.Counter(), collections.deque(maxlen=3)
+notes = []
+
+def that_counts(**kwargs):
+    global asked
+    asked += 1
+    return client.chat.completions.create(**kwargs)
+
+def that_throttles(**kwargs):
+    global last
+    time.sleep(max(0.0, (last or 0.0) + 0.0001 - time.monotonic()))
+    last = time.monotonic()
+    recent.append(last)
+    return client.chat.completions.create(**kwargs)
+
+def of_a_client_of_its_own(**kwargs):
+    global own
+    own = own or openai.OpenAI(base_url=os.environ["URL"], api_key="k", max_retries=0)
+    return own.chat.completions.create(**kwargs)
+
+def counted(model):
+    per_model[model] += 1
+
+def that_lets_count(**kwargs):
+    counted(kwargs["model"])
+    return client.chat.completions.create(**kwargs)
+
+def that_takes_notes(**kwargs):
+    notes.append(kwargs["model"])
+    return client.chat.completions.create(**kwargs)
 """
 
 
@@ -517,6 +549,38 @@ def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str):
     client = cache_client(patched(getattr(app, name)), MemoryCache())
     with pytest.warns(UnkeyableArgumentWarning, match="(holder|clients), a .*SDK's own client"):
         assert ask(client).age != ask(client).age
+
+
+@pytest.mark.parametrize("name", ["that_counts", "that_throttles", "that_lets_count"])
+def test_functions_that_count_their_calls(server: OpenAIServer, app: Any, name: str):
+    """What a function counts or times is no setting, nor is it a change during a call."""
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    assert len({ask(client).age for _ in range(3)}) == server.calls == 1
+
+
+def test_a_setting_that_each_call_changes(server: OpenAIServer, app: Any):
+    """Answers are not stored then, which is told, once, with the name of that setting."""
+    fill(app, server)
+    events = list[Event]()
+    client = cache_client(patched(app.that_takes_notes), MemoryCache(), observer=events.append)
+    with pytest.warns(UnstorableResultWarning, match=r"found notes.*wanted.*Counter") as told:
+        assert ask(client).age != ask(client).age
+    assert len(told) == 1
+    assert [event.kind for event in events] == ["miss", "unstorable"] * 2
+
+
+def test_a_client_that_is_made_at_the_first_call(
+    server: OpenAIServer, app: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """It counts from then on, though it is the function that puts it into its module."""
+    memory = MemoryCache()
+    client = cache_client(patched(app.of_a_client_of_its_own), memory, namespace="team")
+    with OpenAIServer() as other:
+        for where in (server, other):
+            app.own = None
+            monkeypatch.setenv("URL", where.url)
+            assert len({ask(client).age for _ in range(3)}) == where.calls == 2
 
 
 LITELLM: dict[str, Any] = {

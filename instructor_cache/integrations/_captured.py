@@ -14,7 +14,7 @@ from typing import Any
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..identity import identity
-from ..source import source_version
+from ..source import code_version
 from ._globals import globals_of, is_standard
 from ._litellm import settings_of_litellm
 from ._sdk import client_in, home_of, is_absent, is_providers, is_sdk, kind_of, overridden
@@ -99,7 +99,7 @@ class Captured:
             self._notes(settings_of_litellm())
             return
         if not is_standard(home_of(func)):  # whose functions hold no state of the user's
-            self.settings.append((self._depth, "code", source_version(func)))
+            self.settings.append((self._depth, "code", code_version(func)))
             self._notes(globals_of(func))
             self._notes({f"default {n}": each for n, each in enumerate(func.__defaults__ or ())})
             self._notes(func.__kwdefaults__ or {})

@@ -102,7 +102,7 @@ def cache_client(
         return instructor_cache(backend, ttl=life, returns=returns, ignore=ignore, **options)
 
     reader = Reader(twin, given.create_fn, namespace)
-    twin.cache = ClientCache(reader, Functions(reader, decorate))
+    twin.cache = ClientCache(reader, Functions(reader, decorate, options.get("observer")))
     twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
     return twin  # type: ignore[no-any-return]
 
