@@ -495,6 +495,11 @@ def that_throttles(**kwargs):
     recent.append(last)
     return client.chat.completions.create(**kwargs)
 
+def that_may_trace(**kwargs):
+    if IS_TRACED:
+        conf.tracing.start()
+    return client.chat.completions.create(**kwargs)
+
 def of_a_client_of_its_own(**kwargs):
     global own
     own = own or openai.OpenAI(base_url=os.environ["URL"], api_key="k", max_retries=0)
@@ -568,6 +573,18 @@ def test_a_setting_that_each_call_changes(server: OpenAIServer, app: Any):
         assert ask(client).age != ask(client).age
     assert len(told) == 1
     assert [event.kind for event in events] == ["miss", "unstorable"] * 2
+
+
+def test_a_module_that_loads_later(server: OpenAIServer, app: Any):
+    """A part of a module that can't be loaded is not there: only the function may need it."""
+
+    def missing(name: str) -> Any:
+        raise AttributeError(name) if name.startswith("__") else ImportError(f"conf[{name}]")
+
+    fill(app, server)
+    app.conf.__getattr__, app.IS_TRACED = missing, False
+    client = cache_client(patched(app.that_may_trace), MemoryCache())
+    assert ask(client).age == ask(client).age
 
 
 def test_a_client_that_is_made_at_the_first_call(

@@ -7,9 +7,10 @@ import sys
 import types
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["globals_of", "is_standard"]
 
@@ -39,15 +40,22 @@ def _found(scope: dict[str, Any], path: Path) -> tuple[str, Any]:
     """What a path leads to, followed through modules only: an object is read as a whole."""
     value, n = scope[path[0]], 1
     while n < len(path) and isinstance(value, types.ModuleType) and not is_standard(value.__name__):
-        value, n = getattr(value, path[n], None), n + 1
+        value, n = _member(value, path[n]), n + 1
     return ".".join(path[:n]), value
+
+
+def _member(module: types.ModuleType, name: str) -> Any:
+    """What stands in a module, None for nothing: what loads it may not be installed."""
+    held = vars(module)
+    with suppress(Exception):
+        return held[name] if name in held else getattr(module, name)
+    return None
 
 
 def _is_tally(value: Any, is_own: bool) -> bool:
     """Whether it counts or times calls; a number that others write is a setting."""
     if isinstance(value, deque):
-        items: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType]
-        return all(_is_tally(each, True) for each in items)
+        return all(_is_tally(each, True) for each in tuple(cast("deque[Any]", value)))
     is_number = isinstance(value, (int, float, datetime, type(None)))
     return isinstance(value, Counter) or (is_own and is_number)
 
