@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
+
+from ._sdk import kind_of
 
 __all__ = ["globals_of", "is_standard"]
 
@@ -54,8 +56,8 @@ def _member(module: types.ModuleType, name: str) -> Any:
 
 def _is_tally(value: Any, is_own: bool) -> bool:
     """Whether it counts or times calls; a number that others write is a setting."""
-    if isinstance(value, deque):
-        return all(_is_tally(each, True) for each in tuple(cast("deque[Any]", value)))
+    if kind_of(value) is deque:
+        return all(_is_tally(each, True) for each in tuple(value))
     is_number = isinstance(value, (int, float, datetime, type(None)))
     return isinstance(value, Counter) or (is_own and is_number)
 
