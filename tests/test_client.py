@@ -41,7 +41,7 @@ from instructor_cache import (
 )
 from instructor_cache.codecs._compare import difference
 from instructor_cache.errors import UnkeyableArgumentWarning, UnstorableResultWarning
-from instructor_cache.testing import FaultyBackend
+from instructor_cache.testing import Cassette, FaultyBackend
 
 TOOLS = instructor.Mode.TOOLS
 Base: Any = type(openai.DefaultHttpxClient(verify=False)._transport)
@@ -626,6 +626,23 @@ def test_what_litellm_reads_counts(
         setattr(module, name, value)
         ask(client, api_key="k")
     assert server.calls == 2
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "GOOGLE_CLOUD_PROJECT", "COMPOSE_PROJECT"])
+def test_litellm_is_played_elsewhere(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+):
+    """Whom litellm asks, as the environment says, is not in a cassette, as no client's URL is."""
+    module = types.ModuleType("litellm")
+    module.__dict__.update(create=sdk(server).chat.completions.create)
+    exec("def completion(**kwargs): return create(**kwargs)", vars(module))
+    monkeypatch.setitem(sys.modules, "litellm", module)
+    client = cache_client(patched(module.completion), MemoryCache())
+    for mode in ("once", "none"):
+        with Cassette(tmp_path / "a.json", mode).playing():
+            ask(client)
+        monkeypatch.setenv(name, "other")
+    assert server.calls == 1
 
 
 def test_the_order_in_a_context_counts(server: OpenAIServer):
