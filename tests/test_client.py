@@ -456,8 +456,8 @@ def test_lambdas_differ_in_their_code(server: OpenAIServer):
 
 
 GLOBALS = """
-import collections, os, time
-import conf, openai
+import asyncio, collections, contextvars, functools, os, threading, time
+import conf, openai, pydantic, tenacity
 
 class Holder:
     client = None
@@ -499,6 +499,42 @@ def that_may_trace(**kwargs):
     if IS_TRACED:
         conf.tracing.start()
     return client.chat.completions.create(**kwargs)
+
+lock, slots, later = threading.RLock(), threading.Semaphore(2), asyncio.Semaphore(2)
+
+def with_locks(**kwargs):
+    with lock, slots:
+        return client.chat.completions.create(**kwargs) if later else None
+
+@functools.lru_cache
+def the_client():
+    return client
+
+def of_a_memo(**kwargs):
+    return the_client().chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+@tenacity.retry(stop=tenacity.stop_after_attempt(2))
+def that_retries(**kwargs):
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def with_tools(**kwargs):
+    pydantic.create_model("M")
+    isinstance(kwargs, pydantic.BaseModel)
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+tenant = contextvars.ContextVar("tenant")
+
+def for_a_tenant(**kwargs):
+    return client.with_options(api_key=tenant.get()).chat.completions.create(**kwargs)
+
+class Traced:
+    def __cache_key__(self):
+        return "traced"
+
+traced = Traced()
+
+def that_is_traced(**kwargs):
+    return client.chat.completions.create(**kwargs) if traced else None
 
 def of_a_client_of_its_own(**kwargs):
     global own
@@ -554,6 +590,30 @@ def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str):
     client = cache_client(patched(getattr(app, name)), MemoryCache())
     with pytest.warns(UnkeyableArgumentWarning, match="(holder|clients), a .*SDK's own client"):
         assert ask(client).age != ask(client).age
+
+
+PASSED = ["with_locks", "of_a_memo", "that_retries", "with_tools", "that_is_traced"]
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_what_can_not_answer_is_passed_over(server: OpenAIServer, app: Any, name: str):
+    """A function may use locks, memos, retries and tools; what those wrap is read."""
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    assert len({ask(client).age for _ in range(2)}) == server.calls == 1
+    app.client = sdk(server, api_key="other")
+    ask(client)
+    assert server.by_key["other"] == (name != "of_a_memo")  # which has kept the first
+
+
+def test_context_variables_count(server: OpenAIServer, app: Any):
+    """By what they hold where a call is made: that may choose the account."""
+    fill(app, server)
+    client = cache_client(patched(app.for_a_tenant), MemoryCache())
+    for tenant in "abab":
+        app.tenant.set(tenant)
+        ask(client)
+    assert server.by_key == {"a": 1, "b": 1}
 
 
 @pytest.mark.parametrize("name", ["that_counts", "that_throttles", "that_lets_count"])

@@ -159,7 +159,8 @@ class Unread:
         raise UnkeyableArgument(
             f"found {self._found}, so that endpoint, model and settings can't be told; wanted what "
             f"can be read, whatever the namespace: give instructor the SDK's own client, as in "
-            f"instructor.from_openai(client), and settings with the call",
+            f"instructor.from_openai(client), and settings with the call; a class of yours may say "
+            f"what counts of it in a method __cache_key__()",
             "client",
         )
 

@@ -5,24 +5,26 @@ What nobody knows may be anything, another endpoint or another model: then nothi
 
 from __future__ import annotations
 
-import logging
 import types
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..identity import identity
 from ..source import code_version
-from ._globals import globals_of, is_standard
+from ._globals import globals_of
 from ._litellm import settings_of_litellm
-from ._sdk import client_in, home_of, is_absent, is_providers, is_sdk, kind_of, overridden
+from ._passed import is_closed, is_passed
+from ._sdk import client_in, home_of, is_providers, is_sdk, kind_of, overridden
 
 __all__ = ["Captured", "captured_by"]
 
 # Of instructor's own layers: what is wrapped, and a random number for each client.
 _WRAPPED = frozenset({"func", "cache_scope"})
+_Memo: Any = type(lru_cache(lambda: None))
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class Captured:
         if home_of(func) == "litellm":
             self._notes(settings_of_litellm())
             return
-        if not is_standard(home_of(func)):  # whose functions hold no state of the user's
+        if not is_closed(func):
             self.settings.append((self._depth, "code", code_version(func)))
             self._notes(globals_of(func))
             self._notes({f"default {n}": each for n, each in enumerate(func.__defaults__ or ())})
@@ -115,7 +117,11 @@ class Captured:
         elif isinstance(value, (types.MethodType, types.FunctionType, partial)):
             self.settings.append((self._depth, name, "function"))
             self.layer(value)
-        elif not (isinstance(value, (types.ModuleType, logging.Logger)) or is_absent(value)):
+        elif isinstance(value, _Memo):
+            self._note(name, value.__wrapped__)
+        elif isinstance(value, ContextVar):
+            self._note(name, value.get(None))  # pyright: ignore[reportUnknownMemberType]
+        elif not is_passed(value):
             self._value(name, value)
 
     def _value(self, name: str, value: Any) -> None:
@@ -123,7 +129,7 @@ class Captured:
             self.settings.append((self._depth, name, value))
         elif (client := client_in(value)) is not None:
             self._client(client)
-        elif isinstance(value, type) and is_providers(value):
+        elif isinstance(value, type) and (is_providers(value) or is_closed(value)):
             self.settings.append((self._depth, name, identity(value)))
         else:
             self._unknown(f"{name}, a {type(value).__name__}")
