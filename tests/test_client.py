@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import re
 import sys
 import types
 import warnings
@@ -1292,9 +1293,10 @@ def test_a_ttl_in_a_call(server: OpenAIServer):
 @new_only
 def test_a_wrong_ttl_in_a_call(server: OpenAIServer):
     """It is told, and the answer comes all the same."""
-    client = cache_client(plain(server), MemoryCache())
-    with pytest.warns(UnstorableResultWarning, match="cache_ttl is 'soon'"):
-        assert isinstance(ask(client, cache_ttl="soon"), User)
+    for ttl in ("soon", [1]):
+        client = cache_client(plain(server), MemoryCache())
+        with pytest.warns(UnstorableResultWarning, match=re.escape(f"cache_ttl is {ttl!r}")):
+            assert isinstance(ask(client, cache_ttl=ttl), User)
 
 
 def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._raws import without_stream
 from ..cached import CacheInfo
+from ..lifetimes import seconds
 from ._answers import counted
 from ._begun import begun, begun_later
 from ._functions import Functions
@@ -112,9 +113,8 @@ class ClientCache:
         """Give the call with these arguments; None for one whose answer can't be kept."""
         response_model = kwargs.get("response_model")
         try:
-            known = self._functions.find(
-                response_model, stream=bool(kwargs.get("stream")), ttl=kwargs.get("cache_ttl")
-            )
+            ttl = seconds(kwargs.get("cache_ttl"), "cache_ttl")
+            known = self._functions.find(response_model, stream=bool(kwargs.get("stream")), ttl=ttl)
             if known is None:
                 return None
             kind, function = known
