@@ -6,6 +6,7 @@ What nobody knows may be anything, another endpoint or another model: then nothi
 from __future__ import annotations
 
 import types
+from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -24,6 +25,8 @@ __all__ = ["Captured", "captured_by"]
 
 # Of instructor's own layers: what is wrapped, and a random number for each client.
 _WRAPPED = frozenset({"func", "cache_scope"})
+_MOST = 10_000
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 _Memo: Any = type(lru_cache(lambda: None))
 
 
@@ -125,7 +128,9 @@ class Captured:
             self._value(name, value)
 
     def _value(self, name: str, value: Any) -> None:
-        if _is_known(value):
+        if not _is_light(value):
+            self._unknown(f"{name}, a {type(value).__name__} of more than {_MOST} things")
+        elif _is_known(value):
             self.settings.append((self._depth, name, value))
         elif (client := client_in(value)) is not None:
             self._client(client)
@@ -155,6 +160,17 @@ def captured_by(create: Any, client: Any) -> Captured:
     elif is_new and not found.clients:
         found.unread = found.unread or f"a {type(client).__name__}, which nobody knows"
     return found
+
+
+def _is_light(value: Any) -> bool:
+    """Whether there is so little in it that it can be read for every call, hits included."""
+    left, parts = _MOST, [value]
+    while parts and left >= 0:
+        part = parts.pop()
+        if issubclass(kind_of(part), _CONTAINERS):
+            left -= len(part)
+            parts.extend(part.values() if issubclass(kind_of(part), dict) else part)
+    return left >= 0
 
 
 def _is_known(value: Any) -> bool:
