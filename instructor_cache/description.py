@@ -67,7 +67,7 @@ class _Describer:
 
     def value(self, value: Any) -> Any:
         """A default, a constraint, a member: in its canonical form, or by what it is made of."""
-        if inspect.isclass(value) or typing.get_origin(value) is not None:
+        if _is_type(value):
             return self.part(value)
         if isinstance(value, FieldInfo):
             return self._field(value)
@@ -129,7 +129,7 @@ class _Describer:
 
     def _given(self, value: Any) -> Any:
         """A captured value; one without a form, such as a client, goes by its class."""
-        if inspect.isclass(value) or typing.get_origin(value) is not None:
+        if _is_type(value):
             return self.part(value)
         if type(value) in (tuple, frozenset):  # equal ones may be one object or two
             return self._items(value, self._given)
@@ -206,6 +206,11 @@ class _Describer:
     def _hints(self, cls: Any, names: Iterable[str]) -> list[Any]:
         hints = _hints(cls)
         return [[name, self.part(hints.get(name))] for name in names]
+
+
+def _is_type(value: Any) -> bool:
+    is_class = value is Any or inspect.isclass(value)  # Any is a class in newer Pythons
+    return is_class or typing.get_origin(value) is not None
 
 
 def _held(func: Any) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
 from types import CodeType
 from typing import Any
 
@@ -24,22 +26,30 @@ def source_version(func: Callable[..., Any]) -> str:
     at the first call.
     """
     inner: Any = inspect.unwrap(func)
-    text = f"{_source(inner)}\n{sorted(_constants(inner))}"
+    return _digest(f"{_source(inner)}\n{sorted(_constants(inner))}")
+
+
+def code_version(func: types.FunctionType) -> str:
+    """Give a version that changes when the function's body or signature does, and nothing else."""
+    return _digest(_source(func))
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _source(func: Any) -> str:
-    """The function as Python would write it; its compiled form where there is no source."""
+    """The function as it was written; its compiled form where there is no source."""
     code: CodeType = func.__code__
     try:
-        return _unparsed(code, code.co_filename)
+        return _parsed(code, code.co_filename)
     except (OSError, TypeError, SyntaxError):
         defaults = _written((func.__defaults__, func.__kwdefaults__))
         return "\n".join([defaults, *_compiled(code)])
 
 
 @lru_cache(maxsize=256)
-def _unparsed(code: CodeType, _file: str) -> str:
+def _parsed(code: CodeType, _file: str) -> str:
     """The source, which is read once: equal code of two files may differ in its annotations."""
     if code.co_name == "<lambda>":  # its source is the whole line, others on it included
         raise OSError
@@ -49,8 +59,30 @@ def _unparsed(code: CodeType, _file: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
             node.decorator_list = []
-            return ast.unparse(node)
-    return ast.unparse(tree)
+            return _dumped(node)
+    return _dumped(tree)
+
+
+def _dumped(part: Any) -> str:
+    """What was written, by its meaning: `ast.unparse` and `ast.dump` differ between Pythons."""
+    if isinstance(part, ast.AST):
+        fields = dict(ast.iter_fields(part))
+        if isinstance(part, ast.JoinedStr):
+            fields["values"] = list(_joined(part.values))
+        there = (f"{n}={_dumped(fields[n])}" for n in sorted(fields) if fields[n] not in (None, []))
+        return f"{type(part).__name__}({','.join(there)})"
+    if isinstance(part, list):
+        return f"[{','.join(map(_dumped, part))}]"  # pyright: ignore[reportUnknownArgumentType]
+    return repr(part)
+
+
+def _joined(parts: list[ast.expr]) -> Iterator[Any]:
+    """The parts of an f-string, texts that follow each other as one."""
+    for is_text, each in groupby(parts, lambda part: isinstance(part, ast.Constant)):
+        if not is_text:
+            yield from each
+        elif text := "".join(str(part.value) for part in each if isinstance(part, ast.Constant)):
+            yield text
 
 
 def _compiled(code: CodeType) -> Iterator[str]:

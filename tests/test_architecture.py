@@ -113,6 +113,7 @@ LEVELS = [
     {"presets", "testing"},
     {"integrations._answers", "integrations._begun", "integrations._sdk"},
     {"integrations._globals", "integrations._litellm"},
+    {"integrations._passed"},
     {"integrations._captured", "integrations._frozen"},
     {"integrations._account"},
     {"integrations._hooks"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import re
 import sys
 import types
 import warnings
@@ -41,7 +42,7 @@ from instructor_cache import (
 )
 from instructor_cache.codecs._compare import difference
 from instructor_cache.errors import UnkeyableArgumentWarning, UnstorableResultWarning
-from instructor_cache.testing import FaultyBackend
+from instructor_cache.testing import Cassette, FaultyBackend
 
 TOOLS = instructor.Mode.TOOLS
 Base: Any = type(openai.DefaultHttpxClient(verify=False)._transport)
@@ -456,7 +457,8 @@ def test_lambdas_differ_in_their_code(server: OpenAIServer):
 
 
 GLOBALS = """
-import conf, openai
+import asyncio, collections, contextvars, functools, os, threading, time
+import conf, openai, pydantic, tenacity
 
 class Holder:
     client = None
@@ -478,6 +480,81 @@ def of_a_tenant(**kwargs):
 
 def of_an_object(**kwargs):
     return holder.client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def with_words(**kwargs):
+    return client.chat.completions.create(**kwargs) if VOCABULARY else None
+
+asked, last, per_model, recent = 0, None, collections.Counter(), collections.deque(maxlen=3)
+notes = []
+
+def that_counts(**kwargs):
+    global asked
+    asked += 1
+    return client.chat.completions.create(**kwargs)
+
+def that_throttles(**kwargs):
+    global last
+    time.sleep(max(0.0, (last or 0.0) + 0.0001 - time.monotonic()))
+    last = time.monotonic()
+    recent.append(last)
+    return client.chat.completions.create(**kwargs)
+
+def that_may_trace(**kwargs):
+    if IS_TRACED:
+        conf.tracing.start()
+    return client.chat.completions.create(**kwargs)
+
+lock, slots, later = threading.RLock(), threading.Semaphore(2), asyncio.Semaphore(2)
+
+def with_locks(**kwargs):
+    with lock, slots:
+        return client.chat.completions.create(**kwargs) if later else None
+
+@functools.lru_cache
+def the_client():
+    return client
+
+def of_a_memo(**kwargs):
+    return the_client().chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+@tenacity.retry(stop=tenacity.stop_after_attempt(2))
+def that_retries(**kwargs):
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+def with_tools(**kwargs):
+    pydantic.create_model("M")
+    isinstance(kwargs, pydantic.BaseModel)
+    return client.chat.completions.create(extra_body=SETTINGS, **kwargs)
+
+tenant = contextvars.ContextVar("tenant")
+
+def for_a_tenant(**kwargs):
+    return client.with_options(api_key=tenant.get()).chat.completions.create(**kwargs)
+
+class Traced:
+    def __cache_key__(self):
+        return "traced"
+
+traced = Traced()
+
+def that_is_traced(**kwargs):
+    return client.chat.completions.create(**kwargs) if traced else None
+
+def of_a_client_of_its_own(**kwargs):
+    global own
+    own = own or openai.OpenAI(base_url=os.environ["URL"], api_key="k", max_retries=0)
+    return own.chat.completions.create(**kwargs)
+
+def counted(model):
+    per_model[model] += 1
+
+def that_lets_count(**kwargs):
+    counted(kwargs["model"])
+    return client.chat.completions.create(**kwargs)
+
+def that_takes_notes(**kwargs):
+    notes.append(kwargs["model"])
+    return client.chat.completions.create(**kwargs)
 """
 
 
@@ -507,16 +584,89 @@ def test_globals_of_a_function_count(server: OpenAIServer, app: Any, name: str):
         assert (server.calls, other.calls) == (2, 1)
 
 
-@pytest.mark.parametrize("name", ["of_a_tenant", "of_an_object"])
-def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str):
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("of_a_tenant", "clients"), ("of_an_object", "holder"), ("with_words", "VOCABULARY")],
+)
+def test_globals_that_nobody_knows(server: OpenAIServer, app: Any, name: str, found: str):
     """A function that takes its client from a dict or an object is not cached, and that is said.
 
-    Neither does a client of its module stand for it that has the name of an attribute.
+    Neither does a client of its module stand for it that has the name of an attribute. What is so
+    large that reading it would cost more than a hit saves is not read either.
     """
     fill(app, server)
+    app.VOCABULARY = {"words": list(range(10_001))}
     client = cache_client(patched(getattr(app, name)), MemoryCache())
-    with pytest.warns(UnkeyableArgumentWarning, match="(holder|clients), a .*SDK's own client"):
+    with pytest.warns(UnkeyableArgumentWarning, match=f"{found}, a .*SDK's own client"):
         assert ask(client).age != ask(client).age
+
+
+PASSED = ["with_locks", "of_a_memo", "that_retries", "with_tools", "that_is_traced"]
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_what_can_not_answer_is_passed_over(server: OpenAIServer, app: Any, name: str):
+    """A function may use locks, memos, retries and tools; what those wrap is read."""
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    assert len({ask(client).age for _ in range(2)}) == server.calls == 1
+    app.client = sdk(server, api_key="other")
+    ask(client)
+    assert server.by_key["other"] == (name != "of_a_memo")  # which has kept the first
+
+
+def test_context_variables_count(server: OpenAIServer, app: Any):
+    """By what they hold where a call is made: that may choose the account."""
+    fill(app, server)
+    client = cache_client(patched(app.for_a_tenant), MemoryCache())
+    for tenant in "abab":
+        app.tenant.set(tenant)
+        ask(client)
+    assert server.by_key == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("name", ["that_counts", "that_throttles", "that_lets_count"])
+def test_functions_that_count_their_calls(server: OpenAIServer, app: Any, name: str):
+    """What a function counts or times is no setting, nor is it a change during a call."""
+    fill(app, server)
+    client = cache_client(patched(getattr(app, name)), MemoryCache())
+    assert len({ask(client).age for _ in range(3)}) == server.calls == 1
+
+
+def test_a_setting_that_each_call_changes(server: OpenAIServer, app: Any):
+    """Answers are not stored then, which is told, once, with the name of that setting."""
+    fill(app, server)
+    events = list[Event]()
+    client = cache_client(patched(app.that_takes_notes), MemoryCache(), observer=events.append)
+    with pytest.warns(UnstorableResultWarning, match=r"found notes.*wanted.*Counter") as told:
+        assert ask(client).age != ask(client).age
+    assert len(told) == 1
+    assert [event.kind for event in events] == ["miss", "unstorable"] * 2
+
+
+def test_a_module_that_loads_later(server: OpenAIServer, app: Any):
+    """A part of a module that can't be loaded is not there: only the function may need it."""
+
+    def missing(name: str) -> Any:
+        raise AttributeError(name) if name.startswith("__") else ImportError(f"conf[{name}]")
+
+    fill(app, server)
+    app.conf.__getattr__, app.IS_TRACED = missing, False
+    client = cache_client(patched(app.that_may_trace), MemoryCache())
+    assert ask(client).age == ask(client).age
+
+
+def test_a_client_that_is_made_at_the_first_call(
+    server: OpenAIServer, app: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """It counts from then on, though it is the function that puts it into its module."""
+    memory = MemoryCache()
+    client = cache_client(patched(app.of_a_client_of_its_own), memory, namespace="team")
+    with OpenAIServer() as other:
+        for where in (server, other):
+            app.own = None
+            monkeypatch.setenv("URL", where.url)
+            assert len({ask(client).age for _ in range(3)}) == where.calls == 2
 
 
 LITELLM: dict[str, Any] = {
@@ -545,6 +695,23 @@ def test_what_litellm_reads_counts(
         setattr(module, name, value)
         ask(client, api_key="k")
     assert server.calls == 2
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "GOOGLE_CLOUD_PROJECT", "COMPOSE_PROJECT"])
+def test_litellm_is_played_elsewhere(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+):
+    """Whom litellm asks, as the environment says, is not in a cassette, as no client's URL is."""
+    module = types.ModuleType("litellm")
+    module.__dict__.update(create=sdk(server).chat.completions.create)
+    exec("def completion(**kwargs): return create(**kwargs)", vars(module))
+    monkeypatch.setitem(sys.modules, "litellm", module)
+    client = cache_client(patched(module.completion), MemoryCache())
+    for mode in ("once", "none"):
+        with Cassette(tmp_path / "a.json", mode).playing():
+            ask(client)
+        monkeypatch.setenv(name, "other")
+    assert server.calls == 1
 
 
 def test_the_order_in_a_context_counts(server: OpenAIServer):
@@ -1134,9 +1301,10 @@ def test_a_ttl_in_a_call(server: OpenAIServer):
 @new_only
 def test_a_wrong_ttl_in_a_call(server: OpenAIServer):
     """It is told, and the answer comes all the same."""
-    client = cache_client(plain(server), MemoryCache())
-    with pytest.warns(UnstorableResultWarning, match="cache_ttl is 'soon'"):
-        assert isinstance(ask(client, cache_ttl="soon"), User)
+    for ttl in ("soon", [1]):
+        client = cache_client(plain(server), MemoryCache())
+        with pytest.warns(UnstorableResultWarning, match=re.escape(f"cache_ttl is {ttl!r}")):
+            assert isinstance(ask(client, cache_ttl=ttl), User)
 
 
 def test_answers_outlive_the_process(server: OpenAIServer, tmp_path: Path):

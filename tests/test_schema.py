@@ -263,6 +263,11 @@ def test_the_fingerprint_is_the_same_in_every_process():
         assert len(set(pool.map(found, range(4)))) == 1
 
 
+def test_any_goes_by_its_name():
+    """Before Python 3.11 it was no class: what a validator has captured is described alike."""
+    assert "'typing.Any'" in str(describe(Annotated[int, AfterValidator(at_least(Any))]))
+
+
 class Opaque:
     """What has no form, as clients have none; of a validator's closure its class counts."""
 

@@ -36,8 +36,8 @@ def extract(text: str) -> User:
 '''
 
 
-def key_of(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The key of one call of the function that *source* defines, in a module of one name."""
+def loaded(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of one name that *source* is."""
     path = tmp_path / f"app{len(os.listdir(tmp_path))}.py"
     path.write_text(source)
     spec = importlib.util.spec_from_file_location("app", path)
@@ -45,7 +45,12 @@ def key_of(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "app", module)
     spec.loader.exec_module(module)
-    return str(module.extract.cache_key("a"))
+    return module
+
+
+def key_of(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The key of one call of the function that *source* defines."""
+    return str(loaded(source, tmp_path, monkeypatch).extract.cache_key("a"))
 
 
 @pytest.mark.parametrize(
@@ -165,3 +170,18 @@ def test_a_method_with_a_prompt_at_the_margin(change: tuple[str, str], tmp_path:
     with ThreadPoolExecutor() as pool:
         before, after = pool.map(version, [METHOD, METHOD.replace(*change)], [1, 2])
     assert (before == after) == (change == ("", ""))
+
+
+PINNED = '''
+def ask(model, *, limit: int = 3, **settings):
+    """Ask."""
+    given = {k: v for k, v in settings.items() if (k, v) != ("a", None)}
+    name = f"{model!r:>{limit}}" "-app " f"{limit=} {given['m']}" ""
+    return (lambda: [x for (x, *y), z in given])(), [i for i in name[1:2, ...]], *given
+'''
+
+
+def test_every_python_makes_the_same_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Comprehensions, lambdas and f-strings too are written down in a way of our own."""
+    module = loaded(PINNED, tmp_path, monkeypatch)
+    assert source_version(module.ask) == "8220889445728ebc"

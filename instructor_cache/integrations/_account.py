@@ -22,7 +22,7 @@ from ._captured import Captured
 from ._frozen import ordered
 from ._sdk import cookies_of, is_absent, kind_of, unreadable
 
-__all__ = ["Account", "Asked", "asked_by", "sorted_out", "veiled"]
+__all__ = ["Account", "Asked", "Place", "asked_by", "sorted_out", "veiled"]
 
 _PLACE = (
     *("base_url", "_custom_query", "_api_version"),
@@ -134,6 +134,12 @@ class Place:
         rest = [{n: each for n, each in client.items() if n != "base_url"} for client in clients]
         return {**self._facts, "clients": rest, "server": anywhere}
 
+    def changed(self, before: Place) -> str:
+        """Give the name of a setting that was another one *before*; empty for none."""
+        known = set(map(canonical, before._facts["settings"]))
+        changed = (each for each in self._facts["settings"] if canonical(each) not in known)
+        return next((name for _, name, _ in changed), "")
+
     def __cache_shown__(self) -> str:
         if stand_in() is not None:
             return "any"  # as in the key
@@ -153,7 +159,8 @@ class Unread:
         raise UnkeyableArgument(
             f"found {self._found}, so that endpoint, model and settings can't be told; wanted what "
             f"can be read, whatever the namespace: give instructor the SDK's own client, as in "
-            f"instructor.from_openai(client), and settings with the call",
+            f"instructor.from_openai(client), and settings with the call; a class of yours may say "
+            f"what counts of it in a method __cache_key__()",
             "client",
         )
 

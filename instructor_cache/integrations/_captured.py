@@ -5,24 +5,29 @@ What nobody knows may be anything, another endpoint or another model: then nothi
 
 from __future__ import annotations
 
-import logging
 import types
+from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from ..annotations import closure_of
 from ..canonical import canonical
 from ..identity import identity
-from ..source import source_version
-from ._globals import globals_of, is_standard
+from ..source import code_version
+from ._globals import globals_of
 from ._litellm import settings_of_litellm
-from ._sdk import client_in, home_of, is_absent, is_providers, is_sdk, kind_of, overridden
+from ._passed import is_closed, is_passed
+from ._sdk import client_in, home_of, is_providers, is_sdk, kind_of, overridden
 
 __all__ = ["Captured", "captured_by"]
 
 # Of instructor's own layers: what is wrapped, and a random number for each client.
 _WRAPPED = frozenset({"func", "cache_scope"})
+_MOST = 10_000
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+_Memo: Any = type(lru_cache(lambda: None))
 
 
 @dataclass(slots=True)
@@ -98,8 +103,8 @@ class Captured:
         if home_of(func) == "litellm":
             self._notes(settings_of_litellm())
             return
-        if not is_standard(home_of(func)):  # whose functions hold no state of the user's
-            self.settings.append((self._depth, "code", source_version(func)))
+        if not is_closed(func):
+            self.settings.append((self._depth, "code", code_version(func)))
             self._notes(globals_of(func))
             self._notes({f"default {n}": each for n, each in enumerate(func.__defaults__ or ())})
             self._notes(func.__kwdefaults__ or {})
@@ -115,15 +120,21 @@ class Captured:
         elif isinstance(value, (types.MethodType, types.FunctionType, partial)):
             self.settings.append((self._depth, name, "function"))
             self.layer(value)
-        elif not (isinstance(value, (types.ModuleType, logging.Logger)) or is_absent(value)):
+        elif isinstance(value, _Memo):
+            self._note(name, value.__wrapped__)
+        elif isinstance(value, ContextVar):
+            self._note(name, value.get(None))  # pyright: ignore[reportUnknownMemberType]
+        elif not is_passed(value):
             self._value(name, value)
 
     def _value(self, name: str, value: Any) -> None:
-        if _is_known(value):
+        if not _is_light(value):
+            self._unknown(f"{name}, a {type(value).__name__} of more than {_MOST} things")
+        elif _is_known(value):
             self.settings.append((self._depth, name, value))
         elif (client := client_in(value)) is not None:
             self._client(client)
-        elif isinstance(value, type) and is_providers(value):
+        elif isinstance(value, type) and (is_providers(value) or is_closed(value)):
             self.settings.append((self._depth, name, identity(value)))
         else:
             self._unknown(f"{name}, a {type(value).__name__}")
@@ -149,6 +160,17 @@ def captured_by(create: Any, client: Any) -> Captured:
     elif is_new and not found.clients:
         found.unread = found.unread or f"a {type(client).__name__}, which nobody knows"
     return found
+
+
+def _is_light(value: Any) -> bool:
+    """Whether there is so little in it that it can be read for every call, hits included."""
+    left, parts = _MOST, [value]
+    while parts and left >= 0:
+        part = parts.pop()
+        if issubclass(kind_of(part), _CONTAINERS):
+            left -= len(part)
+            parts.extend(part.values() if issubclass(kind_of(part), dict) else part)
+    return left >= 0
 
 
 def _is_known(value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._raws import without_stream
 from ..cached import CacheInfo
+from ..lifetimes import seconds
 from ._answers import counted
 from ._begun import begun, begun_later
 from ._functions import Functions
@@ -22,12 +23,14 @@ class Question:
 
     Attributes:
         reader: Knows the client.
+        functions: Where that is told which is found out about it.
         function: The cached function that answers it.
         is_stream: Whether the answer comes item by item.
         is_asked: Whether the provider was asked.
     """
 
     reader: Reader
+    functions: Functions
     request: Request
     function: Any
     is_stream: bool
@@ -58,6 +61,7 @@ class Question:
     def settle(self, answer: Any) -> Any:
         """Give *answer* if it may be stored: if it was asked on the account that is in the key."""
         if self.reader.has_moved(self.request):
+            self.functions.tell_changed(self.reader.changed(self.request))
             raise Moved(self, answer)
         return without_stream(answer)
 
@@ -109,9 +113,8 @@ class ClientCache:
         """Give the call with these arguments; None for one whose answer can't be kept."""
         response_model = kwargs.get("response_model")
         try:
-            known = self._functions.find(
-                response_model, stream=bool(kwargs.get("stream")), ttl=kwargs.get("cache_ttl")
-            )
+            ttl = seconds(kwargs.get("cache_ttl"), "cache_ttl")
+            known = self._functions.find(response_model, stream=bool(kwargs.get("stream")), ttl=ttl)
             if known is None:
                 return None
             kind, function = known
@@ -120,7 +123,8 @@ class ClientCache:
             request = self._reader.read(kwargs)
             if response_model is not None:
                 request.counted["response_model"] = counted(kind.response_model)
-            return Question(self._reader, request, function, kind.form == "items")
+            is_stream = kind.form == "items"
+            return Question(self._reader, self._functions, request, function, is_stream)
         except Exception as error:  # a type that has no hash, a client that can't be read
             self._functions.tell(response_model, error)
             return None

@@ -10,7 +10,7 @@ from typing import Any, cast
 from .._fork import renew_after_fork
 from ..codecs import own_class
 from ..errors import UnstorableResultWarning
-from ..events import Announcer
+from ..events import Announcer, Observer
 from ._answers import Kind, is_partial, kind_of
 from ._request import Reader
 
@@ -34,16 +34,20 @@ class Functions:
     Args:
         reader: Knows the client.
         decorate: Caches a function whose type of answer it is given, for a ttl if not for its own.
+        observer: As for `instructor_cache`.
 
     Attributes:
         counted: Hits and misses of functions that there was no room for.
     """
 
     def __init__(
-        self, reader: Reader, decorate: Callable[[Any, Any], Callable[[Function], Any]]
+        self,
+        reader: Reader,
+        decorate: Callable[[Any, Any], Callable[[Function], Any]],
+        observer: Observer | None,
     ) -> None:
         self._reader, self._decorate = reader, decorate
-        self._announce = Announcer(reader.name)
+        self._announce = Announcer(reader.name, observer)
         self._known: OrderedDict[Any, Known | None] = OrderedDict()
         self.counted = (0, 0)
         self._renew()
@@ -90,6 +94,21 @@ class Functions:
         """Warn, once, that calls with this response model are not cached."""
         text = f"{self._announce.function}: calls with {response_model!r} are not cached: {error}"
         self._announce.warn_once(repr(response_model), UnstorableResultWarning, text)
+
+    def tell_changed(self, setting: str) -> None:
+        """Tell that an answer is not stored because a *setting* changed; nothing for an empty one.
+
+        Where each call changes it, none is ever cached.
+        """
+        if not setting:
+            return
+        text = (
+            f"{self._announce.function}: found {setting}, which the client's function reads, "
+            f"changed by a call, so that its answer is not stored; wanted settings that stay: keep "
+            f"counts in a collections.Counter, and notes on calls in instructor's hooks"
+        )
+        self._announce("unstorable", error=UnstorableResultWarning(text))
+        self._announce.warn_once(setting, UnstorableResultWarning, text)
 
     def _made(self, response_model: Any, stream: bool, ttl: Any) -> Known | None:
         reader = self._reader

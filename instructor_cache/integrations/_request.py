@@ -12,7 +12,7 @@ from typing import Any
 from .._names import is_credential
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
-from ._account import asked_by, sorted_out, veiled
+from ._account import Place, asked_by, sorted_out, veiled
 from ._captured import Captured, captured_by
 from ._frozen import frozen, ordered
 from ._sdk import home_of, is_absent
@@ -113,6 +113,13 @@ class Reader:
             )
         except UnkeyableArgument:
             return True
+
+    def changed(self, request: Request) -> str:
+        """Give the name of a setting that is another one by now; empty for none."""
+        before = request.counted["_client"]["endpoint"]
+        now = asked_by(captured_by(self.create, self.client.client)).place
+        are_known = isinstance(before, Place) and isinstance(now, Place)
+        return now.changed(before) if are_known else ""
 
     def _client(self, captured: Captured, kwargs: dict[str, Any]) -> dict[str, Any]:
         asked = asked_by(captured)

@@ -13,7 +13,7 @@ from .._stand_in import refuse_uncached
 from ..decorator import instructor_cache
 from ..errors import CacheMiss
 from ..events import Observer
-from ..lifetimes import TTL, Lifetime, seconds
+from ..lifetimes import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions
@@ -96,13 +96,12 @@ def cache_client(
     if not isinstance(ignore, str):  # which the decorator refuses
         ignore = ("question", *ignore)
 
-    def decorate(returns: Any, own_ttl: Any) -> Any:
-        own = seconds(own_ttl, "cache_ttl")
+    def decorate(returns: Any, own: float | None) -> Any:
         life: TTL = ttl if own is None else partial(_same, own)  # a tier's ttl may be above it
         return instructor_cache(backend, ttl=life, returns=returns, ignore=ignore, **options)
 
     reader = Reader(twin, given.create_fn, namespace)
-    twin.cache = ClientCache(reader, Functions(reader, decorate))
+    twin.cache = ClientCache(reader, Functions(reader, decorate, options.get("observer")))
     twin.create_fn = (_async_create if reader.is_async else _create)(reader.create, twin.cache)
     return twin  # type: ignore[no-any-return]
 
