@@ -23,7 +23,7 @@ _WATCHERS = frozenset(
 # there are packages, a company's own among them, whose functions choose a client.
 _TOOLS = frozenset(
     {
-        *("pydantic", "pydantic_core", "typing_extensions", "httpx", "requests", "anyio"),
+        *("pydantic", "pydantic_core", "typing_extensions", "httpx", "httpx2", "requests", "anyio"),
         *("jinja2", "numpy", "tiktoken", "orjson", "yaml", "tqdm", "rich"),
     }
 )
