@@ -126,7 +126,7 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.clients $(VENV)/.litellm: $(VENV)/.made pyproject.toml
-	$(PIP) --no-compile -e ".[$(patsubst .%,%,$(notdir $@))]" "pytest>=8.2"
+	$(PIP) --no-compile -e ".[$(patsubst .%,%,$(notdir $@)),runner]"
 	@touch $@
 
 $(VENV)/.instructor: $(VENV)/.made pyproject.toml
