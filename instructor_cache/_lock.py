@@ -63,17 +63,19 @@ class SharedLock:
     async def acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
         """Tell whether the lock is ours, waiting for it; FAILED if the store can't be asked."""
         deadline, pause = monotonic() + timeout, _FIRST
-        while (held := await self._take(name, token)) is False:
+        held = await self._take(name, token)
+        if held is False and await self.guard.ask("get", name) == token:
+            return True  # a ready client has sent the command twice, and the first one did it
+        while held is False:
             if monotonic() + pause > deadline:
                 return False
             await self.colour.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 1.3, _LAST)
+            held = await self._take(name, token)
         return held
 
     async def _take(self, name: str, token: bytes) -> bool | Failed:
         held: bool | Failed = await self.guard.ask("swap", name, None, token, self.lease)
-        if held is False:  # to a command that a ready client sent twice, of which the first did it
-            return bool(await self.guard.ask("get", name) == token)
         return held
 
     async def renew(self, name: str, token: bytes, released: Future[None]) -> None:

@@ -76,7 +76,7 @@ class Terminator:
 
     def __init__(self, context: ssl.SSLContext, port: int, target: int) -> None:
         self._context, self._port, self._target = context, port, target
-        self._is_ready = threading.Event()
+        self._is_ready, self._writers = threading.Event(), set[asyncio.StreamWriter]()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     def start(self) -> None:
@@ -95,6 +95,9 @@ class Terminator:
         self._is_ready.set()
         await self._end.wait()
         server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # in which the sockets are closed
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -102,6 +105,7 @@ class Terminator:
         except OSError:
             writer.transport.abort()
             return
+        self._writers |= {writer, far_writer}
         await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
 
