@@ -96,7 +96,7 @@ class Terminator:
         await self._end.wait()
         server.close()
         for writer in self._writers:
-            writer.transport.abort()
+            _abort(writer)
         await asyncio.sleep(0.01)  # in which the sockets are closed
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,4 +115,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             while data := await reader.read(1 << 16):
                 writer.write(data)
     finally:
-        writer.close()
+        _abort(writer)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    with suppress(AttributeError):  # of TLS in Python 3.11.2, where it has been closed twice
+        writer.transport.abort()
