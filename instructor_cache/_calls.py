@@ -187,11 +187,7 @@ class Calls:
         if mode == "offline":
             raise Offline(self.engine, self.keys).refused(key)
         await self._forget_beneath(args, kwargs)
-        return await self._ask(self._refresh, key, self._produce(key, args, kwargs))
-
-    async def _refresh(self, key: str, produce: Produce) -> Any:
-        made = await self.engine.refresh(key, self.streams.whole(produce))
-        return self.streams.given(made)
+        return await self._ask(self.streams.anew, key, self._produce(key, args, kwargs))
 
     async def clear(self) -> None:
         if self.beneath is not None:

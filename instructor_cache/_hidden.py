@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._masks import looks_random
-from ._members import class_of
 from ._names import is_secret, is_vague
+from ._parts import class_of
 
 # Where one item of a dict says what another one is, as {"name": "api_key", "value": ...} does.
 _LABELS = {"name": "value", "key": "value", "header": "value", "type": "key"}

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ._names import is_secret
+from ._parts import class_of
 
 _FIRST, _LAST = 40, 10  # items of a container that are looked at
 
@@ -27,11 +28,6 @@ def some(values: Any) -> Iterator[Any]:
         return iter(values)
     first, last = islice(values, _FIRST), islice(reversed(values), _LAST)
     return chain(first, (GAP,), reversed(list(last)))
-
-
-def class_of(value: Any) -> Any:
-    """Give the class of *value*, whatever it says of itself."""
-    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def as_shown(value: Any) -> Any:

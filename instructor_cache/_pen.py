@@ -21,7 +21,8 @@ import pydantic_core
 
 from ._hidden import is_header, is_hidden, labelled
 from ._masks import LONG, MASK, ends_masked
-from ._members import GAP, as_shown, class_of, fields_of, some
+from ._members import GAP, as_shown, fields_of, some
+from ._parts import class_of
 from ._shortened import CUT, clean, quoted_within
 
 _DEEPEST, _NODES = 6, 1_000

@@ -67,9 +67,13 @@ class Streams:
     async def renew(self, key: str, produce: Produce) -> Any:
         """Call, whatever is stored, and have what comes stored in place of that."""
         if not self._returned.is_lazy:
-            return self.given(await self.engine.refresh(key, self.whole(produce)))
-        begin = partial(self._anew, key, produce)
+            return await self.anew(key, produce)
+        begin = partial(self._replacing, key, produce)
         return self._face(self._follow(key, produce, begin, Elsewhere(begin(), leads=True)))
+
+    async def anew(self, key: str, produce: Produce) -> Any:
+        """Do the same, and give the answer when all of it is there."""
+        return self.given(await self.engine.refresh(key, self.whole(produce)))
 
     def whole(self, produce: Produce) -> Produce:
         """Give what answers as *produce* does, a stream when all of it has passed."""
@@ -97,7 +101,7 @@ class Streams:
 
         return self._live(run)
 
-    def _anew(self, key: str, produce: Produce) -> Live:
+    def _replacing(self, key: str, produce: Produce) -> Live:
         """A stream that has not begun, whatever is stored."""
 
         async def run(live: Live) -> Any:

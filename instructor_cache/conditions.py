@@ -16,6 +16,7 @@ from typing import Any, Protocol, Union
 
 from ._endings import is_refused, is_truncated
 from ._heard import heard
+from ._parts import class_of
 from ._raws import is_stream, raws_of
 
 __all__ = [
@@ -105,7 +106,7 @@ def holds(condition: Condition, result: Any, seconds: float) -> bool:
 
 def _is_timed(condition: Any) -> bool:
     """Asks the class: an instance may answer yes to everything, as a mock does."""
-    return hasattr(_class_of(condition), "took")
+    return hasattr(class_of(condition), "took")
 
 
 def check_condition(condition: Any) -> None:
@@ -119,7 +120,7 @@ def check_condition(condition: Any) -> None:
         return
     if not callable(condition):
         raise TypeError(f"cache_if is {condition!r}; it must be a callable of the result; {wanted}")
-    if iscoroutinefunction(condition) or iscoroutinefunction(_class_of(condition).__call__):
+    if iscoroutinefunction(condition) or iscoroutinefunction(class_of(condition).__call__):
         raise TypeError(f"cache_if is the coroutine function {condition!r}; {wanted}")
     check_takes_result("cache_if", condition)
 
@@ -134,7 +135,3 @@ def check_takes_result(name: str, called: Any) -> None:
         takes.bind(None)
     except TypeError as error:
         raise TypeError(f"{name} is {called!r}, called with the result: {error}") from None
-
-
-def _class_of(value: Any) -> Any:
-    return type(value)  # pyright: ignore[reportUnknownVariableType]

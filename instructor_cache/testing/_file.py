@@ -61,7 +61,7 @@ class CassetteFile:
             if page.blocks:
                 _write(self.path, page.text())
             else:
-                self.path.unlink()
+                self.path.unlink(missing_ok=True)
             self._seen = _stamp(self.path)
 
     def _news(self) -> Page | None:
