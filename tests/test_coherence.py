@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import quantiles
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import pytest
 import redis
@@ -69,7 +70,10 @@ def is_live(cache: TieredCache, prefix: str) -> bool:
 class Nearby:
     """A function over memory and Redis whose near tier is told of changes."""
 
+    begun: ClassVar[WeakSet[Nearby]] = WeakSet()
+
     def __init__(self, colour: Colour, url: str, prefix: str, **options: Any) -> None:
+        self.begun.add(self)
         self.now = 0.0
         self.memory = MemoryCache(clock=lambda: self.now)
         self.colour, self.prefix = colour, prefix
@@ -110,11 +114,17 @@ class Nearby:
         await self.cache.aclose()
 
 
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """Close what a test that failed left open, or those after it would fail, too."""
+    yield
+    while Nearby.begun:
+        Nearby.begun.pop().cache.close()
+
+
 @pytest.fixture
-def nearby(colour: Colour, server: RedisServer, prefix: str) -> Iterator[Nearby]:
-    nearby = Nearby(colour, server.url, prefix)
-    yield nearby
-    nearby.cache.close()
+def nearby(colour: Colour, server: RedisServer, prefix: str) -> Nearby:
+    return Nearby(colour, server.url, prefix)
 
 
 # -- what others change --------------------------------------------------------------------------

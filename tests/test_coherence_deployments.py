@@ -12,7 +12,7 @@ import redis.asyncio
 from conftest import Colour
 from other import OtherProcess
 from redis_server import Cluster, Sentinels, until
-from test_coherence import Nearby, is_live
+from test_coherence import Nearby, is_live, none_left  # noqa: F401
 from tls import Authority, TlsServer
 
 from instructor_cache import RedisCache

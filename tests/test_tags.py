@@ -182,6 +182,21 @@ async def test_a_tagged_hit_is_one_command(
         assert "cmdstat_get" not in stats
 
 
+async def test_stores_renew_the_epochs_of_their_tags(
+    colour: Colour, source: Source, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Tags that are in use don't end: a store in a hundred gives their epochs a whole life again,
+    and what was stored before goes on answering."""
+    monkeypatch.setattr("instructor_cache._stack._RENEWED", 1.0)
+    ask = tagged(colour, source, RedisCache(redis_url), prefix=prefix, tags=prefix, ttl=60)
+    await colour.call(ask, 7)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.expire(tag_key(prefix), 1000)
+        await colour.call(ask, 8)
+        assert client.ttl(tag_key(prefix)) > 1_000_000
+    assert (await colour.call(ask, 7)).serial == 1
+
+
 async def test_invalidation_costs_the_same_however_many_answers_there_are(
     colour: Colour, source: Source
 ):
