@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from threading import RLock
 from time import perf_counter
 from typing import Any
-from weakref import WeakValueDictionary
 
 from ._bridge import ASYNC, Colour
 from ._engine import Engine
-from ._flights import Changed, is_outdated, led_by
-from ._fork import renew_after_fork
+from ._flights import Changed, led_by
 from ._heard import ears, take_over
 from ._keeper import Elsewhere
 from ._live import Alone, Gone, Live, SyncLive
 from ._maker import Produce
 from ._miss import MISS
+from ._open_streams import Begin, OpenStreams
 from ._sources import Source, driven
 from ._stand_in import stand_in
 from .codecs import Item, Passed, Spent
 from .errors import InstructorCacheWarning, StreamInterrupted
 from .returns import ReturnType
-
-Begin = Callable[[], Live]
 
 
 class Streams:
@@ -36,21 +32,15 @@ class Streams:
 
     def __init__(self, engine: Engine, returned: ReturnType, colour: Colour) -> None:
         self.engine, self._returned, self._colour = engine, returned, colour
-        self._open: WeakValueDictionary[str, Live] = WeakValueDictionary()
-        self._renew()
-        renew_after_fork(self, Streams._renew)
-
-    def _renew(self) -> None:
-        self._lock = RLock()  # who leaves may be garbage that is collected while it is held
-        self._open.clear()
+        self._open = OpenStreams(engine.flights, engine.stack.forgotten)
 
     async def recall(self, key: str, produce: Produce) -> Any:
         """Give the answer for *key*: the function's value, or what to iterate over."""
         landed, first = self.engine.flights.landed, None
         if (answer := await self.engine.hit(key, partial(self.whole, produce))) is not MISS:
             return answer
-        await self._let_go(key)
-        if (live := self._joinable(key)) is None and not self._returned.is_lazy:
+        await self._open.let_go(key)
+        if (live := self._open.joinable(key)) is None and not self._returned.is_lazy:
             watched = produce.by(partial(self._watch, key, produce))
             answer = await self.engine.fetch(key, watched, landed=landed)
             if not isinstance(answer, Elsewhere):
@@ -122,7 +112,7 @@ class Streams:
 
     async def _watch(self, key: str, produce: Produce) -> Any:
         """Call; an answer that is a stream, though none was promised, goes on elsewhere."""
-        if (live := self._joinable(key)) is not None:
+        if (live := self._open.joinable(key)) is not None:
             return Elsewhere(live, leads=False)
         since, start = self.engine.stack.forgotten.count, perf_counter()
         answer = await produce()
@@ -135,8 +125,7 @@ class Streams:
         self._tell_remedy(answer)
         live = self._begun(key, produce, answer, since)
         live.waited -= seconds  # which count with those of its items
-        with self._lock:
-            self._open[key] = live
+        self._open.add(key, live)
         return Elsewhere(live, leads=True)
 
     def _begun(self, key: str, produce: Produce, answer: Any, since: int) -> Live:
@@ -153,6 +142,11 @@ class Streams:
         live.since, live.flight.is_outdated = since, led[-1].is_outdated if led else None
         live.is_whole = self._colour is ASYNC and not _is_async(answer)
         return live
+
+    async def _is_forgotten(self, key: str, live: Live) -> bool:
+        """Whether *key* was forgotten, here or elsewhere, since the call of *live* began."""
+        ask, forgotten = live.flight.is_outdated, self.engine.stack.forgotten
+        return forgotten.has_hit(key, live.since) or (ask is not None and await ask())
 
     def _is_stream(self, answer: Any) -> bool:
         kind: Any = answer.__class__
@@ -205,7 +199,7 @@ class Streams:
         """Give all items; where a call was cut off, go on with those of another one."""
         given: list[Item] = []
         while True:
-            live, leads = await self._join(key, begin, first)
+            live, leads = await self._open.join(key, begin, first)
             n = 0
             try:
                 with live.listened_to():
@@ -225,7 +219,7 @@ class Streams:
                 first = None if isinstance(cut, Gone) else self._apart(key, produce)
             finally:
                 given = max(given, live.items[:n], key=len)
-                await self._leave(key, live)
+                await self._open.leave(key, live)
 
     def _apart(self, key: str, produce: Produce) -> Elsewhere:
         """A stream that has not begun, for one listener only."""
@@ -233,56 +227,6 @@ class Streams:
         unchecked = produce.by(produce.make)
         live = self._live(lambda live: self._pass_on(key, live, unchecked))
         return Elsewhere(live, leads=True)
-
-    def _joinable(self, key: str) -> Live | None:
-        live = self._open.get(key)
-        if live is None or live.has_ended:
-            return None
-        if not live.is_alive:
-            self._bury(key, live)
-            return None
-        return None if self.engine.stack.forgotten.has_hit(key, live.since) else live
-
-    async def _is_forgotten(self, key: str, live: Live) -> bool:
-        """Whether *key* was forgotten, here or elsewhere, since the call of *live* began."""
-        ask, forgotten = live.flight.is_outdated, self.engine.stack.forgotten
-        return forgotten.has_hit(key, live.since) or (ask is not None and await ask())
-
-    async def _let_go(self, key: str) -> None:
-        """Have nobody join a stream that began before other processes forgot what it answers."""
-        if (live := self._open.get(key)) is not None and await is_outdated(live.flight):
-            self._bury(key, live)
-
-    def _bury(self, key: str, live: Live) -> None:
-        """Have nobody join *live* any more."""
-        with self._lock:
-            if self._open.get(key) is live:
-                del self._open[key]
-                self.engine.flights.forget(key)
-
-    async def _join(self, key: str, begin: Begin, first: Elsewhere | None) -> tuple[Live, bool]:
-        """The stream to listen to, and whether this listener had it begun."""
-        if first is None:
-            await self._let_go(key)
-        with self._lock:
-            if first is not None:
-                live, leads = first
-            elif (joinable := self._joinable(key)) is not None:
-                live, leads = joinable, False
-            else:
-                live, leads = begin(), True
-                self._open[key] = live
-            live.listeners += not leads  # who had it begun is counted from the beginning
-        return live, leads
-
-    async def _leave(self, key: str, live: Live) -> None:
-        with self._lock:
-            live.listeners -= 1
-            is_given_up = live.listeners == 0 and not live.has_ended
-            if (is_given_up or live.has_ended) and self._open.get(key) is live:
-                del self._open[key]
-        if is_given_up:
-            await live.close()
 
     def _face(self, items: AsyncGenerator[Any]) -> Any:
         return items if self._colour is ASYNC else driven(items)

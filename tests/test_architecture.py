@@ -97,7 +97,7 @@ LEVELS = [
     {"_keeper", "_lock", "_marks"},
     {"_maker"},
     {"_engine", "_live"},
-    {"_lane", "_live_async", "_offline"},
+    {"_lane", "_live_async", "_offline", "_open_streams"},
     {"_streams"},
     {"cached", "_control", "_transfer"},
     {"_calls", "_many"},
