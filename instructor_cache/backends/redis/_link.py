@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 _ANSWERS = (AuthenticationError, AuthorizationError, BusyLoadingError)  # of a server that lives
 
 
-class Link:
+class Link(ABC):
     """What one caller at a time can send commands with."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Link:
         """Close it; it may still be used again."""
 
 
-class Limit:
+class Limit(ABC):
     """A context that what is sent in it must not outlast."""
 
     @abstractmethod
