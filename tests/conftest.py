@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
@@ -88,6 +89,20 @@ class Colour:
 def engine_of(cached: Any) -> Any:
     """The engine of a cached function."""
     return getattr(cached.cache_get, "__wrapped__", cached.cache_get).__self__.engine
+
+
+def followers(cached: Any) -> int:
+    """How many callers wait for calls of a cached function that are under way."""
+    flights = engine_of(cached).flights._under_way
+    return sum(len(each._condition._waiters) + len(each._done_callbacks) for each in list(flights))
+
+
+def wait_for_followers(cached: Any, count: int) -> None:
+    """Wait, in a thread, until so many callers wait."""
+    deadline = time.monotonic() + 20
+    while followers(cached) < count:
+        assert time.monotonic() < deadline, "they did not come"
+        time.sleep(0.001)
 
 
 @pytest.fixture(scope="module", autouse=True)

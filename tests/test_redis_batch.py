@@ -571,9 +571,9 @@ async def in_line(cache: Any, get: Callable[[str], Any]) -> list[Any]:
 async def test_waiting_for_a_command_is_off_the_clock(server: RedisServer) -> None:
     """Readers that wait for the one connection have all of their time when their turn comes, also
     where a tier's shorter timeout watches each of them."""
-    with Proxy(server.port, delay=0.1) as proxy:
+    with Proxy(server.port, delay=0.3) as proxy:
         cache = RedisCache(proxy.url, timeout=5, max_connections=1)
-        port = open_port(cache, for_async=True, timeout=0.15)
+        port = open_port(cache, for_async=True, timeout=0.5)  # for one reply, and not for two
         await cache.aget("first")
         proxy.mode = "slow"
         assert await in_line(cache, port.get) == [None, None, None]
@@ -581,7 +581,7 @@ async def test_waiting_for_a_command_is_off_the_clock(server: RedisServer) -> No
         await asyncio.sleep(0.01)
         assert await in_line(cache, port.get) == [None, None, None]
         await holding
-        proxy.delay = 0.3
+        proxy.delay = 0.7
         assert {type(error) for error in await in_line(cache, port.get)} == {TimeoutError}
         await cache.aclose()
 

@@ -68,7 +68,7 @@ def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
 
 def test_200_threads_over_two_connections_all_hit(server: RedisServer) -> None:
     """Every call on a warm key is a hit, whatever the number of threads, and none raises."""
-    cache = RedisCache(server.url, max_connections=2)
+    cache = RedisCache(server.url, max_connections=2, timeout=5)
     events: list[Event] = []
     calls: list[str] = []
 
@@ -89,7 +89,7 @@ def test_200_threads_over_two_connections_all_hit(server: RedisServer) -> None:
 
 async def test_5000_tasks_over_four_connections_all_hit(server: RedisServer) -> None:
     """A gather of 5,000 calls on warm keys has 5,000 hits over four connections."""
-    cache = RedisCache(server.url, max_connections=4)
+    cache = RedisCache(server.url, max_connections=4, timeout=5)
     events: list[Event] = []
 
     @instructor_cache(cache, observer=events.append, prefix="tasks")

@@ -80,7 +80,7 @@ class Stores:
     def redis(self, _: Path) -> RedisCache:
         self.databases += 1
         RedisCache(self.redis_url()).clear("")
-        return RedisCache(self.redis_url())
+        return RedisCache(self.redis_url(), timeout=10)
 
     def redis_url(self) -> str:
         """That of the Redis database that was made last."""
@@ -446,7 +446,7 @@ import sys, time
 from instructor_cache import transfer
 
 transfer(sys.argv[1], sys.argv[2], clock=lambda: 1e9, progress=lambda done: (
-    print(done.copied, flush=True), time.sleep(0.05)))
+    print(done.copied, flush=True), time.sleep(0.5)))
 """
 
 
