@@ -296,6 +296,7 @@ async def test_another_type_in_company_is_none(server: RedisServer, plain: redis
     await cache.aclose()
 
 
+@timed
 async def test_large_values_come_in_small_commands(server: RedisServer, plain: redis.Redis) -> None:
     """Of 200 values of 200 kB the first command brings twenty, and each that follows no more than
     make four megabytes; all come within the timeout."""
@@ -307,6 +308,7 @@ async def test_large_values_come_in_small_commands(server: RedisServer, plain: r
     await cache.aclose()
 
 
+@timed
 @pytest.mark.slow
 async def test_values_of_a_megabyte_come_in_time(server: RedisServer, plain: redis.Redis) -> None:
     """A gather of 300 values of a megabyte loses none to the default timeout of a command."""
