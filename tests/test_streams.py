@@ -275,10 +275,11 @@ def test_a_cached_stream_is_of_the_kind_of_the_function(kind: str, source: Sourc
     assert inspect.signature(ask) == inspect.signature(func)
 
 
-async def test_the_store_may_be_any(kind: Kind, source: Source, tmp_path: Path, redis_url: str):
+async def test_the_store_may_be_any(
+    kind: Kind, source: Source, tmp_path: Path, redis_url: str, prefix: str
+):
     """Streams are answers like others in every tier: another function of the name finds them."""
     cache = TieredCache(MemoryCache(), DiskCache(tmp_path), RedisCache(redis_url))
-    prefix = f"test-{tmp_path.name}"
     ask = instructor_cache(cache, prefix=prefix)(kind.function(source))
     assert await kind.all(ask, "a") == whole(source)
     for far in (DiskCache(tmp_path), RedisCache(redis_url)):
