@@ -117,7 +117,7 @@ class OtherLoop:
     def __init__(self, function: Any) -> None:
         self.loop = asyncio.new_event_loop()
         self.task: Any = None
-        self._thread = threading.Thread(target=self._run, args=(function,))
+        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
         self._thread.start()
 
     def _run(self, function: Any) -> None:

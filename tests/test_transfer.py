@@ -482,7 +482,7 @@ def test_others_write_at_the_same_time(stores: Stores, target: str):
         for key, raw in reversed(newer.items()):
             destination.set(key, raw, 90)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)  # it waits for ever if this fails
     writer.start()
     done = transfer(source, destination, progress=lambda _: started.set(), clock=lambda: NOW)
     writer.join()
