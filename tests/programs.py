@@ -35,7 +35,7 @@ class Runner:
         """Give what the program printed, and its errors; fail unless it ended well."""
         with self.start(name, *options) as program:
             try:
-                out, err = program.communicate(timeout=60)
+                out, err = program.communicate(timeout=180)
             finally:
                 program.kill()  # nothing to kill, unless it hangs
         assert program.returncode == 0, out + err

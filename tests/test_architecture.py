@@ -239,13 +239,13 @@ CHECKERS = {"mypy": ["--strict"], "pyright": ["--pythonpath", sys.executable]}
 @pytest.fixture(scope="module")
 def checkers() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """What each type checker says of `typing_api.py`; they run at the same time."""
-
-    def run(checker: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", checker, *CHECKERS[checker], "tests/typing_api.py"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
     with ThreadPoolExecutor(len(CHECKERS)) as pool:
-        yield {checker: pool.submit(run, checker) for checker in CHECKERS}
+        yield {checker: pool.submit(_said_by, checker) for checker in CHECKERS}
+
+
+def _said_by(checker: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", checker, *CHECKERS[checker], "tests/typing_api.py"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
@@ -253,5 +253,6 @@ def test_types_are_what_users_see(
     checkers: dict[str, Future[subprocess.CompletedProcess[str]]], checker: str
 ):
     """`typing_api.py` passes both checkers: right uses are accepted, wrong ones refused."""
-    done = checkers[checker].result()
+    begun = checkers.pop(checker, None)  # by a first try, after which it runs again
+    done = begun.result() if begun else _said_by(checker)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -833,7 +833,7 @@ def test_close_while_others_are_at_work(folder: Path, times: int) -> None:
                 backend.close()
                 assert sum(worker.result(timeout=10) for worker in workers) == 4
     del backend
-    assert open_files() == before
+    assert open_files() <= before  # fewer if what tests before have begun ends only now
 
 
 @pytest.mark.parametrize(

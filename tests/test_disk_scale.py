@@ -273,6 +273,7 @@ def waits_while(cache: DiskCache, going: Callable[[], bool]) -> Iterator[float]:
         yield time.perf_counter() - start
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [5_000_000, 20_000_000])
 def test_sixteen_writers_in_four_processes_keep_the_limit(folder: Path, limit: int) -> None:
@@ -322,6 +323,7 @@ def test_a_hot_hit_among_many_costs_at_most_twice_as_much(tmp_path: Path) -> Non
     few.close(), crowd.close()
 
 
+@timed
 @pytest.mark.slow
 def test_one_functions_entries_are_cleared_among_many(folder: Path) -> None:
     """A clear of a thousand of 200,000 entries takes a small part of what all would take."""

@@ -609,8 +609,10 @@ def test_it_can_be_held_in_a_daemon_thread() -> None:
         except TimeoutError as error:
             outcome.set_exception(error)
 
-    with faulty.silent(on="get"):
+    with faulty.silent(on="get") as silence:
         threading.Thread(target=wait, daemon=True).start()
+        while not silence.struck:
+            time.sleep(0.001)
         assert not wait_for({outcome}, 0.05).done
         faulty.set("k", b"1", None)
     with pytest.raises(TimeoutError, match="get was not answered"):

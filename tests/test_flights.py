@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Colour, engine_of
+from conftest import Colour, engine_of, wait_for_followers
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -119,7 +119,8 @@ def test_a_failure_is_shared_and_not_kept():
     @instructor_cache(MemoryCache())
     def extract(text: str) -> User:
         calls.append(text)
-        time.sleep(0.3)
+        if len(calls) == 1:
+            wait_for_followers(extract, 9)
         raise LookupError("rate limited")
 
     def attempt() -> str:
@@ -348,7 +349,7 @@ async def test_a_call_that_outlasts_the_timeout_is_made_twice():
     calls: list[str] = []
     leave = asyncio.Event()
 
-    @instructor_cache(MemoryCache(), flight_timeout=0.05)
+    @instructor_cache(MemoryCache(), flight_timeout=0.3)
     async def extract(text: str) -> User:
         calls.append(text)
         await leave.wait()
@@ -643,7 +644,7 @@ def test_one_shared_error_grows_no_endless_traceback():
 
     @instructor_cache(MemoryCache())
     def extract(text: str) -> User:
-        time.sleep(0.05)
+        wait_for_followers(extract, 15)
         raise LookupError
 
     def attempt() -> None:

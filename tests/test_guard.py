@@ -78,6 +78,7 @@ async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
 # -- deadlines ---------------------------------------------------------------------------
 
 
+@timed
 @pytest.mark.parametrize("operation", ["get", "swap"])
 async def test_a_silent_backend_costs_one_timeout(colour: Colour, operation: str):
     """The first call waits for it once; its own answer comes back, and an event names the tier."""
@@ -90,6 +91,7 @@ async def test_a_silent_backend_costs_one_timeout(colour: Colour, operation: str
         ]
 
 
+@timed
 async def test_a_silent_tier_costs_nothing_after_the_first_call(colour: Colour):
     """900 more calls take 2 ms each at most, on average, and the tier is asked a few times only."""
     case = Case(colour, timeout=0.5)
@@ -120,9 +122,9 @@ async def test_concurrent_first_calls_wait_once_each(colour: Colour):
 
 async def test_a_tier_that_was_only_slow_is_back_at_once(colour: Colour):
     """One late reply does not make the next calls pay again: the first probe finds it working."""
-    case = Case(colour)
+    case = Case(colour, timeout=0.3)
     await case.ask()
-    with case.faulty.slow(0.3, on="get", times=1):
+    with case.faulty.slow(0.6, on="get", times=1):
         await case.ask()
     case.calls.clear()
     for _ in range(50):
@@ -147,7 +149,7 @@ async def test_a_slow_tier_within_its_time_is_used(colour: Colour):
 
 async def test_a_refusing_tier_is_left_out_after_ten_failures(colour: Colour):
     """Quick failures are cheap, but not for ever: then the tier is asked by probes only."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     with case.faulty.failing(ConnectionError("refused")):
         for n in range(200):
             await case.ask(f"{n}")
@@ -159,7 +161,7 @@ async def test_a_refusing_tier_is_left_out_after_ten_failures(colour: Colour):
 @pytest.mark.parametrize("seconds", [0.6, pytest.param(5, marks=pytest.mark.slow)])
 async def test_a_tier_that_recovers_is_used_again_by_itself(colour: Colour, seconds: float):
     """Within 5 seconds of its recovery it gives hits, and an event says that it is back."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     await case.ask()
     with case.faulty.failing():
         end = time.monotonic() + seconds
@@ -178,7 +180,7 @@ async def test_a_tier_that_recovers_is_used_again_by_itself(colour: Colour, seco
 
 async def test_after_five_idle_seconds_the_first_call_is_a_hit():
     """A probe that works is a hit: nobody has to pay to find out that the tier is back."""
-    case = Case(Colour("sync"))
+    case = Case(Colour("sync"), timeout=0.3)
     await case.ask()
     with case.faulty.silent():
         for _ in range(5):
@@ -191,7 +193,7 @@ async def test_after_five_idle_seconds_the_first_call_is_a_hit():
 
 async def test_a_probe_brings_nothing_back_that_was_invalidated(colour: Colour):
     """The very read that finds the tier working again does not believe what it missed to delete."""
-    case = Case(colour)
+    case = Case(colour, timeout=0.3)
     await case.ask()
     with case.faulty.silent():
         await colour.call(case.cached.cache_invalidate, "ada")
@@ -214,47 +216,49 @@ def _breaker(case: Case) -> Breaker:
     return breaker
 
 
-def test_probes_come_in_growing_jittered_steps():
+def test_probes_come_in_growing_jittered_steps(monkeypatch: pytest.MonkeyPatch):
     """0, then 0.25 to 4 seconds, doubling, shortened by up to a half; never more than 4."""
+    monkeypatch.setattr("instructor_cache._breaker.monotonic", lambda: 1000.0)
     waits: list[list[float]] = []
     for _ in range(200):
         breaker = Breaker()
         assert breaker.fail(TimeoutError(), 0.5, 0.5)
         steps = [breaker._due]
         for _ in range(8):
-            start = time.monotonic()
             breaker.fail_probe(TimeoutError())
-            steps.append(breaker._due - start)
+            steps.append(breaker._due - 1000)
         waits.append(steps)
     for n, longest in enumerate([0, 0.25, 0.5, 1, 2, 4, 4, 4, 4]):
         step = [each[n] for each in waits]
-        assert longest / 2 - 0.01 <= min(step) <= max(step) <= longest + 0.01
+        assert longest / 2 - 1e-9 <= min(step) <= max(step) <= longest + 1e-9
         assert longest == 0 or max(step) - min(step) > longest / 4
 
 
-def test_a_probe_that_never_comes_back_has_failed():
+def test_a_probe_that_never_comes_back_has_failed(monkeypatch: pytest.MonkeyPatch):
     """Another one is due later."""
+    now = [1000.0]
+    monkeypatch.setattr("instructor_cache._breaker.monotonic", lambda: now[0])
     breaker = Breaker()
     breaker.fail(TimeoutError(), 1, 1)
     assert breaker.admits_probe(timeout=0.05)
     assert breaker.state == "half-open"
     assert not breaker.admits_probe(timeout=0.05)
-    time.sleep(0.06)
+    now[0] += 0.06
     assert not breaker.admits_probe(timeout=0.05)
     assert breaker.state == "open"
-    time.sleep(0.26)
+    now[0] += 0.26
     assert breaker.admits_probe(timeout=0.05)
 
 
 @timed
 async def test_all_functions_of_a_backend_share_its_breaker(colour: Colour):
     """What one function has found out, the next one does not pay for."""
-    one = Case(colour)
+    one = Case(colour, timeout=0.3)
 
     def other(text: str) -> User:
         return User(name=text)
 
-    second: Any = instructor_cache(Tier(one.faulty, timeout=0.1))(colour.function(other))
+    second: Any = instructor_cache(Tier(one.faulty, timeout=0.3))(colour.function(other))
     with one.faulty.silent():
         await one.ask()
         start = time.perf_counter()
@@ -265,7 +269,7 @@ async def test_all_functions_of_a_backend_share_its_breaker(colour: Colour):
 async def test_busy_and_closed_are_no_failures_of_the_backend(colour: Colour):
     """Saturation of our own pool, and our own close, never open the breaker."""
     for error in (BackendBusy("all 50 connections are busy"), BackendClosed("closed")):
-        case = Case(colour)
+        case = Case(colour, timeout=5)
         with case.faulty.failing(error):
             for n in range(30):
                 await case.ask(f"{n}")
@@ -275,7 +279,7 @@ async def test_busy_and_closed_are_no_failures_of_the_backend(colour: Colour):
 
 async def test_an_occasional_failure_opens_nothing(colour: Colour):
     """A success in between starts the count anew: failures count in a row."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     with case.faulty.failing(when=[True, False, False] * 100):
         for n in range(100):
             await case.ask(f"{n}")
@@ -285,7 +289,7 @@ async def test_an_occasional_failure_opens_nothing(colour: Colour):
 
 async def test_a_write_that_fails_leaves_reads_alone(colour: Colour):
     """A store that is full or read-only still answers with what it holds."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     await case.ask("kept")
     with case.faulty.failing(OSError("disk full"), on="set"):
         for n in range(30):
@@ -295,6 +299,7 @@ async def test_a_write_that_fails_leaves_reads_alone(colour: Colour):
     assert case.calls == []
 
 
+@timed
 async def test_writes_that_are_not_answered_cost_nothing_while_reads_are(colour: Colour):
     """A store that answers reads only, as a paused Redis may, is still read, and not waited for."""
     case = Case(colour, timeout=0.2)
@@ -331,7 +336,7 @@ async def test_no_stored_byte_is_told(
 ):
     """An error that quotes what it could not read is told without it: in events, in the log, in
     what is raised, and in what is said of a tier that is left out."""
-    case = Case(colour, fail_open=fail_open)
+    case = Case(colour, fail_open=fail_open, timeout=5)
     case.faulty.failing(error, on="get")
     told: list[str] = []
     for n in range(12):
@@ -364,7 +369,7 @@ async def test_fail_closed_tells_at_once(colour: Colour):
 async def test_metrics_tell_what_is_open(colour: Colour):
     """`CacheMetrics` counts failures by tier and names the tiers that are left out."""
     metrics = CacheMetrics()
-    case = Case(colour, observer=metrics)
+    case = Case(colour, observer=metrics, timeout=5)
     with case.faulty.failing():
         for n in range(5):
             await case.ask(f"{n}")
@@ -376,7 +381,7 @@ async def test_metrics_tell_what_is_open(colour: Colour):
 
 async def test_an_invalidation_that_can_not_reach_a_tier_is_told(colour: Colour):
     """Leaving out a read is harmless; leaving out a delete is an event, each time."""
-    case = Case(colour)
+    case = Case(colour, timeout=0.3)
     await case.ask()
     with case.faulty.silent():
         await case.ask()
@@ -576,7 +581,10 @@ def test_workers_that_all_hang_take_no_more_work():
     queued = workers.submit(lambda: 7)
     workers.progress_at -= 10
     assert workers.submit(lambda: 8).result(5) == 8  # in one more thread: that work may go well
-    time.sleep(0.5)  # in which that thread ends
+    deadline = time.monotonic() + 5
+    while workers._threads > 32:  # until that thread ends
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     while workers._threads < 128:
         workers.progress_at -= 10
         hanging.append(workers.submit(leave.wait))
@@ -611,7 +619,7 @@ async def test_what_was_invalidated_does_not_come_back_with_its_tier(
     colour: Colour, silent: bool, whole: bool
 ):
     """An invalidation that a failing tier missed is made up for before it answers again."""
-    case = Case(colour, timeout=0.04 if whole else 0.1)  # a clear may take twenty of them
+    case = Case(colour, timeout=0.04 if whole else 0.3)  # a clear may take twenty of them
     await case.ask("ada")
     await case.ask("bob")
     forget = case.cached.cache_clear if whole else case.cached.cache_invalidate
@@ -639,7 +647,7 @@ async def eventually_closed(case: Case) -> None:
 
 async def test_a_recovered_tier_is_rid_of_all_that_was_invalidated(colour: Colour):
     """Other processes do not find it either: nobody has to ask for it first."""
-    case = Case(colour)
+    case = Case(colour, timeout=0.3)
     for n in range(20):
         await case.ask(f"{n}")
     with case.faulty.silent():
@@ -656,7 +664,7 @@ async def test_a_recovered_tier_is_rid_of_all_that_was_invalidated(colour: Colou
 
 async def test_an_answer_that_could_not_be_replaced_is_not_served(colour: Colour):
     """After `cache_set` no tier that missed it gives the old answer."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     await case.ask("ada")
     with case.faulty.failing(on="set", times=1):
         await colour.call(case.cached.cache_set, User(name="new"), "ada")
@@ -667,7 +675,7 @@ async def test_an_answer_that_could_not_be_replaced_is_not_served(colour: Colour
 
 async def test_a_store_that_can_not_delete_serves_the_rest(colour: Colour):
     """Where a deletion fails for good, that answer is not served, and all others are."""
-    case = Case(colour)
+    case = Case(colour, timeout=5)
     await case.ask("ada")
     await case.ask("bob")
     with case.faulty.failing(OSError("read-only"), on=("set", "delete")):

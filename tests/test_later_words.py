@@ -403,6 +403,7 @@ async def test_more_callers_than_a_ready_client_has_connections(colour: Colour, 
     assert [event.kind for event in events if event.kind == "opened"] == []
 
 
+@timed
 def test_a_hang_of_many_threads_costs_each_of_them_little():
     """Two hundred callers of a silent backend are not let in thirty-two by thirty-two."""
     faulty, gate = FaultyBackend(MemoryCache()), threading.Barrier(200)

@@ -204,7 +204,7 @@ def test_a_killed_leader_holds_up_nobody_for_longer_than_its_lease(processes: Pr
 def test_a_lease_is_renewed_while_the_function_runs(processes: Processes):
     """A call that takes three leases keeps its lock: the other process waits for its answer."""
     pairs = [
-        [processes.start(kind, 1.5, text=kind, lock_lease=0.5) for _ in range(2)]
+        [processes.start(kind, 3.0, text=kind, lock_lease=1.0) for _ in range(2)]
         for kind in ("sync", "async")
     ]
     processes.ready()
@@ -220,7 +220,7 @@ def test_a_lease_is_renewed_while_the_function_runs(processes: Processes):
 @pytest.mark.slow
 def test_without_a_lock_the_first_answer_wins(processes: Processes):
     """Two processes that both call keep one answer: the one that was there first."""
-    slow = processes.start("sync", 0.6, lock=None)
+    slow = processes.start("sync", 2.0, lock=None)
     fast = processes.start("sync", 0.1, lock=None)
     later = processes.start("sync", 0.0, lock=None)
     processes.ready()
@@ -386,7 +386,7 @@ def test_a_lock_is_in_the_farthest_tier_that_offers_one(tmp_path: Path, redis_ur
 @pytest.mark.slow
 def test_a_stopped_leader_is_overtaken_and_its_answer_does_not_win(processes: Processes):
     """Stopped for longer than its lease, a leader finds another's answer and leaves it there."""
-    leader = processes.start("sync", 0.5, lock_lease=0.5)
+    leader = processes.start("sync", 2.0, lock_lease=0.5)
     follower = processes.start("sync", 0.0, lock_lease=0.5)
     later = processes.start("sync", 0.0)
     processes.ready()

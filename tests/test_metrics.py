@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Colour
+from conftest import Colour, timed
 from pydantic import BaseModel
 
 from instructor_cache import CacheMetrics, Event, MemoryCache, instructor_cache
@@ -16,6 +16,7 @@ class User(BaseModel):
     name: str
 
 
+@timed
 async def test_metrics_count_per_function(colour: Colour):
     """Hits, misses and the measured seconds of the original call, in the guide's shape."""
     metrics = CacheMetrics()

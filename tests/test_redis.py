@@ -265,7 +265,8 @@ def test_no_event_loop_leaves_anything_behind(server: RedisServer) -> None:
     for _ in range(20):
         asyncio.run(use())
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    # Threads of tests before may just have something open.
+    assert until(lambda: len(os.listdir("/proc/self/fd")) <= before, True)
     assert until(lambda: connections(server), 0) == 0
     assert not cache._by_loop
     assert len(loops) == 20

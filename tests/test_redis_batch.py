@@ -296,6 +296,7 @@ async def test_another_type_in_company_is_none(server: RedisServer, plain: redis
     await cache.aclose()
 
 
+@timed
 async def test_large_values_come_in_small_commands(server: RedisServer, plain: redis.Redis) -> None:
     """Of 200 values of 200 kB the first command brings twenty, and each that follows no more than
     make four megabytes; all come within the timeout."""
@@ -307,6 +308,7 @@ async def test_large_values_come_in_small_commands(server: RedisServer, plain: r
     await cache.aclose()
 
 
+@timed
 @pytest.mark.slow
 async def test_values_of_a_megabyte_come_in_time(server: RedisServer, plain: redis.Redis) -> None:
     """A gather of 300 values of a megabyte loses none to the default timeout of a command."""
@@ -571,9 +573,9 @@ async def in_line(cache: Any, get: Callable[[str], Any]) -> list[Any]:
 async def test_waiting_for_a_command_is_off_the_clock(server: RedisServer) -> None:
     """Readers that wait for the one connection have all of their time when their turn comes, also
     where a tier's shorter timeout watches each of them."""
-    with Proxy(server.port, delay=0.1) as proxy:
+    with Proxy(server.port, delay=0.3) as proxy:
         cache = RedisCache(proxy.url, timeout=5, max_connections=1)
-        port = open_port(cache, for_async=True, timeout=0.15)
+        port = open_port(cache, for_async=True, timeout=0.5)  # for one reply, and not for two
         await cache.aget("first")
         proxy.mode = "slow"
         assert await in_line(cache, port.get) == [None, None, None]
@@ -581,7 +583,7 @@ async def test_waiting_for_a_command_is_off_the_clock(server: RedisServer) -> No
         await asyncio.sleep(0.01)
         assert await in_line(cache, port.get) == [None, None, None]
         await holding
-        proxy.delay = 0.3
+        proxy.delay = 0.7
         assert {type(error) for error in await in_line(cache, port.get)} == {TimeoutError}
         await cache.aclose()
 

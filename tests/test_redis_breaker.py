@@ -166,6 +166,7 @@ async def test_a_slow_server_is_not_a_dead_one(colour: Colour, server: RedisServ
         await subject.cache.aclose()
 
 
+@timed
 async def test_a_busy_pool_is_not_a_dead_server(colour: Colour, server: RedisServer) -> None:
     """Callers whose turn doesn't come call the function, and open no breaker."""
     with Proxy(server.port, delay=0.1) as proxy:
@@ -182,7 +183,7 @@ async def test_a_busy_pool_is_not_a_dead_server(colour: Colour, server: RedisSer
 
 async def test_a_saturated_pool_keeps_its_hits(colour: Colour, server: RedisServer) -> None:
     """A hundred callers over two connections have hits only."""
-    subject = Subject(colour, server.url, max_connections=2)
+    subject = Subject(colour, f"{server.url}?socket_timeout=10", max_connections=2)
     names = [f"{n % 10}" for n in range(100)]
     for name in names[:10]:
         await subject.call(name)

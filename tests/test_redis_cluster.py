@@ -346,7 +346,7 @@ class Traffic:
 def test_slots_that_move_under_traffic(cluster: Cluster, prefix: str, count: int) -> None:
     """While slots move from node to node no caller sees an error, no hit becomes a miss, and
     nothing is told; the moved keys are hits at their new place."""
-    traffic = Traffic(cluster.url, prefix, count)
+    traffic = Traffic(f"{cluster.url}?socket_timeout=10", prefix, count)
     traffic.ask_all()
     misses = traffic.misses()
     moved = sorted({slot_of(key) for key in traffic.all_keys()})[:count]
@@ -623,6 +623,7 @@ async def test_no_time_left_is_an_end_at_once() -> None:
         await asyncio.wait_for(limit.over, 1)
 
 
+@timed
 @pytest.mark.slow
 @pytest.mark.parametrize("silent", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"tags": ["a", "b", "c"]}])

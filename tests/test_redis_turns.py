@@ -66,13 +66,13 @@ def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
 # -- more callers than connections ---------------------------------------------------------------
 
 
-def test_200_threads_over_two_connections_all_hit(server: RedisServer) -> None:
+def test_200_threads_over_two_connections_all_hit(server: RedisServer, prefix: str) -> None:
     """Every call on a warm key is a hit, whatever the number of threads, and none raises."""
-    cache = RedisCache(server.url, max_connections=2)
+    cache = RedisCache(server.url, max_connections=2, timeout=5)
     events: list[Event] = []
     calls: list[str] = []
 
-    @instructor_cache(cache, observer=events.append, prefix="threads")
+    @instructor_cache(cache, observer=events.append, prefix=prefix)
     def extract(text: str) -> User:
         calls.append(text)
         return User(name=text)
@@ -89,7 +89,7 @@ def test_200_threads_over_two_connections_all_hit(server: RedisServer) -> None:
 
 async def test_5000_tasks_over_four_connections_all_hit(server: RedisServer) -> None:
     """A gather of 5,000 calls on warm keys has 5,000 hits over four connections."""
-    cache = RedisCache(server.url, max_connections=4)
+    cache = RedisCache(server.url, max_connections=4, timeout=5)
     events: list[Event] = []
 
     @instructor_cache(cache, observer=events.append, prefix="tasks")
@@ -357,6 +357,7 @@ async def test_swap_sets_the_ttl(colour: Colour, server: RedisServer) -> None:
     """The ttl is that of the last swap, None is for ever, and what expired counts as nothing."""
     with redis.Redis.from_url(server.url) as plain:
         cache = RedisCache(server.url, timeout=5)
+        plain.delete("t")  # which a first try may have left
         for old, new, ttl, least, most in (
             (None, b"1", 1000.5, 1_000_000, 1_000_500),
             (b"1", b"2", None, -1, -1),
@@ -389,6 +390,7 @@ async def test_swap_survives_a_server_that_forgot_the_script(
 async def test_one_of_many_wins_a_swap(colour: Colour, server: RedisServer, rounds: int) -> None:
     """Of 16 callers at once who take a lock, one gets it; in each of many rounds."""
     cache = RedisCache(server.url, timeout=5, max_connections=8)
+    await do(colour, cache, "clear", "w")  # what a first try may have left
     for n in range(rounds):
         if colour.is_async:
             won: Any = await asyncio.gather(
@@ -497,16 +499,23 @@ def test_close_from_another_thread_closes_a_loops_connections(server: RedisServe
 
     thread = threading.Thread(target=lambda: asyncio.run(use()))
     thread.start()
-    ready.wait()
-    with redis.Redis.from_url(server.url) as plain:
-        assert len(plain.client_list()) == 4
+    try:
+        assert ready.wait(20)
+        assert clients_come_to(server, 3)  # and those of tests before have gone
         cache.close()
-        deadline = time.monotonic() + 5
-        while len(plain.client_list()) > 1 and time.monotonic() < deadline:
+        assert clients_come_to(server, 0)
+    finally:
+        closed.set()  # or the thread would hold up the end of all tests
+        thread.join()
+
+
+def clients_come_to(server: RedisServer, wanted: int) -> bool:
+    """Whether so many are connected to it within five seconds, beside the one that asks."""
+    deadline = time.monotonic() + 5
+    with redis.Redis.from_url(server.url) as plain:
+        while (found := len(plain.client_list()) - 1) != wanted and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(plain.client_list()) == 1
-    closed.set()
-    thread.join()
+    return found == wanted
 
 
 @pytest.mark.slow
@@ -535,10 +544,9 @@ def test_200_times_open_use_close_leaves_nothing(server: RedisServer) -> None:
     for n in range(200):
         once(n)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == files
-    assert threading.active_count() == threads
-    with redis.Redis.from_url(server.url) as plain:
-        assert len(plain.client_list()) == 1
+    assert len(os.listdir("/proc/self/fd")) <= files
+    assert threading.active_count() <= threads
+    assert clients_come_to(server, 0)
 
 
 # -- fork ----------------------------------------------------------------------------------------

@@ -275,10 +275,11 @@ def test_a_cached_stream_is_of_the_kind_of_the_function(kind: str, source: Sourc
     assert inspect.signature(ask) == inspect.signature(func)
 
 
-async def test_the_store_may_be_any(kind: Kind, source: Source, tmp_path: Path, redis_url: str):
+async def test_the_store_may_be_any(
+    kind: Kind, source: Source, tmp_path: Path, redis_url: str, prefix: str
+):
     """Streams are answers like others in every tier: another function of the name finds them."""
     cache = TieredCache(MemoryCache(), DiskCache(tmp_path), RedisCache(redis_url))
-    prefix = f"test-{tmp_path.name}"
     ask = instructor_cache(cache, prefix=prefix)(kind.function(source))
     assert await kind.all(ask, "a") == whole(source)
     for far in (DiskCache(tmp_path), RedisCache(redis_url)):
@@ -1246,8 +1247,12 @@ def test_who_leaves_from_another_loop_lets_the_stream_stand_still(source: Source
         assert passed[0] == passed[1] > 2
 
     async def follow() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(Kind("async generator").all(ask, "a"), 0.1)
+        listening = asyncio.ensure_future(Kind("async generator").all(ask, "a"))
+        while source.passed < 5:
+            await asyncio.sleep(0.001)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
         left.set()
 
     with ThreadPoolExecutor() as pool:

@@ -80,7 +80,7 @@ class Stores:
     def redis(self, _: Path) -> RedisCache:
         self.databases += 1
         RedisCache(self.redis_url()).clear("")
-        return RedisCache(self.redis_url())
+        return RedisCache(self.redis_url(), timeout=10)
 
     def redis_url(self) -> str:
         """That of the Redis database that was made last."""
@@ -446,7 +446,7 @@ import sys, time
 from instructor_cache import transfer
 
 transfer(sys.argv[1], sys.argv[2], clock=lambda: 1e9, progress=lambda done: (
-    print(done.copied, flush=True), time.sleep(0.05)))
+    print(done.copied, flush=True), time.sleep(0.5)))
 """
 
 
@@ -482,7 +482,7 @@ def test_others_write_at_the_same_time(stores: Stores, target: str):
         for key, raw in reversed(newer.items()):
             destination.set(key, raw, 90)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)  # it waits for ever if this fails
     writer.start()
     done = transfer(source, destination, progress=lambda _: started.set(), clock=lambda: NOW)
     writer.join()
