@@ -33,6 +33,7 @@ class Link(ABC):
         """Give how to reach each server that takes writes now."""
         return []
 
+    @abstractmethod
     def drop(self) -> None:
         """Close it; it may still be used again."""
 

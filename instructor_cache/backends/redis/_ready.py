@@ -45,6 +45,9 @@ class ReadyLink(Link):
     async def get_each(self, keys: Sequence[str]) -> list[Any]:
         return await self._in_turn(lambda: self._gets(keys))
 
+    def drop(self) -> None:
+        """Leave the client open, which is not ours."""
+
     async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         until, pause = monotonic() + self._patience, 0.001
         while True:
