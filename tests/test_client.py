@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional, Union
 
 import instructor
 import openai
@@ -241,6 +241,26 @@ def test_what_can_not_change_the_answer_does_not_count(server: OpenAIServer, cha
     ask(client)
     ask(client, **NOT_COUNTED[change])
     assert server.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Union[User, Other], Union[Other, User]),
+        (list[User | Other], list[Other | User]),
+        (Literal["a", "b"], Literal["b", "a"]),
+    ],
+    ids=["union", "list", "literal"],
+)
+def test_the_order_in_a_response_model_counts(server: OpenAIServer, one: Any, other: Any):
+    """What `typing` calls equal is another question: the first type that fits is the answer's."""
+    client = plain(server, instructor.Mode.JSON)
+    cached = cache_client(client, MemoryCache())
+    wanted = [ask(client, response_model=model) for model in (one, other)]
+    for _ in range(2):
+        answers = [ask(cached, response_model=model) for model in (one, other)]
+        assert _types(answers) == _types(wanted)
+    assert server.calls == 4
 
 
 def test_hooks_of_a_call_do_not_count(server: OpenAIServer):

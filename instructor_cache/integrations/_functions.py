@@ -22,7 +22,7 @@ _REMEDIES = (
     "__cache_key__() that returns some; ignore={name!r} leaves it out, so that one answer serves "
     "whatever it is"
 )
-_RAW = (None, False, False, None)  # calls without a response model
+_RAW = (None, "None", False, False, None)  # calls without a response model
 
 Function = Callable[..., Any]
 Known = tuple[Kind, Any]
@@ -67,7 +67,8 @@ class Functions:
     def find(self, response_model: Any, *, stream: bool, ttl: Any = None) -> Known | None:
         """Give how a response model is answered, and by which function; None if by none."""
         partial = is_partial(response_model)
-        name = own_class(response_model) if partial else response_model, partial, stream, ttl
+        asked = own_class(response_model) if partial else response_model
+        name = asked, repr(asked), partial, stream, ttl  # to typing A | B is B | A: repr tells
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._made_if_possible(response_model, stream, ttl)
