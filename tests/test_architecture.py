@@ -112,7 +112,12 @@ LEVELS = [
     {"testing.cassette"},
     {"presets", "testing"},
     {"integrations._answers", "integrations._begun", "integrations._sdk"},
-    {"integrations._globals", "integrations._litellm"},
+    {
+        "integrations._globals",
+        "integrations._headers",
+        "integrations._litellm",
+        "integrations._transports",
+    },
     {"integrations._passed"},
     {"integrations._captured", "integrations._frozen"},
     {"integrations._account"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import re
@@ -15,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
 
+import aiohttp
 import instructor
 import openai
 import pytest
@@ -348,6 +350,85 @@ def test_what_may_write_other_credentials(server: OpenAIServer, found: str):
     assert len(told) == 1
     named = cache_client(client, MemoryCache(), namespace="team")
     assert ask(named).age == ask(named).age
+
+
+HTTPX: Any = sys.modules[Base.__module__.partition(".")[0]]
+
+
+@pytest.mark.parametrize("namespace", [None, "team"])
+@pytest.mark.parametrize("where", ["transport", "mounts"])
+def test_sockets_count(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, where: str, namespace: str | None
+):
+    """Whatever the URL says, requests go to the socket that the HTTP client is bound to."""
+    monkeypatch.setattr(HTTPX.HTTPTransport, "handle_request", Base().handle_request)
+    memory = MemoryCache()
+    for path in ("/a.sock", "/b.sock") * 2:
+        transport = HTTPX.HTTPTransport(uds=path)
+        there = (
+            {"transport": transport} if where == "transport" else {"mounts": {"all://": transport}}
+        )
+        client = sdk(server, http_client=openai.DefaultHttpxClient(**there))
+        ask(cache_client(instructor.from_openai(client), memory, namespace=namespace))
+    assert server.calls == 2
+
+
+ANSWERING: dict[str, Any] = {
+    "MockTransport": lambda: {"transport": HTTPX.MockTransport(_forwarded)},
+    "ASGITransport": lambda: {"mounts": {"all://other": HTTPX.ASGITransport(app=_forwarded)}},
+}
+
+
+def _forwarded(request: Any) -> Any:
+    return Base().handle_request(request)
+
+
+@pytest.mark.parametrize("found", ANSWERING, ids=str)
+def test_transports_that_ask_no_server(server: OpenAIServer, found: str):
+    """An app or a function that answers is in no URL: not cached, whatever the namespace."""
+    http = openai.DefaultHttpxClient(**ANSWERING[found]())
+    cached = cache_client(
+        instructor.from_openai(sdk(server, http_client=http)), MemoryCache(), namespace="team"
+    )
+    with pytest.warns(UnkeyableArgumentWarning, match=found) as told:
+        assert ask(cached).age != ask(cached).age
+    assert len(told) == 1
+
+
+def test_proxies_of_the_environment(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch):
+    """A client is cached whose HTTP client has found proxies, and hosts without, for itself."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://localhost:9")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    http = openai.DefaultHttpxClient()
+    assert len(http._mounts) == 2
+    cached = cache_client(instructor.from_openai(sdk(server, http_client=http)), MemoryCache())
+    assert ask(cached).age == ask(cached).age
+
+
+SESSIONS: dict[str, Any] = {
+    "none": lambda: None,
+    "plain": aiohttp.ClientSession,
+    "headers": lambda: aiohttp.ClientSession(headers={"X-Tenant": "a"}),
+    "cookies": lambda: aiohttp.ClientSession(cookies={"tenant": "a"}),
+    "environment": lambda: aiohttp.ClientSession(trust_env=True),
+    "callable": lambda: aiohttp.ClientSession,
+}
+
+
+@new_only
+@pytest.mark.parametrize("held", SESSIONS)
+async def test_requests_over_aiohttp(server: OpenAIServer, held: str):
+    """They are cached unless the session may add something of its own, which is told."""
+    http, uncached = openai.DefaultAioHttpClient(), held not in ("none", "plain")
+    http._transport.client = SESSIONS[held]()
+    client = openai.AsyncOpenAI(base_url=server.url, api_key="k", http_client=http)
+    cached = cache_client(instructor.from_openai(client), MemoryCache())
+    told = pytest.warns(UnkeyableArgumentWarning, match="AiohttpTransport")
+    with told if uncached else contextlib.nullcontext():
+        first = await ask(cached)
+        if held != "callable":  # of which there is a session by now
+            assert ((await ask(cached)).age == first.age) is not uncached
+    await http.aclose()
 
 
 class Tagged(openai.OpenAI):

@@ -5,29 +5,29 @@ Everything is read at each call, for keys of an API are rotated and clients chan
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-from .._names import is_credential, is_secret
+from .._names import is_credential
 from .._stand_in import stand_in, unnamed
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ..identity import identity
 from ._captured import Captured
 from ._frozen import ordered
-from ._sdk import cookies_of, is_absent, kind_of, unreadable
+from ._headers import digest, sorted_out, veiled
+from ._sdk import cookies_of, kind_of, unreadable
+from ._transports import answering, sockets, unknown_transport
 
-__all__ = ["Account", "Asked", "Place", "asked_by", "sorted_out", "veiled"]
+__all__ = ["Account", "Asked", "Place", "asked_by"]
 
 _PLACE = (
     *("base_url", "_custom_query", "_api_version"),
     *("_azure_deployment", "location", "region", "project_id", "aws_region", "model_name"),
 )
+_SERVER = frozenset({"base_url", "sockets"})  # what of a place a stand-in is for
 _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
@@ -39,15 +39,6 @@ _SOURCES = (
     *("_api_key_provider", "_azure_ad_token_provider", "_workload_identity_auth"),
     *("workload_identity", "_provider", "_provider_runtime", "credentials", "_credentials"),
 )
-# Headers that follow a request through other systems, or come with every one.
-_TRACING = re.compile(
-    r"traceparent|tracestate|baggage|b3|x-b3-.+|x-request-id|x-correlation-id|x-amzn-trace-id"
-    r"|x-cloud-trace-context|x-datadog-.+|sentry-trace|newrelic|idempotency-key|user-agent"
-    r"|x-client-request-id|uber-trace-id|langsmith-trace|helicone-(?:request|session)-id"
-    r"|x-stainless-.+|accept|accept-encoding|connection|content-length|content-type|host",
-    re.IGNORECASE,
-)
-_ROUNDS = 50_000  # some 20 ms, once for each credential: none is found by trying
 
 
 class Account:
@@ -65,7 +56,7 @@ class Account:
             return anybody
         if not self._secrets:
             raise _unnamed("no credentials to tell tenants apart by")
-        return _digest(held)
+        return digest(held)
 
 
 class Unnamed:
@@ -88,38 +79,6 @@ def _unnamed(found: str) -> UnkeyableArgument:
     )
 
 
-@lru_cache(maxsize=1024)
-def _digest(secrets: bytes) -> bytes:
-    return hashlib.pbkdf2_hmac("sha256", secrets, b"instructor_cache", _ROUNDS, 16)
-
-
-def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the headers that may change an answer, and credentials; not those for tracing."""
-    items = cast("Mapping[Any, Any]", headers or {}).items()
-    kept = {str(name).lower(): value for name, value in items if not _TRACING.fullmatch(str(name))}
-    kept = {name: value for name, value in kept.items() if not is_absent(value)}
-    secret = {name: value for name, value in kept.items() if is_credential(name)}
-    return {name: veiled(name, kept[name]) for name in kept.keys() - secret.keys()}, secret
-
-
-class Veiled:
-    """A value that may be a secret by its name, and may change answers: its digest counts."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __cache_key__(self) -> bytes:
-        held = canonical(self._value)
-        if (anything := unnamed("secret", held)) is not None:
-            return anything
-        return _digest(held)
-
-
-def veiled(name: str, value: Any) -> Any:
-    """Give a text that is secret by its name so that it is seen nowhere; anything else as it is."""
-    return Veiled(value) if isinstance(value, str) and is_secret(name) else value
-
-
 class Place:
     """An endpoint: a part of a key. Its hosts are shown, no more, for URLs may hold secrets."""
 
@@ -131,7 +90,7 @@ class Place:
         where = canonical([client.get("base_url") for client in clients])
         if (anywhere := unnamed("server", where)) is None:
             return self._facts
-        rest = [{n: each for n, each in client.items() if n != "base_url"} for client in clients]
+        rest = [{n: client[n] for n in client if n not in _SERVER} for client in clients]
         return {**self._facts, "clients": rest, "server": anywhere}
 
     def changed(self, before: Place) -> str:
@@ -193,7 +152,14 @@ def asked_by(captured: Captured) -> Asked:
     places = [place | {"headers": headers} for place, headers, _, _ in asked]
     hidden = next((hidden for *_, hidden in asked if hidden), "")
     place = Place({"clients": places, "settings": settings})
-    return Asked(Unread(captured.unread) if captured.unread else place, secrets, hidden)
+    unread = captured.unread or _answered(captured.clients)
+    return Asked(Unread(unread) if unread else place, secrets, hidden)
+
+
+def _answered(clients: Iterable[Any]) -> str:
+    """Say what answers in place of a server: nothing that another process knows; else empty."""
+    found = (answering(getattr(sdk, "_client", None)) for sdk in clients)
+    return next((f"a transport that asks no server ({name})" for name in found if name), "")
 
 
 def _settings(found: Iterable[tuple[int, str, Any]]) -> tuple[list[Any], dict[str, Any]]:
@@ -225,6 +191,8 @@ def _asked(sdk: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], st
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = identity(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "params": str(getattr(http, "params", "")), **_there(held, _PLACE)}
+    if found := sockets(http):
+        place["sockets"] = found
     account = _there(held, _SECRETS) | _there(held, _BILLED)
     secrets = account | sent_secrets | own_secrets | cookies_of(http)
     return place, sent | own, secrets, _hidden(sdk, http) or unreadable(sdk, http)
@@ -235,6 +203,8 @@ def _hidden(sdk: Any, http: Any) -> str:
     if sources or getattr(http, "auth", None) is not None:
         name = next(iter(sources), "the HTTP client's auth")
         return f"credentials that are made when they are needed ({name})"
+    if name := unknown_transport(http):
+        return f"a transport of its own ({name})"
     return "" if hasattr(sdk, "base_url") else f"a {type(sdk).__name__}, whose account is hidden"
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from .._names import is_credential
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
-from ._account import Place, asked_by, sorted_out, veiled
+from ._account import Place, asked_by
 from ._captured import Captured, captured_by
 from ._frozen import frozen, ordered
+from ._headers import sorted_out, veiled
 from ._sdk import home_of, is_absent
 
 __all__ = ["Request", "Reader"]

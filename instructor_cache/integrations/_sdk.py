@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -74,19 +73,10 @@ def unreadable(sdk: Any, http: Any) -> str:
     hooks: dict[str, Any] | None = getattr(http, "event_hooks", None)
     if hooks and hooks.get("request"):
         return "hooks that may change requests (event_hooks of the HTTP client)"
-    for transport in _transports(http):
-        if _roots(kind_of(transport))[0] not in _HTTP:
-            return f"a transport of its own ({type(transport).__name__})"
     for part in (sdk, http):
         if part is not None and (name := overridden(kind_of(part)) or _replaced(part)):
             return f"a {type(part).__name__} that overrides {name}"
     return ""
-
-
-def _transports(http: Any) -> Iterator[Any]:
-    mounts: dict[Any, Any] = getattr(http, "_mounts", None) or {}
-    found = (getattr(http, "_transport", None), *mounts.values())
-    return (transport for transport in found if transport is not None)
 
 
 def _replaced(part: Any) -> str:

@@ -1,0 +1,74 @@
+"""What carries an HTTP client's requests: where to, and whether it may change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ._sdk import kind_of
+
+__all__ = ["answering", "sockets", "unknown_transport"]
+
+_HTTPX = frozenset({"httpx", "httpx2"})
+_SENDERS = frozenset({"HTTPTransport", "AsyncHTTPTransport"})
+_BASES = frozenset({"BaseTransport", "AsyncBaseTransport"})
+_OVER_AIOHTTP = ("httpx_aiohttp.", "openai._vendor.httpx_aiohttp.")
+# What a session of aiohttp may hold that changes requests, or where they go.
+_HELD = (
+    *("_default_headers", "_default_auth", "_default_proxy", "_default_proxy_auth", "_base_url"),
+    *("_trust_env", "_trace_configs", "_middlewares"),
+)
+
+
+def sockets(http: Any) -> list[tuple[str, str]]:
+    """Give the Unix sockets that requests go to whatever their URL, with the URLs that do."""
+    found = ((urls, _socket(transport)) for urls, transport in _transports(http))
+    return [(urls, path) for urls, path in found if path]
+
+
+def answering(http: Any) -> str:
+    """Name a transport of httpx's that sends nothing: an app or a function answers; else empty."""
+    for _, transport in _transports(http):
+        kinds = (cls for cls in kind_of(transport).__mro__ if _root(cls) in _HTTPX)
+        if any(cls.__name__ not in _SENDERS | _BASES for cls in kinds):
+            return type(transport).__name__
+    return ""
+
+
+def unknown_transport(http: Any) -> str:
+    """Name a transport that may change requests; empty where all send them as they are."""
+    return next((type(t).__name__ for _, t in _transports(http) if not _is_known(t)), "")
+
+
+def _transports(http: Any) -> Iterator[tuple[str, Any]]:
+    mounts: dict[Any, Any] = getattr(http, "_mounts", None) or {}
+    mounted = ((str(urls.pattern), transport) for urls, transport in mounts.items())
+    found = (("", getattr(http, "_transport", None)), *mounted)
+    return (each for each in found if each[1] is not None)
+
+
+def _is_known(transport: Any) -> bool:
+    cls = kind_of(transport)
+    if cls.__module__.startswith(_OVER_AIOHTTP):
+        return transport.client is None or _is_plain(transport.client)
+    return _root(cls) in _HTTPX and cls.__name__ in _SENDERS
+
+
+def _is_plain(session: Any) -> bool:
+    """Whether a session of aiohttp is like those that a transport makes for itself."""
+    parts = (session, getattr(session, "connector", None), getattr(session, "cookie_jar", None))
+    if any(_root(kind_of(part)) != "aiohttp" for part in parts if part is not None):
+        return False
+    are_given = any(not cookie["domain"] for cookie in session.cookie_jar)  # by hand
+    return not (are_given or any(getattr(session, name, None) for name in _HELD))
+
+
+def _socket(transport: Any) -> str:
+    pool, session = getattr(transport, "_pool", None), getattr(transport, "client", None)
+    of_session = getattr(getattr(session, "connector", None), "path", None)
+    found = (getattr(pool, "_uds", None), getattr(transport, "uds", None), of_session)
+    return next((path for path in found if isinstance(path, str)), "")
+
+
+def _root(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
