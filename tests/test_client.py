@@ -206,6 +206,15 @@ COUNTED: dict[str, dict[str, Any]] = {
     "a header like one for tracing": {"extra_headers": {"X-Trace-Tenant": "a"}},
     "secret mode": {"extra_headers": {"X-Secret-Mode": "on"}},
 }
+TRACING = (
+    *("X-Trace-Id", "X-Span-Id", "Trace-Id", "Request-Id", "Correlation-Id", "X-Amzn-RequestId"),
+    *("x-ms-client-request-id", "x-ms-request-id", "x-goog-request-id", "x-litellm-trace-id"),
+    *("X-Portkey-Trace-Id", "langfuse-trace-id", "x-langfuse-trace-id", "elastic-apm-traceparent"),
+    *("x-ot-span-context", "ot-tracer-traceid", "ot-tracer-spanid", "ot-tracer-sampled"),
+    *("grpc-trace-bin", "x-honeycomb-trace", "x-instana-t", "x-instana-s", "x-instana-l"),
+    *("dd-trace-id", "x-newrelic-id", "cf-ray", "x-vercel-id", "x-transaction-id"),
+    *("x-request-start", "X-Correlation-Id", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context"),
+)
 NOT_COUNTED: dict[str, dict[str, Any]] = {
     "max_retries": {"max_retries": 7},
     "timeout": {"timeout": 33.0},
@@ -223,6 +232,7 @@ NOT_COUNTED: dict[str, dict[str, Any]] = {
             "x-client-request-id": "17",
         }
     },
+    "ids of tracing": {"extra_headers": dict.fromkeys(TRACING, "17")},
     "not given": {"temperature": openai.NOT_GIVEN},
 }
 
@@ -263,6 +273,17 @@ def test_the_order_in_a_response_model_counts(server: OpenAIServer, one: Any, ot
         answers = [ask(cached, response_model=model) for model in (one, other)]
         assert _types(answers) == _types(wanted)
     assert server.calls == 4
+
+
+@new_only
+@pytest.mark.parametrize("name", ["X-Tenant", "X-Api-Key", "Cookie"])
+def test_default_headers_that_a_call_leaves_out(server: OpenAIServer, name: str):
+    """A call without one of the client's headers is another question, or of another account."""
+    client = instructor.from_openai(sdk(server, default_headers={name: "a"}))
+    cached = cache_client(client, MemoryCache())
+    for headers in ({}, {name: openai.Omit()}) * 2:
+        ask(cached, extra_headers=headers)
+    assert server.calls == 2
 
 
 def test_hooks_of_a_call_do_not_count(server: OpenAIServer):

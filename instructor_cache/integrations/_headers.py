@@ -17,10 +17,13 @@ __all__ = ["digest", "sorted_out", "veiled"]
 
 # Those that follow a request through other systems, or come with every one.
 _TRACING = re.compile(
-    r"traceparent|tracestate|baggage|b3|x-b3-.+|x-request-id|x-correlation-id|x-amzn-trace-id"
-    r"|x-cloud-trace-context|x-datadog-.+|sentry-trace|newrelic|idempotency-key|user-agent"
-    r"|x-client-request-id|uber-trace-id|langsmith-trace|helicone-(?:request|session)-id"
-    r"|x-stainless-.+|accept|accept-encoding|connection|content-length|content-type|host",
+    r"(x-)?(trace|span|request|correlation|transaction|client-request)-id|(x-)?langfuse-trace-id"
+    r"|x-(amzn-requestid|(amzn|litellm|portkey)-trace-id|(ms-client|ms|goog)-request-id)"
+    r"|x-(cloud-trace-context|ot-span-context|honeycomb-trace|newrelic-id|vercel-id|request-start)"
+    r"|x-(b3|datadog|stainless)-.+|x-instana-[tsl]|dd-trace-id|ot-tracer-(traceid|spanid|sampled)"
+    r"|(elastic-apm-)?traceparent|tracestate|baggage|b3|newrelic|sentry-trace|grpc-trace-bin|cf-ray"
+    r"|uber-trace-id|langsmith-trace|helicone-(request|session)-id|idempotency-key|user-agent"
+    r"|accept|accept-encoding|connection|content-length|content-type|host",
     re.IGNORECASE,
 )
 _ROUNDS = 50_000  # some 20 ms, once for each credential: none is found by trying
@@ -30,7 +33,7 @@ def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the headers that may change an answer, and credentials; not those for tracing."""
     items = cast("Mapping[Any, Any]", headers or {}).items()
     kept = {str(name).lower(): value for name, value in items if not _TRACING.fullmatch(str(name))}
-    kept = {name: value for name, value in kept.items() if not is_absent(value)}
+    kept = {n: None if is_absent(each) else each for n, each in kept.items()}  # not the default
     secret = {name: value for name, value in kept.items() if is_credential(name)}
     return {name: veiled(name, kept[name]) for name in kept.keys() - secret.keys()}, secret
 
