@@ -177,7 +177,10 @@ class _Describer:
     def _validators(self, decorated: Any) -> Iterator[Any]:
         for kind in _VALIDATORS:
             for name, each in sorted(getattr(decorated, kind, {}).items()):
-                if captured := self._captured(each.func):
+                func = getattr(each.func, "__func__", each.func)
+                if getattr(func, "__name__", "") != name:  # no method of the class's body
+                    yield [name, self._opaque(func)]
+                elif captured := self._captured(func):
                     yield [name, captured]
 
     def _field(self, field: FieldInfo) -> list[Any]:

@@ -275,7 +275,6 @@ def test_the_order_in_a_response_model_counts(server: OpenAIServer, one: Any, ot
     assert server.calls == 4
 
 
-@new_only
 @pytest.mark.parametrize("name", ["X-Tenant", "X-Api-Key", "Cookie"])
 def test_default_headers_that_a_call_leaves_out(server: OpenAIServer, name: str):
     """A call without one of the client's headers is another question, or of another account."""

@@ -8,6 +8,7 @@ import datetime as dt
 import enum
 import functools
 import json
+import operator
 import os
 import random
 import subprocess
@@ -89,6 +90,12 @@ class Keyed(Service):
         return self.client
 
 
+def given(validator: Any) -> type[BaseModel]:
+    """A model that was given a function as its validator."""
+    validators = {"check": pydantic.field_validator("x")(validator)}
+    return create_model("Answer", x=(str, ...), __validators__=validators)
+
+
 Before, After = Any, Any
 CHANGES: dict[str, tuple[Before, After]] = {
     "list, tuple": (one(list[int]), one(tuple[int, ...])),
@@ -151,6 +158,11 @@ CHANGES: dict[str, tuple[Before, After]] = {
     "field validator's default": (checked(1, "default"), checked(2, "default")),
     "model validator": (checked(1, "model"), checked(2, "model")),
     "dataclass's validator": (checked(1, "dataclass"), checked(2, "dataclass")),
+    "function as validator": (given(upper), given(lower)),
+    "bound function as validator": (
+        given(functools.partial(operator.concat, "a")),
+        given(functools.partial(operator.concat, "b")),
+    ),
     "callable": (one(Callable[[int], str]), one(Callable[[str], str])),
     "literal": (one(Literal["a"]), one(Literal["a", "b"])),
     "literal type": (one(Literal[1]), one(Literal[True])),
