@@ -1005,13 +1005,14 @@ def test_no_credential_is_shown(server: OpenAIServer, where: str):
     assert not [secret for secret in secrets if secret in text]
 
 
-def test_pictures_that_instructor_reads(server: OpenAIServer, tmp_path: Path):
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_pictures_that_instructor_reads(server: OpenAIServer, tmp_path: Path, kind: Any):
     """With autodetect_images a file's content counts, not only its path."""
     picture = tmp_path / "picture.png"
     client = cache_client(plain(server), MemoryCache())
     for content in (b"one", b"two", b"two"):
         picture.write_bytes(content)
-        messages = [{"role": "user", "content": [str(picture), "What is it?"]}]
+        messages = kind([{"role": "user", "content": kind([str(picture), "What is it?"])}])
         ask(client, messages=messages, autodetect_images=True)
     assert server.calls == 2
 
@@ -1173,6 +1174,33 @@ async def test_a_key_that_is_rotated_meanwhile(
     client.client.api_key = "k"
     await outcome(call(client))
     assert server.by_key == {"rotated": 1, "k": 1}
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+async def test_all_that_waited_for_a_key_that_is_rotated(
+    server: OpenAIServer, is_async: bool, is_stream: bool
+):
+    """One of them asks with the new key, and the others get that answer."""
+    client = cache_client(plain(server, is_async=is_async), MemoryCache())
+    call, server.latency = partials if is_stream else ask, 0.3
+    with ThreadPoolExecutor(8) as pool:
+        tasks = [asyncio.ensure_future(_made(client, call, is_async, pool)) for _ in range(8)]
+        while not server.calls:
+            await asyncio.sleep(0.01)
+        client.client.api_key = "rotated"
+        await asyncio.gather(*tasks)
+    assert server.by_key == {"k": 1, "rotated": 1}
+
+
+async def _made(client: Any, call: Any, is_async: bool, pool: ThreadPoolExecutor) -> Any:
+    """The outcome of a call, in this thread or, of sync clients, in one of a pool."""
+    if is_async:
+        return await outcome(call(client))
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: _whole(call(client)))
+
+
+def _whole(answer: Any) -> Any:
+    return answer if isinstance(answer, BaseModel) else list(answer)
 
 
 def test_what_a_call_was_given_is_sent(server: OpenAIServer):

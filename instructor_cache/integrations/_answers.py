@@ -16,7 +16,7 @@ from ..codecs import is_partial as is_partial_class
 from ..codecs import own_class
 from ..schema import fingerprint
 
-__all__ = ["Kind", "counted", "is_partial", "kind_of"]
+__all__ = ["Kind", "described", "is_partial", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def kind_of(response_model: Any, *, stream: bool, is_parallel: bool, is_async: b
     return Kind("whole", Any if response_model is None else response_model, response_model)
 
 
-def counted(response_model: Any) -> Any:
+def described(response_model: Any) -> Any:
     """Give what counts of a response model in a key: itself, or else what describes it.
 
     ``Annotated[int, Field(gt=0)]`` holds an object that has no form of its own.

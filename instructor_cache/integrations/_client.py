@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._raws import without_stream
 from ..cached import CacheInfo
 from ..lifetimes import seconds
-from ._answers import counted
 from ._begun import begun, begun_later
 from ._functions import Functions
 from ._hooks import overheard, tell
@@ -26,6 +26,7 @@ class Question:
         functions: Where that is told which is found out about it.
         function: The cached function that answers it.
         is_stream: Whether the answer comes item by item.
+        is_anew: Whether it is put once more, for the client had changed when it was answered.
         is_asked: Whether the provider was asked.
     """
 
@@ -34,6 +35,7 @@ class Question:
     request: Request
     function: Any
     is_stream: bool
+    is_anew: bool = False
     is_asked: bool = False
 
     def put(self) -> Any:
@@ -42,7 +44,10 @@ class Question:
             answer = self.function(self, **self.request.counted)
             return begun(answer, self._tell) if self.is_stream else self._tell(answer)
         except Moved as moved:
-            return moved.answer if moved.question is self else self.ask(self.request.kwargs)
+            if moved.question is self:
+                return moved.answer
+        again = self._anew()
+        return self.ask(self.request.kwargs) if again is None else again.put()
 
     async def put_later(self) -> Any:
         """Do the same for a coroutine function."""
@@ -50,8 +55,20 @@ class Question:
             answer = await self.function(self, **self.request.counted)
             return await begun_later(answer, self._tell) if self.is_stream else self._tell(answer)
         except Moved as moved:
-            is_own = moved.question is self
-            return moved.answer if is_own else await self.ask(self.request.kwargs)
+            if moved.question is self:
+                return moved.answer
+        again = self._anew()
+        return await (self.ask(self.request.kwargs) if again is None else again.put_later())
+
+    def _anew(self) -> Question | None:
+        """Give the call as it is by now, for all that waited for the same one to make it once.
+
+        None where it was put anew already: the client may change with every call.
+        """
+        with suppress(Exception):  # a client that can't be read any more
+            if not self.is_anew:
+                return replace(self, request=self.reader.read(self.request.kwargs), is_anew=True)
+        return None
 
     def ask(self, kwargs: dict[str, Any]) -> Any:
         """Call instructor's function."""
@@ -121,8 +138,6 @@ class ClientCache:
             if response_model is not None:
                 kwargs = {**kwargs, "response_model": kind.response_model}
             request = self._reader.read(kwargs)
-            if response_model is not None:
-                request.counted["response_model"] = counted(kind.response_model)
             is_stream = kind.form == "items"
             return Question(self._reader, self._functions, request, function, is_stream)
         except Exception as error:  # a type that has no hash, a client that can't be read

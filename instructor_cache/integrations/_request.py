@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -13,6 +13,7 @@ from .._names import is_credential
 from ..canonical import canonical
 from ..errors import UnkeyableArgument
 from ._account import Place, asked_by
+from ._answers import described
 from ._captured import Captured, captured_by
 from ._frozen import frozen, ordered
 from ._headers import sorted_out, veiled
@@ -149,6 +150,8 @@ def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:
         for name, each in kwargs.items()
         if not (name in _IGNORED or is_credential(name) or is_absent(each))
     }
+    if counted.get("response_model") is not None:
+        counted["response_model"] = described(counted["response_model"])
     for name in ("context", "validation_context"):
         if counted.get(name, True) is None:
             del counted[name]
@@ -163,10 +166,10 @@ def _text(member: Any) -> str:
 
 def _files_in(part: Any) -> Iterator[tuple[str, str]]:
     """The files that instructor will read because a message is the path of one."""
-    parts: Any = part
     if isinstance(part, str):
         if len(part) < _LONGEST_PATH and Path(part).is_file():
             yield part, hashlib.sha256(Path(part).read_bytes()).hexdigest()
-    elif type(part) in (list, dict):
-        for each in parts if type(part) is list else parts.values():
+    elif isinstance(part, (list, tuple, Mapping)):
+        parts: Any = part.values() if isinstance(part, Mapping) else part
+        for each in parts:
             yield from _files_in(each)
