@@ -1435,7 +1435,6 @@ def test_the_decorators_options(server: OpenAIServer, tmp_path: Path):
     assert all(event.key.startswith("app:instructor.create:") for event in events)
 
 
-@new_only
 def test_a_ttl_in_a_call(server: OpenAIServer):
     """``cache_ttl=`` counts instead of the client's for what the call stores; 0 stores nothing."""
     now, ages = [0.0], list[int]()
@@ -1447,7 +1446,6 @@ def test_a_ttl_in_a_call(server: OpenAIServer):
     assert server.calls == 5 and ages[2] == ages[3] and ages[4] == ages[5]
 
 
-@new_only
 def test_a_wrong_ttl_in_a_call(server: OpenAIServer):
     """It is told, and the answer comes all the same."""
     for ttl in ("soon", [1]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ._frozen import frozen, ordered
 from ._headers import sorted_out, veiled
 from ._sdk import home_of, is_absent
 
-__all__ = ["Request", "Reader"]
+__all__ = ["Request", "Reader", "taken_of"]
 
 # What can't change an answer: how often and how long is tried, who is told, and who is billed.
 _IGNORED = frozenset(
@@ -96,7 +98,8 @@ class Reader:
 
     def read(self, kwargs: dict[str, Any]) -> Request:
         """Give the call with these arguments, which nobody else can change."""
-        kwargs = {n: each if n in _OWN - _DATA else frozen(each) for n, each in kwargs.items()}
+        taken = taken_of(kwargs).items()
+        kwargs = {n: each if n in _OWN - _DATA else frozen(each) for n, each in taken}
         captured = captured_by(self.create, self.client.client)
         model = kwargs.get("model")
         counted = _counted(kwargs)
@@ -141,6 +144,18 @@ class Reader:
         if provider == "unknown" and is_openai:  # which old versions of instructor call it
             provider = "openai"
         return {"mode": "/".join(dict.fromkeys(map(_text, modes))), "provider": provider}
+
+
+def taken_of(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Give those that this instructor takes: one without a cache of its own knows no ttl."""
+    if "cache_ttl" not in kwargs or _has_cache():
+        return kwargs
+    return {name: each for name, each in kwargs.items() if name != "cache_ttl"}
+
+
+@lru_cache(maxsize=1)
+def _has_cache() -> bool:
+    return find_spec("instructor.cache") is not None
 
 
 def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions
 from ._native import native_cache
-from ._request import Reader
+from ._request import Reader, taken_of
 from ._sdk import home_of
 
 __all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
@@ -116,7 +116,7 @@ def _create(create: Any, cache: ClientCache) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
             _refuse_offline()
-        return create(*args, **kwargs) if question is None else question.put()
+        return create(*args, **taken_of(kwargs)) if question is None else question.put()
 
     return cached_create
 
@@ -127,7 +127,8 @@ def _async_create(create: Any, cache: ClientCache) -> Any:
         question = None if args else cache.question(kwargs)
         if question is None:
             _refuse_offline()
-        return await (create(*args, **kwargs) if question is None else question.put_later())
+        given = taken_of(kwargs)
+        return await (create(*args, **given) if question is None else question.put_later())
 
     return cached_create
 
