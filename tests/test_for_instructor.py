@@ -176,11 +176,12 @@ def test_calls_ttl_goes_through_instructor(server: OpenAIServer):
     assert server.calls == 2
 
 
-@pytest.mark.parametrize("ttl", [-1, "soon", lambda _: 60], ids=repr)
+@pytest.mark.parametrize("ttl", [-1, "soon", True, lambda _: 60], ids=repr)
 def test_wrong_options_are_told_at_once(ttl: Any):
-    """A ttl that can't be meant is an error when the cache is made."""
-    with pytest.raises((ValueError, TypeError), match="ttl"):
+    """A ttl that can't be meant is an error when the cache is made, and names no callable."""
+    with pytest.raises((ValueError, TypeError), match=r"instructor\.cache's ttl") as raised:
         MemoryCache().for_instructor(ttl=ttl)
+    assert "callable" not in str(raised.value)
 
 
 def test_modes_count_for_instructors_own_cache(server: OpenAIServer):

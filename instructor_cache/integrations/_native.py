@@ -23,7 +23,7 @@ from .._stand_in import refuse_uncached, stand_in
 from ..errors import CacheMiss, Unstorable
 from ..events import Announcer, Observer
 from ..keys import namespace as begin_of
-from ..lifetimes import Lifetime
+from ..lifetimes import Lifetime, seconds
 from ..policy import Policy
 from ..tiers import BackendLike, tiers_of
 
@@ -107,9 +107,8 @@ class NativeCache:
         await keeper.put(key, keeper.entry(key, value, payload, 0.0, b"", ""))
 
     def _keeper_for(self, ttl: Lifetime) -> Keeper:
-        if callable(ttl):
-            raise TypeError(f"ttl is {ttl!r}; what instructor stores is no answer to give it")
-        return Keeper(_codec, self._stack, self._announce, replace(self._policy, ttl=ttl))
+        life = seconds(ttl, "instructor.cache's ttl")
+        return Keeper(_codec, self._stack, self._announce, replace(self._policy, ttl=life))
 
     def _key(self, key: str) -> str:
         return f"{self._begin}native:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
