@@ -70,7 +70,8 @@ class Tags:
         except Exception as error:
             raise UnkeyableArgument(
                 f"{self._function}: a function of tags= raised {type(error).__name__}; "
-                f"it must give text, several texts or None for every call",
+                f"it must give text, several texts or None for every call, and may name what this "
+                f"one has: {', '.join(n for n in values if n.isidentifier() and n[0] != '_')}",
                 "tags",
             ) from error
 

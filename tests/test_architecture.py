@@ -125,6 +125,7 @@ LEVELS = [
     {"integrations._request", "integrations._native"},
     {"integrations._functions"},
     {"integrations._client"},
+    {"integrations._given"},
     {"integrations.instructor"},
     {"integrations"},
     {""},

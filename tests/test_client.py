@@ -219,6 +219,7 @@ NOT_COUNTED: dict[str, dict[str, Any]] = {
     "max_retries": {"max_retries": 7},
     "timeout": {"timeout": 33.0},
     "user": {"user": "u-17"},
+    "user in the body": {"extra_body": {"user": "u-17"}},
     "safety_identifier": {"safety_identifier": "u-17"},
     "prompt cache": {"prompt_cache_key": "k"},
     "traceparent": {"extra_headers": {"traceparent": "00-1-2-01"}},
@@ -981,7 +982,7 @@ def test_unknown_objects_in_a_call(server: OpenAIServer):
 @pytest.mark.parametrize("where", ["call", "offline"], ids=str)
 def test_no_credential_is_shown(server: OpenAIServer, where: str):
     """Neither what is kept of a call to be read, nor what offline mode tells, shows a secret."""
-    secrets = ("sk-secret-17", "org-secret", "query-secret", "header-secret")
+    secrets = ("sk-secret-17", "org-secret", "query-secret", "header-secret", "own-words")
     client = instructor.from_openai(
         sdk(
             server,
@@ -993,13 +994,14 @@ def test_no_credential_is_shown(server: OpenAIServer, where: str):
     )
     memory = MemoryCache()
     cached = cache_client(client, memory)
-    ask(cached)
+    headers = {"x-portkey-config": secrets[4], "anthropic-beta": "words-2025"}
+    ask(cached, extra_headers=headers)
     if where == "call":
         text = "".join(Entry.unpack(key, memory.get(key) or b"").call for key in memory.scan(""))
-        assert "Who is Ada?" in text
+        assert "Who is Ada?" in text and "words-2025" in text
     else:
         with offline(), pytest.raises(CacheMiss) as raised:
-            ask(cached, temperature=0.5)
+            ask(cached, temperature=0.5, extra_headers=headers)
         text = str(raised.value)
         assert "temperature" in text
     assert not [secret for secret in secrets if secret in text]
@@ -1368,6 +1370,20 @@ def test_wrong_options_are_told_at_once(
     """An option that makes no sense is an error when the client is made."""
     with pytest.raises(error, match=next(iter(options))):
         cache_client(plain(server), MemoryCache(), **options)
+
+
+def test_an_option_that_there_is_not(server: OpenAIServer):
+    """It is told by the name of the function that was called, with those that there are."""
+    with pytest.raises(TypeError, match=r"found tl=.* cache_client .*ttl=.*stale_ttl"):
+        cache_client(plain(server), MemoryCache(), tl=3)
+
+
+def test_tags_of_what_a_call_does_not_have(server: OpenAIServer):
+    """The warning names the arguments that a function of ``tags=`` may take."""
+    tags: Any = lambda user_id: f"user:{user_id}"  # noqa: E731
+    client = cache_client(plain(server), MemoryCache(), tags=tags)
+    with pytest.warns(UnkeyableArgumentWarning, match=r"TypeError.*: messages, model,.* seed$"):
+        ask(client, seed=1)
 
 
 async def test_info_and_clear(server: OpenAIServer, is_async: bool):

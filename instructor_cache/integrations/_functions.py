@@ -124,7 +124,7 @@ class Functions:
         """What is cached; its parameters are what the keys are made of."""
 
         def ask(
-            question: Any,
+            _question: Any,
             /,
             *,
             _client: Any,
@@ -135,10 +135,10 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            return question.settle(question.ask(question.request.kwargs))
+            return _question.settle(_question.ask(_question.request.kwargs))
 
         async def ask_async(
-            question: Any,
+            _question: Any,
             /,
             *,
             _client: Any,
@@ -149,7 +149,7 @@ class Functions:
             strict: Any = True,
             **settings: Any,
         ) -> Any:
-            return question.settle(await question.ask(question.request.kwargs))
+            return _question.settle(await _question.ask(_question.request.kwargs))
 
         function: Any = ask_async if self._reader.is_async else ask
         function.__cache_remedies__ = _REMEDIES

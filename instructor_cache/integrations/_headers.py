@@ -26,6 +26,10 @@ _TRACING = re.compile(
     r"|accept|accept-encoding|connection|content-length|content-type|host",
     re.IGNORECASE,
 )
+# Whose values are no secrets, whatever they are.
+_HARMLESS = frozenset(
+    {"accept-language", "anthropic-beta", "anthropic-version", "openai-beta", "x-title"}
+)
 _ROUNDS = 50_000  # some 20 ms, once for each credential: none is found by trying
 
 
@@ -35,7 +39,22 @@ def sorted_out(headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     kept = {str(name).lower(): value for name, value in items if not _TRACING.fullmatch(str(name))}
     kept = {n: None if is_absent(each) else each for n, each in kept.items()}  # not the default
     secret = {name: value for name, value in kept.items() if is_credential(name)}
-    return {name: veiled(name, kept[name]) for name in kept.keys() - secret.keys()}, secret
+    return {name: _shown(name, kept[name]) for name in kept.keys() - secret.keys()}, secret
+
+
+def _shown(name: str, value: Any) -> Any:
+    held = veiled(name, value)
+    return held if held is not value or value is None or name in _HARMLESS else Header(value)
+
+
+class Header:
+    """The value of a header, which counts as it is and is shown nowhere: it may be a secret."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __cache_key__(self) -> Any:
+        return self._value
 
 
 class Veiled:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .._names import is_credential
 from ..canonical import canonical
@@ -17,19 +17,15 @@ from ..errors import UnkeyableArgument
 from ._account import Place, asked_by
 from ._answers import described
 from ._captured import Captured, captured_by
-from ._frozen import frozen, ordered
+from ._frozen import Ordered, frozen, ordered
 from ._headers import sorted_out, veiled
 from ._sdk import home_of, is_absent
 
 __all__ = ["Request", "Reader", "taken_of"]
 
 # What can't change an answer: how often and how long is tried, who is told, and who is billed.
-_IGNORED = frozenset(
-    {
-        *("max_retries", "token_budget", "timeout", "hooks", "cache", "cache_ttl"),
-        *("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-    }
-)
+_BILLED = frozenset({"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
+_IGNORED = _BILLED | {"max_retries", "token_budget", "timeout", "hooks", "cache", "cache_ttl"}
 _LONGEST_PATH = 1024
 # What instructor takes for itself: the provider, and its hooks, never see it.
 _OWN = frozenset(
@@ -171,7 +167,11 @@ def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:
         if counted.get(name, True) is None:
             del counted[name]
     headers, _ = sorted_out(counted.pop("extra_headers", None))
-    return counted | {"extra_headers": headers} if headers else counted
+    body = counted.pop("extra_body", None)
+    if isinstance(body, Ordered):
+        body = Ordered({n: body[n] for n in body if n not in _BILLED}) or None
+    more = {"extra_headers": headers or None, "extra_body": body}
+    return counted | {name: each for name, each in more.items() if each is not None}
 
 
 def _text(member: Any) -> str:
@@ -181,10 +181,10 @@ def _text(member: Any) -> str:
 
 def _files_in(part: Any) -> Iterator[tuple[str, str]]:
     """The files that instructor will read because a message is the path of one."""
+    parts: Any = cast("Any", part).values() if isinstance(part, Mapping) else part
     if isinstance(part, str):
         if len(part) < _LONGEST_PATH and Path(part).is_file():
             yield part, hashlib.sha256(Path(part).read_bytes()).hexdigest()
     elif isinstance(part, (list, tuple, Mapping)):
-        parts: Any = part.values() if isinstance(part, Mapping) else part
         for each in parts:
             yield from _files_in(each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial, wraps
@@ -17,23 +16,15 @@ from ..lifetimes import TTL, Lifetime
 from ..tiers import BackendLike
 from ._client import ClientCache
 from ._functions import Functions
+from ._given import check
 from ._native import native_cache
 from ._request import Reader, taken_of
-from ._sdk import home_of
 
 __all__ = ["ClientCache", "RedisCache", "cache_client", "for_instructor"]
 
 C = TypeVar("C")
 
 _UNCACHED = "answers of that response_model can't be cached"
-_KEY = "the call, its endpoint and its account are the key; leave some out with ignore="
-# Options of the decorator that are the client's own affair here, and why.
-_TAKEN = {
-    "key": _KEY,
-    "cache_key_fn": _KEY,
-    "returns": "each call's response_model says it",
-    "raw_response": "create_with_completion needs it",
-}
 
 
 def cache_client(
@@ -89,12 +80,12 @@ def cache_client(
         TypeError: *client* is none of instructor's, or an option is not one of these.
         ValueError: *client* is cached already, or an option is wrong.
     """
-    _check(client, namespace, options)
+    check(client, namespace, options)
     given: Any = client
     twin = _copy(given)
     ignore = options.pop("ignore", ())
     if not isinstance(ignore, str):  # which the decorator refuses
-        ignore = ("question", *ignore)
+        ignore = ("_question", *ignore)
 
     def decorate(returns: Any, own: float | None) -> Any:
         life: TTL = ttl if own is None else partial(_same, own)  # a tier's ttl may be above it
@@ -164,40 +155,6 @@ def _shallow(thing: Any) -> Any:
     return twin
 
 
-def _check(client: Any, namespace: Any, options: dict[str, Any]) -> None:
-    kind = getattr(sys.modules.get("instructor"), "Instructor", ())
-    if not isinstance(client, kind) and _is_patched(client):
-        raise TypeError(
-            f"found a {type(client).__name__} that instructor.patch has changed in place; wanted a "
-            f"client of instructor's, which has methods to cache: give one that was not patched to "
-            f"instructor.from_openai, and what that gives to cache_client"
-        )
-    if not isinstance(client, kind):
-        raise TypeError(
-            f"found a {type(client).__name__}; wanted a client of instructor's, such as "
-            f"instructor.from_openai(client) gives: wrap it so, then cache that"
-        )
-    if isinstance(client.__dict__.get("cache"), ClientCache):
-        raise ValueError("found a client that is cached already; give cache_client the plain one")
-    if namespace is not None and (not isinstance(namespace, str) or not namespace):
-        raise TypeError(f"namespace is {namespace!r}; it must be text, or None for the account")
-    if callable(options.get("version")):
-        raise TypeError(
-            "found a version that follows a function's code; wanted text, for a client has no "
-            'function of yours to follow: change it by hand, as in version="prompt-3"'
-        )
-    for name in _TAKEN.keys() & options.keys():
-        raise TypeError(f"found {name}=, which cache_client does not take: {_TAKEN[name]}")
-    if "_client" in options.get("ignore", ()):
-        raise ValueError("ignore names '_client'; say whose answers may be shared by namespace=")
-
-
-def _is_patched(client: Any) -> bool:
-    chat = getattr(client, "chat", None)
-    create = getattr(getattr(chat, "completions", None), "create", None)
-    return hasattr(create, "__globals__") and home_of(create) == "instructor"
-
-
 def for_instructor(
     backend: BackendLike,
     *,
@@ -210,17 +167,18 @@ def for_instructor(
 ) -> dict[str, Any]:
     """Give what makes *backend* instructor's own cache: ``from_provider(model, **these)``.
 
-    That cache knows ``create`` and ``create_with_completion`` with a model for an answer, and
-    nothing else; `cache_client` caches all methods. Its keys tell accounts apart in some modes
-    only: give each tenant a *namespace* of its own. Clients of ``from_anthropic`` never look into a
-    cache, whosever it is: with these, use `cache_client`.
+    A backend itself as ``cache=`` is passed over by instructor, in silence. This cache knows
+    ``create`` and ``create_with_completion`` with a model for an answer, and nothing else;
+    `cache_client` caches all methods. Its keys tell accounts apart in some modes only: give each
+    tenant a *namespace* of its own. Clients of ``from_anthropic`` never look into a cache, whosever
+    it is: with these, use `cache_client`.
 
     Args:
         backend: As for `instructor_cache`.
         namespace: Names those who may share answers. None keeps them to one client object: then
             nothing outlives it.
         ttl: How long an answer is fresh, in any form that `instructor_cache` reads but a callable;
-            ``cache_ttl=`` in a call counts instead, in whole seconds.
+            ``cache_ttl=`` in a call counts instead, in whole seconds: instructor drops all else.
         prefix: First part of every key.
         timeout: Seconds that one operation of the backend may take.
         observer: Called with every `Event`.
