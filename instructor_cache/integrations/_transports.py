@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from ._sdk import kind_of
@@ -28,11 +29,7 @@ def sockets(http: Any) -> list[tuple[str, str]]:
 
 def answering(http: Any) -> str:
     """Name a transport of httpx's that sends nothing: an app or a function answers; else empty."""
-    for _, transport in _transports(http):
-        kinds = (cls for cls in kind_of(transport).__mro__ if _root(cls) in _HTTPX)
-        if any(cls.__name__ not in _SENDERS | _BASES for cls in kinds):
-            return type(transport).__name__
-    return ""
+    return next((type(t).__name__ for _, t in _transports(http) if _answers(kind_of(t))), "")
 
 
 def unknown_transport(http: Any) -> str:
@@ -45,6 +42,12 @@ def _transports(http: Any) -> Iterator[tuple[str, Any]]:
     mounted = ((str(urls.pattern), transport) for urls, transport in mounts.items())
     found = (("", getattr(http, "_transport", None)), *mounted)
     return (each for each in found if each[1] is not None)
+
+
+@lru_cache(maxsize=256)
+def _answers(cls: Any) -> bool:
+    kinds = (each for each in cls.__mro__ if _root(each) in _HTTPX)
+    return any(each.__name__ not in _SENDERS | _BASES for each in kinds)
 
 
 def _is_known(transport: Any) -> bool:
