@@ -23,6 +23,7 @@ from corpus import SHAPES
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -654,6 +655,39 @@ def test_a_client_is_played_exactly(tmp_path: Path, llm: Any):
     assert difference(again, first) is None
     assert again[1][1].choices and again[0]._raw_response.id == first[0]._raw_response.id
     assert (cassette.played, llm.calls) == (3, 2)
+
+
+COMPLETION = ChatCompletion(
+    id="chatcmpl-1", choices=[], created=1, model="m", object="chat.completion"
+)
+COMPLETION._request_id = "req_1"  # as the SDK sets it
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given"),
+    [
+        (ChatCompletion, COMPLETION),
+        (User | ChatCompletion, COMPLETION),
+        (tuple[User, ChatCompletion], (User(name="Ada"), COMPLETION)),
+        (dict[str, ChatCompletion], {"a": COMPLETION}),
+        (Iterator[ChatCompletion], iter([COMPLETION])),
+    ],
+)
+def test_a_providers_own_answer_is_played(annotation: Any, given: Any, tmp_path: Path):
+    """What has a completion in it, or is one, comes from the cassette as it was recorded."""
+
+    @instructor_cache(MemoryCache(), returns=annotation)
+    def ask() -> Any:
+        return given
+
+    def play() -> Any:
+        answer = ask()
+        return list(answer) if isinstance(answer, Iterator) else answer
+
+    with Cassette(tmp_path / "x.json").playing():
+        first = play()
+    with Cassette(tmp_path / "x.json", "none").playing():
+        assert difference(play(), first) is None
 
 
 def test_what_a_client_sends_is_readable(tmp_path: Path, llm: Any):

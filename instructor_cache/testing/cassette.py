@@ -219,14 +219,22 @@ class Cassette:
 
 
 def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
-    """What is wrong with a payload: with its first line if it is that, else with the others."""
-    for part in (payload.partition(b"\n")[0], payload):
-        try:
-            codec.decode(part)
-        except Exception as error:
-            return error.__context__ or error
+    """What is wrong with a payload: with its first line if it is that, else with the others.
+
+    A line alone says nothing where the others fill in what it lacks: a provider's completion.
+    """
+    if (failure := _failure(codec, payload)) is not None:
+        return _failure(codec, payload.partition(b"\n")[0]) or failure
     if names := unknown(codec, payload):
         return f"it has {', '.join(names)}, which the type has not"
+    return None
+
+
+def _failure(codec: Codec, payload: bytes) -> BaseException | None:
+    try:
+        codec.decode(payload)
+    except Exception as error:
+        return error.__context__ or error
     return None
 
 
