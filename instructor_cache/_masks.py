@@ -24,9 +24,23 @@ _SIGNED = r"(?:[\w-]*(?:signature|credential)|sig)"
 _PROSE = r"(?:is|are|was|and|or|must|should|can|may|will|needs?|to|with|for|in|if|when|option|flag)"
 _GIVEN = rf"(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b|{_PROSE}\s)[^\s\"']+)"
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
+_BEGUN_LONG = ("_", "nvapi-", "csk-", "hvs.", "dapi")
 _PREFIXES = (
-    *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
+    *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-", "dckr_pat_"),
     *("hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
+)
+
+# Of these there are words, too: what follows has many letters and digits in a row, or is longer.
+_UNBROKEN = (
+    *("fw_(?=[a-z0-9]*[A-Z])", "csk-", "dapi", "lsv2_(?:pt|sk)_", "jina_", "glsa_", "ntn_"),
+    *("do[opr]_v1_", "shp(?:at|ca|pa|ss)_", "lin_api_", "sntry[su]_", "ph[cx]_"),
+)
+_LONG = ("nvapi-", r"hvs\.", "pcsk_", "tgp_v1_", "whsec_", "figd_")
+
+# How most others look. Ids of answers, messages and tool calls do so as well, but are shorter.
+_ISSUED = (
+    r"(?<![\w./-])(?!sha\d)(?:[a-z][a-z0-9]{0,9}[_.-]){1,3}"
+    r"(?=[a-z0-9]*[A-Z])(?=[A-Z0-9]*[a-z])(?=\d*(?:[A-Za-z]+\d+){3})[A-Za-z0-9]{30,}[\w-]*"
 )
 
 # What is a key beyond doubt: an answer that holds one is not shared. Names that begin alike, such
@@ -43,6 +57,11 @@ _KEYS_PROPER = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (rf"\b(?:{'|'.join(_PREFIXES)})(?=[\w-]*\d)[\w-]{{16,}}", _BEGUN),
+        (
+            rf"\b(?:{'|'.join(_UNBROKEN)})(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{{20,}}[\w-]*",
+            _BEGUN_LONG,
+        ),
+        (rf"\b(?:{'|'.join(_LONG)})(?=[\w+/-]*\d)[\w+/-]{{30,}}", _BEGUN_LONG),
         (r"\bSG\.[\w-]{16,}\.[\w-]{16,}", ("sg.",)),
         (r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", ("eyj",)),
         (r"-----BEGIN [A-Z ]*PRIVATE KEY", ("private key",)),
@@ -114,6 +133,7 @@ _PATTERNS = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
+        (_ISSUED, MASK, ("_", "-", ".")),
         (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
         (rf"(://)(?=[^\s/@]+@){_RANDOM}@", r"\1" + MASK + "@", ("://",)),
         (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),

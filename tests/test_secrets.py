@@ -329,6 +329,56 @@ def test_secrets_in_texts_are_hidden(text: str):
     assert "canary" not in shown(text) and "***" in shown(text)
 
 
+ISSUED = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA3bC6dE9f"
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(f"{begun}{ISSUED}" for begun in ("nvapi-", "csk-", "jina_", "pcsk_", "tgp_v1_", "hvs.")),
+        *(f"{begun}{ISSUED}" for begun in ("ntn_", "whsec_", "lin_api_", "figd_", "phc_")),
+        *(f"fw_{ISSUED[:24]}", f"glsa_{ISSUED[:32]}_01234567", f"dckr_pat_{ISSUED[:27]}"),
+        *(
+            f"lsv2_pt_{HEX[:32]}_0123456789",
+            f"dapi{HEX[:32]}",
+            f"dop_v1_{HEX}",
+            f"shpat_{HEX[:32]}",
+        ),
+        "sntrys_eyJpYXQiOjE3MDAwMDAwMDAsInVybCI6Imh0dHBz_" + ISSUED,
+    ],
+)
+def test_keys_of_providers_are_in_no_file(key: str):
+    """By how they begin and what follows: they are masked in arguments, refused in answers."""
+    assert key[-9:] not in shown(f"connect with {key} now") and leak(f'["{key}"]')
+
+
+@pytest.mark.parametrize("begun", ["acme-", "acme_live_", "key=acme.v1."])
+def test_what_looks_like_a_key_of_anybody_is_hidden(begun: str):
+    """In arguments only: of an answer it may be the id, and a cassette without one is no use."""
+    assert shown(begun + ISSUED) in ("'***'", "'key=***'")
+    assert leak(begun + ISSUED) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG", "msg_01XFDUDYJgAACzvnptvVoYEL"),
+        *("call_DdmO9pD3xa9XTPNJ32zg2hcA", "req_011CSHoEeqs5C35K2UUqR7Fy", "file-S7roYWamZqfMK9D7"),
+        *(f"resp_{HEX}", f"sha256-{ISSUED}", f"https://host/file-{ISSUED}", f"{HEX}.js"),
+        *("123e4567-e89b-12d3-a456-426614174000", f"x-{HEX[:32]}", "gpt-4o-mini-2024-07-18"),
+        *("meta-llama/Llama-3.2-11B-Vision-Instruct", "anthropic.claude-3-5-sonnet-20241022-v2:0"),
+        *("fw_version_2_stable_release_notes", "jina_embeddings_v3_base_model_2024"),
+        *("com.example.oauth.OAuth2AuthorizationServerConfiguration", "fw_" + HEX[:32]),
+        *("nvapi-open-source-sdk-r535", "a-slug-of-an-article-of-2024-about-20-things"),
+        *("report_20240131T120000Z_final_v2.pdf", "dapi-client", "ask_skip_csk-2024-release-notes"),
+    ],
+)
+def test_names_and_ids_are_no_keys(text: str):
+    """Of answers, models, files, classes and versions, and digests."""
+    assert shown(text) == repr(text) and leak(text) == ""
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -356,6 +406,19 @@ def test_plain_language_is_shown(text: str):
 def test_texts_are_looked_through_in_little_time():
     """However often what begins like a secret is repeated, no pattern goes back far."""
     start = monotonic()
-    for part in ("-", "--a", "?a", "://", 'token: "', "cookie: a=", '\\"', "&key=", "?KEY="):
+    for part in (
+        "-",
+        "--a",
+        "?a",
+        "://",
+        'token: "',
+        "cookie: a=",
+        '\\"',
+        "&key=",
+        "?KEY=",
+        "a_",
+        "a-b.c",
+        "x_aB1",
+    ):
         masked(part * (100_000 // len(part)))
     assert monotonic() - start < 5
