@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ._names import is_secret, is_vague
+
 MASK = "***"
 
 LONG = 2_000  # characters of a text that is looked through as a whole
@@ -14,10 +16,11 @@ _OF_KEYS = r"[\w%+/=~-]"
 _RANDOM = rf"(?={_OF_KEYS}*\d)(?={_OF_KEYS}*[A-Za-z]){_OF_KEYS}{{16,}}"
 looks_random = re.compile(_RANDOM).fullmatch  # as no word looks
 
-_TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
+_TOLD = r"(?:(?:api|access|private|secret)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
 _PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"
-_QUOTED = r"(\\*[\"'])(?:(?!(?<!\\)\2)[^\n]){1,2000}\2"  # in JSON in JSON too; as group 2
+_QUOTED = r"(?P<quote>\\*[\"'])(?P<held>(?:(?!(?<!\\)(?P=quote))[^\n]){1,2000})(?P=quote)"
+_NAMED = r"(?<=[\"'])(?P<name>[\w-]{1,60})(?P<between>\\*[\"']\s*[:=]\s*b?)"
 _CRUMB = r"[\w.-]+=[^\s\"';,\\]*"
 _COOKIES = rf"{_CRUMB}(?:;\s*(?:{_CRUMB}|secure|httponly))*"
 _SIGNED = r"(?:[\w-]*(?:signature|credential)|sig)"
@@ -79,6 +82,15 @@ _KEYS_PROPER = tuple(
     )
 )
 
+
+def _without_secret(pair: re.Match[str]) -> str:
+    """The pair of a name and a text in quotes, without the text where the name makes it secret."""
+    name, held = pair["name"], pair["held"]
+    if not (is_secret(name) or (is_vague(name) and looks_random(held))):
+        return pair[0]
+    return f"{name}{pair['between']}{pair['quote']}{MASK}{pair['quote']}"
+
+
 # What else a secret may look like, what it is replaced by, and small letters that it does not go
 # without: to look for them is much faster.
 _PATTERNS = tuple(
@@ -92,9 +104,10 @@ _PATTERNS = tuple(
         (rf"(?s)\A.*-----END {_PEM}-----", MASK, ("private key",)),
         (
             rf"(?i)({_TOLD}(?:\\*[\"'])?\s*[:=]\s*b?){_QUOTED}",
-            r"\1\2" + MASK + r"\2",
+            rf"\1\g<quote>{MASK}\g<quote>",
             _HINTS,
         ),
+        (_NAMED + _QUOTED, _without_secret, ('"', "'")),
         (
             rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+){_GIVEN}",
             r"\1" + MASK,

@@ -19,7 +19,7 @@ from instructor_cache import MemoryCache, instructor_cache
 from instructor_cache._masks import masked
 from instructor_cache._sketch import read, sketch
 from instructor_cache.testing import Cassette
-from instructor_cache.testing._leaks import leak, without
+from instructor_cache.testing._leaks import leak, named, without
 from instructor_cache.testing.cassette import CassetteWarning
 
 LONG = "canary0123456789"
@@ -160,6 +160,10 @@ class Account(BaseModel):
     uses_password: str = ""
     forgotPassword: str = ""
     client_secret: str = ""
+    secret: str = ""
+    credentials: str = ""
+    token_type: str = ""
+    text: str = ""
     access_key: str = ""
     refresh_token: str = ""
 
@@ -182,15 +186,35 @@ def recorded(answer: Any, path: Path) -> int:
         Account(password="canarybird"),
         Account(apiKey="canary:bird"),
         Account(access_key="canary-1"),
+        Account(secret="canary-1"),
+        Account(credentials="canary-1"),
+        Account(token=LONG),
         Account(refresh_token="canary01"),
     ],
 )
 def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, tmp_path: Path):
     """Whatever it looks like, at any depth: a warning names the field, not what it holds."""
-    with pytest.warns(
-        CassetteWarning, match='holds a text as "(password|apiKey|access_key|refresh_token)"'
-    ) as told:
+    with pytest.warns(CassetteWarning, match=r'holds a text as "[\w_]+"') as told:
         assert recorded(answer, tmp_path / "x.json") == 0
+    assert "canary" not in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "canarybird"}',
+        repr([{"user": "ada", "api_key": "canary:bird"}]),
+        json.dumps(json.dumps({"client_secret": "canary, bird"})).replace(", b", "-b"),
+        json.dumps({"user": {"password": "canarybird"}}, indent=2),
+        f"FOO=bar\nexport OPENAI_API_KEY={LONG}",
+        f"SECRET_KEY = '{LONG}'",
+        f'Use {{"api_key": "{LONG}"}} as usual.',
+    ],
+)
+def test_an_answer_whose_text_sets_a_password_is_not_recorded(text: str, tmp_path: Path):
+    """Data that a model gave as text count as data do; in other texts it has to look random."""
+    with pytest.warns(CassetteWarning, match="holds a text as") as told:
+        assert recorded(Account(text=text), tmp_path / "x.json") == 0
     assert "canary" not in str(told[0].message)
 
 
@@ -198,6 +222,12 @@ def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, 
     "answer",
     [
         Account(),
+        Account(text='client = OpenAI(api_key=os.environ["OPENAI_API_KEY"])'),
+        Account(text="config = {'password': 'YOUR_PASSWORD'}"),
+        Account(text='{"password": "not given in the text", "api_key": "unknown"}'),
+        Account(text="export OPENAI_API_KEY=your-key-here"),
+        Account(token_type=LONG, text="password: see the vault, api_key: ********"),
+        Account(secret="cinnamon", credentials="doctorate"),
         Account(password="none", apiKey="unknown"),
         Account(password="not given in the text"),
         Account(password="********"),
@@ -306,6 +336,10 @@ def test_names_that_hold_no_secret_are_shown(value: Any):
         json.dumps({"password": 'canary "two" canary'}),
         json.dumps(json.dumps({"api_key": 'canary "two" canary'})),
         repr({"token": b"canary canary"}),
+        *(json.dumps({name: "canary"}) for name in ("openai_key", "pwd", "auth", "cookie", "pin")),
+        json.dumps(json.dumps({"credentials": "canary", "Ocp-Apim-Subscription-Key": "canary"})),
+        json.dumps({"session_id": LONG, "key": LONG}),
+        f"SECRET_KEY={LONG}",
         "Cookie: a=canary; b=canary",
         "Set-Cookie: sid=canary; path=/; HttpOnly; secure",
         "mysql --password canary -u root",
@@ -384,6 +418,7 @@ def test_names_and_ids_are_no_keys(text: str):
     [
         "the secret of a good cake is butter",
         "max_tokens=100, prompt_tokens: 5",
+        '{"key": "name", "author": "Ada", "token_count": "3", "session_id": "first"}',
         "key points: keep your password safe, and your tokens",
         "Cookie: chocolate chips, oat. Cookies: many",
         "run it with --max-token 100 --no-password ada --token-limit 5",
@@ -421,4 +456,5 @@ def test_texts_are_looked_through_in_little_time():
         "x_aB1",
     ):
         masked(part * (100_000 // len(part)))
+        named(part * (100_000 // len(part)))
     assert monotonic() - start < 5

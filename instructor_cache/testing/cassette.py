@@ -15,12 +15,13 @@ from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
+from ._blocks import shown
 from ._file import CassetteFile
 from ._hand import unknown
 from ._leaks import leak, named, without
 from ._page import Block, BrokenCassette, Page
 from ._tape import CassetteWarning, Tape
-from ._texts import write
+from ._texts import gather, write
 from ._warnings import change, loss, refusal
 
 __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
@@ -239,5 +240,5 @@ def _failure(codec: Codec, payload: bytes) -> BaseException | None:
 
 
 def _leak_in(block: Block) -> str:
-    members = block.members()
-    return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
+    text = leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
+    return text or named(gather(shown(block.payload)))
