@@ -259,6 +259,7 @@ BROKEN = [
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
     (GOOD.replace('"entries"', '"entries": [], "entries"'), 1, '"entries" twice'),
     ("[" * 100_000, 1, "no JSON"),
+    (GOOD.replace('"age": 36\n      },', '"age": 36'), 11, "of a merge, take each block whole"),
 ]
 
 
@@ -922,6 +923,28 @@ def test_a_call_that_is_not_recorded_shows_what_differs(
     )
     assert llm.calls == 1
     assert files(pytester) == recorded
+
+
+def test_a_call_of_a_function_that_moved_is_pointed_out(tmp_path: Path):
+    """To another module, with its cassette: that one holds the call, of a function elsewhere."""
+    path = tmp_path / "x.json"
+    cached = instructor_cache(MemoryCache())(answer)
+    with Cassette(path).playing():
+        cached("a")
+    path.write_text(path.read_text().replace(f"{__name__}.answer", "old.place.answer"))
+    moved = pytest.raises(CacheMiss, match=r"holds this call of old\.place\.answer: was a module")
+    with moved, Cassette(path).playing():
+        cached("a")
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        cached("b")
+    assert "old.place" not in str(caught.value)
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        instructor_cache(MemoryCache(), version="2")(answer)("a")
+    assert "old.place" in str(caught.value)
+    path.write_text(path.read_text().replace("old.place.answer", f"{__name__}.answer"))
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        instructor_cache(MemoryCache(), version="2")(answer)("a")
+    assert "was a module" not in str(caught.value)
 
 
 def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):

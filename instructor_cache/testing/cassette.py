@@ -126,7 +126,9 @@ class Cassette:
                 f"when it was recorded this call {reason}, and that is not kept: test it without "
                 f"the cassette, or give it its answer in the test, with cache_set"
             )
-        return f"to record the test anew, {self._anew}"
+        moved = "" if key is None else self._tape.moved(str(key))
+        hint = f"it holds this call of {moved}: was a module renamed or moved? " if moved else ""
+        return f"{hint}to record the test anew, {self._anew}"
 
     def _check(self, key: str, codec: Codec) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
