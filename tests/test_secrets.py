@@ -227,6 +227,7 @@ def test_an_answer_whose_text_sets_a_password_is_not_recorded(text: str, tmp_pat
         Account(text='{"password": "not given in the text", "api_key": "unknown"}'),
         Account(text="export OPENAI_API_KEY=your-key-here"),
         Account(token_type=LONG, text="password: see the vault, api_key: ********"),
+        Account(secret_ingredient=LONG, password_hint=LONG),
         Account(secret="cinnamon", credentials="doctorate"),
         Account(password="none", apiKey="unknown"),
         Account(password="not given in the text"),

@@ -48,13 +48,12 @@ def secrets(variables: Variables) -> list[tuple[str, str]]:
 def _values(name: str, held: str) -> Iterator[str]:
     bare = held.strip().strip("\"'").strip()
     yield from _credentials(bare)
-    if is_told_by(name):
+    if _is_told_by(name):
         yield from (held, bare)
         yield from _parts(bare)
 
 
-def is_told_by(name: str) -> bool:
-    """Whether a *name* tells that what it names is a secret, and not where or of what kind."""
+def _is_told_by(name: str) -> bool:
     return is_secret(name) and not _ABOUT.search(name)
 
 
@@ -64,7 +63,7 @@ def _credentials(text: str) -> Iterator[str]:
     for found in (password for each in _PASSWORDS for password in each.findall(text)):
         yield from (found, unquote(found))
     for name, value in _SETTING.findall(text):
-        if is_told_by(name):
+        if _is_told_by(name):
             yield from (value.strip("\"'"), unquote(value))
 
 
@@ -73,7 +72,7 @@ def _parts(text: str) -> Iterator[str]:
     if login := _LOGIN.fullmatch(text):
         yield login[1]
     leaves = list(_leaves(text))
-    yield from (told := [leaf for name, leaf in leaves if is_vague(name) or is_told_by(name)])
+    yield from (told := [leaf for name, leaf in leaves if is_vague(name) or _is_told_by(name)])
     for name, leaf in [] if told else leaves:
         yield from (part for part in _SEPARATORS.split(leaf) if _is_secret_part(name, part))
 

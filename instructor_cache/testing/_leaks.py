@@ -12,13 +12,16 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from .._masks import MASK, key_in, looks_random
-from .._names import is_password
+from .._names import is_password, is_secret
 from ..codecs._kinds import is_dict, is_list
-from ._environment import Variables, is_told_by, secrets
+from ._environment import Variables, secrets
 from ._texts import Compact
 
 _BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
 _PASSWORD = re.compile(r"(?!\w+://)[^\s*]{8,}")  # none that is masked, no sentence, no URL
+_AT_THE_END = re.compile(  # of names of secrets: others tell of what kind they are, or which
+    r"(key|token|secret|auth|authorization|cookie|jwt|bearer|pwd?|credentials?|passw[a-z]*)$", re.I
+)
 _PAIR = re.compile(
     r"""(?<![\w-])([\w-]{1,60})(?:\\*["'])?\s*[:=]\s*b?"""
     r"""(?:(\\*["'])((?:(?!\2).){0,300})\2|([^\s"'\\,;&]+))"""
@@ -70,7 +73,8 @@ def _named_in(text: str) -> str:
 def _is_password(name: str, value: str) -> bool:
     if not _PASSWORD.fullmatch(value):
         return False
-    return is_password(name, value) or (is_told_by(name) and bool(looks_random(value)))
+    is_named = is_secret(name) and _AT_THE_END.search(name) is not None
+    return is_password(name, value) or (is_named and looks_random(value) is not None)
 
 
 def without(text: str) -> str:
