@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ._names import is_secret, is_vague
+
 MASK = "***"
 
 LONG = 2_000  # characters of a text that is looked through as a whole
@@ -14,19 +16,34 @@ _OF_KEYS = r"[\w%+/=~-]"
 _RANDOM = rf"(?={_OF_KEYS}*\d)(?={_OF_KEYS}*[A-Za-z]){_OF_KEYS}{{16,}}"
 looks_random = re.compile(_RANDOM).fullmatch  # as no word looks
 
-_TOLD = r"(?:api[_-]?key|(?:access|private)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
+_TOLD = r"(?:(?:api|access|private|secret)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
 _PEM = r"[A-Z ]*PRIVATE KEY(?: BLOCK)?"
-_QUOTED = r"(\\*[\"'])(?:(?!(?<!\\)\2)[^\n]){1,2000}\2"  # in JSON in JSON too; as group 2
+_QUOTED = r"(?P<quote>\\*[\"'])(?P<held>(?:(?!(?<!\\)(?P=quote))[^\n]){1,2000})(?P=quote)"
+_NAMED = r"(?<=[\"'])(?P<name>[\w-]{1,60})(?P<between>\\*[\"']\s*[:=]\s*b?)"
 _CRUMB = r"[\w.-]+=[^\s\"';,\\]*"
 _COOKIES = rf"{_CRUMB}(?:;\s*(?:{_CRUMB}|secure|httponly))*"
 _SIGNED = r"(?:[\w-]*(?:signature|credential)|sig)"
 _PROSE = r"(?:is|are|was|and|or|must|should|can|may|will|needs?|to|with|for|in|if|when|option|flag)"
 _GIVEN = rf"(?:\"[^\"\n]*\"|'[^'\n]*'|(?!-|\d+\b|{_PROSE}\s)[^\s\"']+)"
 _BEGUN = ("_", "glpat-", "xox", "pypi-", "tvly-", "xai-", "pplx-")
+_BEGUN_LONG = ("_", "nvapi-", "csk-", "hvs.", "dapi")
 _PREFIXES = (
-    *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-"),
+    *("gh[pousr]_", "github_pat_", "glpat-", "xox[a-z]-", "dckr_pat_"),
     *("hf_", "gsk_", "npm_", "pypi-", "r8_", "tvly-", "xai-", "pplx-"),
+)
+
+# Of these there are words, too: what follows has many letters and digits in a row, or is longer.
+_UNBROKEN = (
+    *("fw_(?=[a-z0-9]*[A-Z])", "csk-", "dapi", "lsv2_(?:pt|sk)_", "jina_", "glsa_", "ntn_"),
+    *("do[opr]_v1_", "shp(?:at|ca|pa|ss)_", "lin_api_", "sntry[su]_", "ph[cx]_"),
+)
+_LONG = ("nvapi-", r"hvs\.", "pcsk_", "tgp_v1_", "whsec_", "figd_")
+
+# How most others look. Ids of answers, messages and tool calls do so as well, but are shorter.
+_ISSUED = (
+    r"(?<![\w./-])(?!sha\d)(?:[a-z][a-z0-9]{0,9}[_.-]){1,3}"
+    r"(?=[a-z0-9]*[A-Z])(?=[A-Z0-9]*[a-z])(?=\d*(?:[A-Za-z]+\d+){3})[A-Za-z0-9]{30,}[\w-]*"
 )
 
 # What is a key beyond doubt: an answer that holds one is not shared. Names that begin alike, such
@@ -43,6 +60,11 @@ _KEYS_PROPER = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (rf"\b(?:{'|'.join(_PREFIXES)})(?=[\w-]*\d)[\w-]{{16,}}", _BEGUN),
+        (
+            rf"\b(?:{'|'.join(_UNBROKEN)})(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{{20,}}[\w-]*",
+            _BEGUN_LONG,
+        ),
+        (rf"\b(?:{'|'.join(_LONG)})(?=[\w+/-]*\d)[\w+/-]{{30,}}", _BEGUN_LONG),
         (r"\bSG\.[\w-]{16,}\.[\w-]{16,}", ("sg.",)),
         (r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", ("eyj",)),
         (r"-----BEGIN [A-Z ]*PRIVATE KEY", ("private key",)),
@@ -60,6 +82,15 @@ _KEYS_PROPER = tuple(
     )
 )
 
+
+def _without_secret(pair: re.Match[str]) -> str:
+    """The pair of a name and a text in quotes, without the text where the name makes it secret."""
+    name, held = pair["name"], pair["held"]
+    if not (is_secret(name) or (is_vague(name) and looks_random(held))):
+        return pair[0]
+    return f"{name}{pair['between']}{pair['quote']}{MASK}{pair['quote']}"
+
+
 # What else a secret may look like, what it is replaced by, and small letters that it does not go
 # without: to look for them is much faster.
 _PATTERNS = tuple(
@@ -73,9 +104,10 @@ _PATTERNS = tuple(
         (rf"(?s)\A.*-----END {_PEM}-----", MASK, ("private key",)),
         (
             rf"(?i)({_TOLD}(?:\\*[\"'])?\s*[:=]\s*b?){_QUOTED}",
-            r"\1\2" + MASK + r"\2",
+            rf"\1\g<quote>{MASK}\g<quote>",
             _HINTS,
         ),
+        (_NAMED + _QUOTED, _without_secret, ('"', "'")),
         (
             rf"(?i)((?<![\w-])--(?!no-|-)[\w-]*{_TOLD}\s+){_GIVEN}",
             r"\1" + MASK,
@@ -114,6 +146,7 @@ _PATTERNS = tuple(
             ("akia", "asia", "aiza", "ya29."),
         ),
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
+        (_ISSUED, MASK, ("_", "-", ".")),
         (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
         (rf"(://)(?=[^\s/@]+@){_RANDOM}@", r"\1" + MASK + "@", ("://",)),
         (rf"(?i)({_TOLD}[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+", r"\1" + MASK, _HINTS),

@@ -13,6 +13,8 @@ from ._frames import callers_frame
 
 MISSING: Any = object()
 
+_UNIONS = (typing.Union, types.UnionType)
+
 
 def return_annotation(func: Callable[..., Any], local_names: Mapping[str, Any]) -> Any:
     """Give the resolved return annotation of *func*; `MISSING` if it has none.
@@ -39,11 +41,37 @@ def callers_names(func: Callable[..., Any]) -> dict[str, Any]:
     return dict(frame.f_locals) if at_home and frame.f_locals is not frame.f_globals else {}
 
 
-def without_metadata(annotation: Any) -> Any:
-    """Give the type inside ``Annotated[type, ...]``."""
-    while typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
+def bare(annotation: Any) -> Any:
+    """Give the type inside ``Annotated[type, ...]``, or that an alias of a type stands for."""
+    while (inner := _inner(annotation)) is not MISSING:
+        annotation = inner
     return annotation
+
+
+def present(annotation: Any) -> Any:
+    """Give the type, as `bare` does, of an answer that is not None."""
+    annotation = bare(annotation)
+    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    is_optional = typing.get_origin(annotation) in _UNIONS and len(kinds) == 1
+    return present(kinds[0]) if is_optional else annotation
+
+
+def _inner(annotation: Any) -> Any:
+    args = typing.get_args(annotation)
+    alias = typing.get_origin(annotation) or annotation
+    if alias is typing.Annotated:
+        return args[0]
+    if type(alias).__name__ != "TypeAliasType" or isinstance(alias.__value__, str):
+        return MISSING
+    return _with_arguments(alias.__value__, dict(zip(alias.__type_params__, args, strict=False)))
+
+
+def _with_arguments(value: Any, arguments: Mapping[Any, Any]) -> Any:
+    """What an alias stands for, with its parameters put in; as it is if some have no argument."""
+    parameters = getattr(value, "__parameters__", ())
+    if parameters and arguments.keys() >= set(parameters):
+        return value[tuple(arguments[parameter] for parameter in parameters)]
+    return arguments.get(value, value) if isinstance(value, typing.TypeVar) else value
 
 
 def name_of(annotation: Any) -> str:

@@ -229,6 +229,11 @@ def _new_type(value: Any) -> bytes:
     return _frame(b"w", _text(b"", identity(value)) + canonical(value.__supertype__))
 
 
+def _special(value: Any) -> bytes:
+    was_class = value is typing.Annotated  # until Python 3.12
+    return _text(b"N" if was_class else b"Y", str(value))
+
+
 def _type_variable(value: typing.TypeVar) -> bytes:
     bounds = (value.__name__, value.__bound__, value.__constraints__)
     return _frame(b"y", canonical(bounds))
@@ -315,7 +320,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Encode], ...] = (
     (lambda value: type(value).__name__ == "TypeAliasType", _alias),
     (lambda value: type(value).__name__ == "NewType", _new_type),
     (_is(typing.TypeVar), _type_variable),
-    (lambda value: type(value).__module__ == "typing", lambda value: _text(b"Y", str(value))),
+    (lambda value: type(value).__module__ == "typing", _special),
     (_is_model_class, _model_class),
     (_is(type, types.FunctionType, types.BuiltinFunctionType), _by_name),
     (_is(types.MethodType), _method),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import iscoroutinefunction, signature
+from inspect import isawaitable, iscoroutine, iscoroutinefunction, signature
 from typing import Any, Protocol, Union
 
 from ._endings import is_refused, is_truncated
@@ -30,6 +30,8 @@ __all__ = [
     "not_refused",
     "not_truncated",
 ]
+
+_WANTED = "give a plain callable of the result, or several: cache_if=(not_truncated, not_refused)"
 
 
 class Timed(Protocol):
@@ -101,7 +103,12 @@ class _MinSeconds:
 def holds(condition: Condition, result: Any, seconds: float) -> bool:
     """Tell whether *condition* admits the *result* of a call that took so many *seconds*."""
     one: Any = condition
-    return bool(one.took(seconds) if _is_timed(one) else one(result))
+    verdict = one.took(seconds) if _is_timed(one) else one(result)
+    if isawaitable(verdict):
+        if iscoroutine(verdict):
+            verdict.close()  # else Python warns that nobody awaited it
+        raise TypeError(f"cache_if: found {condition!r} to give an awaitable; {_WANTED}")
+    return bool(verdict)
 
 
 def _is_timed(condition: Any) -> bool:
@@ -111,17 +118,16 @@ def _is_timed(condition: Any) -> bool:
 
 def check_condition(condition: Any) -> None:
     """Raise TypeError for what can't be one of ``cache_if``."""
-    wanted = (
-        "give a plain callable of the result, or several: cache_if=(not_truncated, not_refused)"
-    )
     if condition is min_seconds:
         raise TypeError("cache_if is min_seconds itself; say how many: min_seconds(0.05)")
     if _is_timed(condition):
         return
     if not callable(condition):
-        raise TypeError(f"cache_if is {condition!r}; it must be a callable of the result; {wanted}")
+        raise TypeError(
+            f"cache_if is {condition!r}; it must be a callable of the result; {_WANTED}"
+        )
     if iscoroutinefunction(condition) or iscoroutinefunction(class_of(condition).__call__):
-        raise TypeError(f"cache_if is the coroutine function {condition!r}; {wanted}")
+        raise TypeError(f"cache_if is the coroutine function {condition!r}; {_WANTED}")
     check_takes_result("cache_if", condition)
 
 

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Where some Pythons alone have what all others have elsewhere: keys are the same in all.
+_MOVED = {"pathlib._local": "pathlib"}
+
 
 def identity(thing: Any) -> str:
     """Give the dotted name of a class or function.
@@ -23,6 +26,7 @@ def module_name(thing: Any) -> str:
     """
     thing = generic_parts(thing)[0] or thing
     module: str = getattr(thing, "__module__", None) or "builtins"
+    module = _MOVED.get(module, module)
     return _main_name(module) if module in ("__main__", "__mp_main__") else module
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as abc
 import inspect
 import re
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from .annotations import MISSING, name_of, return_annotation, without_metadata
+from .annotations import MISSING, bare, name_of, present, return_annotation
 from .codecs import (
     FINAL,
     STREAM,
@@ -41,7 +40,6 @@ T = TypeVar("T")
 _UNFINISHED = ("class-not-fully-defined", "undefined-annotation")
 _STREAMS = (abc.Iterator, abc.Generator)
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
-_UNIONS = (typing.Union, types.UnionType)
 _ASYNC_STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable)
 # The same where the annotation is a text of which not all names are defined yet.
 _NAMES_OF_STREAMS = re.compile(r"(?:\w+\.)*(Async)?(?:Iterator|Generator|(?<=Async)Iterable)\b")
@@ -167,15 +165,9 @@ class ReturnType:
         return f"{fingerprint(self.annotation)}{FORMAT:x}"
 
     @property
-    def _bare(self) -> Any:
-        return without_metadata(self.annotation)
-
-    @property
     def _present(self) -> Any:
         """The type of an answer that is not None."""
-        kinds = [kind for kind in typing.get_args(self._bare) if kind is not type(None)]
-        is_optional = typing.get_origin(self._bare) in _UNIONS and len(kinds) == 1
-        return without_metadata(kinds[0]) if is_optional else self._bare
+        return present(self.annotation)
 
     def _adapter(self, annotation: Any) -> TypeAdapter[Any]:
         return self._defined(lambda: self._adapt(annotation))
@@ -205,10 +197,11 @@ class ReturnType:
     def _kind(self) -> tuple[bool, bool]:
         """Whether the answer is a stream by its annotation, and whether an async one."""
         try:
-            origin = typing.get_origin(self._bare) or self._bare
+            annotation = self._defined(lambda: bare(self.annotation))
         except ValueError:  # something in it is not defined yet
             named = _NAMES_OF_STREAMS.match(self._written())
             return named is not None, bool(named and named[1])
+        origin = typing.get_origin(annotation) or annotation
         generates = isgeneratorfunction(self._func) or isasyncgenfunction(self._func)
         is_stream = origin in (*_STREAMS, *_ASYNC_STREAMS)
         is_stream = is_stream or (generates and origin is abc.Iterable)

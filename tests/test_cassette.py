@@ -23,6 +23,7 @@ from corpus import SHAPES
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from instructor_cache import (
@@ -258,6 +259,7 @@ BROKEN = [
     (GOOD.replace("Ada", "\udcff"), 9, "UTF-8"),
     (GOOD.replace('"entries"', '"entries": [], "entries"'), 1, '"entries" twice'),
     ("[" * 100_000, 1, "no JSON"),
+    (GOOD.replace('"age": 36\n      },', '"age": 36'), 11, "of a merge, take each block whole"),
 ]
 
 
@@ -656,6 +658,39 @@ def test_a_client_is_played_exactly(tmp_path: Path, llm: Any):
     assert (cassette.played, llm.calls) == (3, 2)
 
 
+COMPLETION = ChatCompletion(
+    id="chatcmpl-1", choices=[], created=1, model="m", object="chat.completion"
+)
+COMPLETION._request_id = "req_1"  # as the SDK sets it
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given"),
+    [
+        (ChatCompletion, COMPLETION),
+        (User | ChatCompletion, COMPLETION),
+        (tuple[User, ChatCompletion], (User(name="Ada"), COMPLETION)),
+        (dict[str, ChatCompletion], {"a": COMPLETION}),
+        (Iterator[ChatCompletion], iter([COMPLETION])),
+    ],
+)
+def test_a_providers_own_answer_is_played(annotation: Any, given: Any, tmp_path: Path):
+    """What has a completion in it, or is one, comes from the cassette as it was recorded."""
+
+    @instructor_cache(MemoryCache(), returns=annotation)
+    def ask() -> Any:
+        return given
+
+    def play() -> Any:
+        answer = ask()
+        return list(answer) if isinstance(answer, Iterator) else answer
+
+    with Cassette(tmp_path / "x.json").playing():
+        first = play()
+    with Cassette(tmp_path / "x.json", "none").playing():
+        assert difference(play(), first) is None
+
+
 def test_what_a_client_sends_is_readable(tmp_path: Path, llm: Any):
     """Its messages stand in a cassette, and in a miss, as those of a function; with the host."""
     store, said = MemoryCache(), [{"role": "user", "content": "Ada is 36\nBob is 41"}]
@@ -888,6 +923,28 @@ def test_a_call_that_is_not_recorded_shows_what_differs(
     )
     assert llm.calls == 1
     assert files(pytester) == recorded
+
+
+def test_a_call_of_a_function_that_moved_is_pointed_out(tmp_path: Path):
+    """To another module, with its cassette: that one holds the call, of a function elsewhere."""
+    path = tmp_path / "x.json"
+    cached = instructor_cache(MemoryCache())(answer)
+    with Cassette(path).playing():
+        cached("a")
+    path.write_text(path.read_text().replace(f"{__name__}.answer", "old.place.answer"))
+    moved = pytest.raises(CacheMiss, match=r"holds this call of old\.place\.answer: was a module")
+    with moved, Cassette(path).playing():
+        cached("a")
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        cached("b")
+    assert "old.place" not in str(caught.value)
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        instructor_cache(MemoryCache(), version="2")(answer)("a")
+    assert "old.place" in str(caught.value)
+    path.write_text(path.read_text().replace("old.place.answer", f"{__name__}.answer"))
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        instructor_cache(MemoryCache(), version="2")(answer)("a")
+    assert "was a module" not in str(caught.value)
 
 
 def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):

@@ -467,6 +467,27 @@ async def test_all_of_several_conditions_have_to_hold(colour: Colour):
         assert len(calls) == expected
 
 
+async def test_a_condition_that_has_to_be_awaited_is_a_failure(colour: Colour):
+    """It says neither yes nor no, so nothing is kept; there is no other warning of Python's."""
+    failures: list[BaseException | None] = []
+
+    async def never(result: Any) -> bool:
+        return False
+
+    def extract(text: str) -> User:
+        return User(name=text)
+
+    cached = instructor_cache(
+        MemoryCache(),
+        cache_if=lambda result: never(result),
+        observer=lambda event: failures.extend([event.error] if event.kind == "failure" else []),
+    )(colour.function(extract))
+    for _ in range(2):
+        await colour.call(cached, "ada")
+    assert cached.cache_info().misses == len(failures) == 2
+    assert "give a plain callable of the result" in str(failures[0])
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

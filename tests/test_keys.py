@@ -23,7 +23,7 @@ import pytest
 from conftest import Colour
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictInt
 from typing_extensions import TypeAliasType
 
 from instructor_cache import (
@@ -34,6 +34,7 @@ from instructor_cache import (
     instructor_cache,
 )
 from instructor_cache.canonical import NoForm, canonical
+from instructor_cache.schema import fingerprint
 
 TABLE = json.loads(Path(__file__).with_name("golden_keys.json").read_text())
 
@@ -561,6 +562,14 @@ def test_what_a_subclass_adds_counts():
     assert canonical(bound) != canonical(other)
     alias = [TypeAliasType("Answer", inner) for inner in (int, str)]
     assert canonical(alias[0]) != canonical(alias[1])
+
+
+def test_what_moved_between_pythons_has_one_key():
+    """Python 3.13 has another module for paths, and another kind of Annotated."""
+    assert canonical(Path) == b"N12:pathlib.Path"
+    strict = b"N12:builtins.intO38:21:pydantic.types.Strictd10:s6:strictT"
+    assert canonical(StrictInt) == b"G82:N16:typing.Annotatedt58:" + strict
+    assert fingerprint(Path) == "3383a425e0628597"
 
 
 def test_mocks_are_opaque():

@@ -21,12 +21,13 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import instructor
 import pytest
 from conftest import Colour, engine_of, timed
 from pydantic import BaseModel, SecretStr, field_validator
+from typing_extensions import TypeAliasType
 
 from instructor_cache import (
     MISS,
@@ -1373,6 +1374,7 @@ async def test_a_function_that_gives_an_async_iterator_takes_the_mode_of_its_cal
     [
         (list[Item], "Iterator[Item]"),
         (tuple[Item, ...], "Iterator[Item]"),
+        (TypeAliasType("X", list[Item]), "Iterator[Item]"),
         (Item, "Iterator[Item]"),
     ],
 )
@@ -1384,10 +1386,28 @@ def test_the_remedy_fits_the_items(annotation: Any, remedy: str, source: Source)
     assert f"-> {remedy}`" in str(told[0].message)
 
 
-def test_an_optional_iterable_keeps_all_items(source: Source):
-    """`Iterable[M] | None` is a list, a stream or nothing."""
+T = TypeVar("T")
+K = TypeVar("K")
+Items = TypeAliasType("Items", Iterable[Item])
+Many = TypeAliasType("Many", Iterable[T], type_params=(T,))
+Second = TypeAliasType("Second", Iterable[T], type_params=(K, T))
+Maybe = TypeAliasType("Maybe", T | None, type_params=(T,))
+Plain = TypeAliasType("Plain", T, type_params=(T,))
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(Iterable[Item] | None, Items | None, Many[Item] | None, Second[int, Item] | None),
+        *(TypeAliasType("X", Items | None), Maybe[Iterable[Item]], Maybe[Many[Item]]),
+        *(Plain[Maybe[Items]], Annotated[Items | None, "x"], TypeAliasType("X", Maybe[Items])),
+    ],
+    ids=str,
+)
+def test_an_optional_iterable_keeps_all_items(annotation: Any, source: Source):
+    """`Iterable[M] | None`, under an alias too, is a list, a stream or nothing."""
     answers: list[Any] = [source("a"), None, [Item(n=1)]]
-    ask: Any = instructor_cache(MemoryCache(), returns=Iterable[Item] | None)(lambda n: answers[n])
+    ask: Any = instructor_cache(MemoryCache(), returns=annotation)(lambda n: answers[n])
     for _ in range(2):
         assert list(ask(0)) == whole(source)
         assert ask(1) is None
@@ -1489,6 +1509,9 @@ ANNOTATIONS: list[Any] = [
     Iterator[Item],
     Generator[Item, None, None],
     Iterable[Item],
+    Many[Item],
+    TypeAliasType("X", Iterator[Item]),
+    TypeAliasType("X", Iterator[T], type_params=(T,))[Item],
     "Iterator[Item]",
     "Generator[Item, None, None]",
 ]
@@ -1509,7 +1532,10 @@ def test_every_way_to_annotate_a_generator(annotation: Any, source: Source):
 
 @pytest.mark.parametrize(
     "annotation",
-    [AsyncIterator[Item], AsyncGenerator[Item, None], AsyncIterable[Item], "AsyncIterator[Item]"],
+    [
+        *(AsyncIterator[Item], AsyncGenerator[Item, None], AsyncIterable[Item]),
+        *("AsyncIterator[Item]", TypeAliasType("X", AsyncIterator[Item])),
+    ],
     ids=str,
 )
 async def test_every_way_to_annotate_an_async_generator(annotation: Any, source: Source):
@@ -1524,6 +1550,27 @@ async def test_every_way_to_annotate_an_async_generator(annotation: Any, source:
     for _ in range(2):
         assert [item async for item in cached("a")] == whole(source)
     assert source.calls == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no type statement")
+def test_a_type_statement_names_a_stream(source: Source):
+    """Also one of which a part is defined later, where the answer is none."""
+    names: dict[str, Any] = {"Item": Item, "source": source, "Iterator": Iterator}
+    names |= {"cached": instructor_cache(MemoryCache())}
+    exec(
+        "type Stream[T] = Iterator[T]\n"
+        "type Users = list[Later]\n"
+        "@cached\n"
+        "def ask(of: str) -> Stream[Item]: return source(of)\n"
+        "@cached\n"
+        "def find(of: str) -> Users: return [Later(n=1)]\n"
+        "class Later(Item): pass\n",
+        names,
+    )
+    for _ in range(2):
+        assert list(names["ask"]("a")) == whole(source)
+        assert names["find"]("a") == [names["Later"](n=1)]
+    assert source.calls == names["find"].cache_info().misses == 1
 
 
 async def test_an_item_type_may_be_defined_later(source: Source):

@@ -11,13 +11,21 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from .._masks import MASK, key_in
-from .._names import is_password
+from .._masks import MASK, key_in, looks_random
+from .._names import is_password, is_secret
 from ..codecs._kinds import is_dict, is_list
 from ._environment import Variables, secrets
+from ._texts import Compact
 
 _BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
 _PASSWORD = re.compile(r"(?!\w+://)[^\s*]{8,}")  # none that is masked, no sentence, no URL
+_AT_THE_END = re.compile(  # of names of secrets: others tell of what kind they are, or which
+    r"(key|token|secret|auth|authorization|cookie|jwt|bearer|pwd?|credentials?|passw[a-z]*)$", re.I
+)
+_PAIR = re.compile(
+    r"""(?<![\w-])([\w-]{1,60})(?:\\*["'])?\s*[:=]\s*b?"""
+    r"""(?:(\\*["'])((?:(?!\2).){0,300})\2|([^\s"'\\,;&]+))"""
+)
 _PERCENT = re.compile(r"%..")
 
 
@@ -38,13 +46,35 @@ def _leak(text: str) -> str:
 
 def named(value: Any) -> str:
     """Tell which member of *value*, or of what is in it, holds a password; else nothing."""
+    if isinstance(value, str):
+        return _named_in(value)
+    value = value.value if isinstance(value, Compact) else value
     items = value.items() if is_dict(value) else enumerate(value) if is_list(value) else ()
     return next(filter(None, (_told(str(name), item) for name, item in items)), "")
 
 
 def _told(name: str, value: Any) -> str:
-    is_told = isinstance(value, str) and _PASSWORD.fullmatch(value) and is_password(name, value)
+    is_told = isinstance(value, str) and _is_password(name, value)
     return f'a text as "{name}"' if is_told else named(value)
+
+
+def _named_in(text: str) -> str:
+    """The same of what a text sets: if it is an object or a list, as of one; else it is random."""
+    is_data = text.lstrip("\\\"' ")[:1] in ("{", "[")
+    pairs = ((name, quoted or bare) for name, _, quoted, bare in _PAIR.findall(text))
+    found = (
+        f'a text as "{name}"'
+        for name, value in pairs
+        if (is_data or looks_random(value)) and _is_password(name, value)
+    )
+    return next(found, "")
+
+
+def _is_password(name: str, value: str) -> bool:
+    if not _PASSWORD.fullmatch(value):
+        return False
+    is_named = is_secret(name) and _AT_THE_END.search(name) is not None
+    return is_password(name, value) or (is_named and looks_random(value) is not None)
 
 
 def without(text: str) -> str:

@@ -179,7 +179,8 @@ def _outline(text: str, where: str) -> tuple[Members, list[tuple[int, Any]]]:
         conflict = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.M)
         at = conflict.start() if conflict else getattr(error, "pos", 0)
         found = "the marks of a merge conflict" if conflict else f"no JSON ({error})"
-        raise _broken(where, text, at, f"{found}, wanted a cassette") from None
+        wanted = "wanted a cassette; of a merge, take each block whole, from { to }"
+        raise _broken(where, text, at, f"{found}, {wanted}") from None
     start = _ENTRIES.search(text)
     if start is None or not is_dict(whole) or not is_list(whole.get("entries")):
         raise _broken(where, text, 0, 'no list of "entries", wanted a cassette')

@@ -10,7 +10,7 @@ from warnings import warn
 from ..entry import Entry
 from ..errors import InstructorCacheWarning
 from ._leaks import without
-from ._page import Block
+from ._page import Block, function_of
 
 
 class CassetteWarning(InstructorCacheWarning):
@@ -72,6 +72,13 @@ class Tape:
         if before := self.recorded.get(block.key) or played.get(block.key):
             self.replaced.append(before)
         self.recorded[block.key] = block
+
+    def moved(self, key: str) -> str:
+        """Give the function of that name in another module that has the call; else nothing."""
+        function, call = function_of(key), key[key.rindex(":") :]
+        found = {block.function for block in self.blocks.values() if block.key.endswith(call)}
+        name = f".{function.rpartition('.')[2]}"
+        return next((each for each in found - {function} if each.endswith(name)), "")
 
     def taken(self) -> tuple[dict[str, Block], dict[str, str], list[Block]]:
         """Give what is recorded by now, refused, and replaced: calls may go on meanwhile."""

@@ -15,12 +15,13 @@ from .._sketch import sketch
 from .._stand_in import StandIn, standing_in
 from ..codecs._compare import difference
 from ..protocols import Codec
+from ._blocks import shown
 from ._file import CassetteFile
 from ._hand import unknown
 from ._leaks import leak, named, without
 from ._page import Block, BrokenCassette, Page
 from ._tape import CassetteWarning, Tape
-from ._texts import write
+from ._texts import gather, write
 from ._warnings import change, loss, refusal
 
 __all__ = ["BrokenCassette", "Cassette", "CassetteWarning", "Mode"]
@@ -125,7 +126,9 @@ class Cassette:
                 f"when it was recorded this call {reason}, and that is not kept: test it without "
                 f"the cassette, or give it its answer in the test, with cache_set"
             )
-        return f"to record the test anew, {self._anew}"
+        moved = "" if key is None else self._tape.moved(str(key))
+        hint = f"it holds this call of {moved}: was a module renamed or moved? " if moved else ""
+        return f"{hint}to record the test anew, {self._anew}"
 
     def _check(self, key: str, codec: Codec) -> None:
         """Raise an error for an answer that was written by hand and can't be given."""
@@ -219,17 +222,25 @@ class Cassette:
 
 
 def _reason(codec: Codec, payload: bytes) -> BaseException | str | None:
-    """What is wrong with a payload: with its first line if it is that, else with the others."""
-    for part in (payload.partition(b"\n")[0], payload):
-        try:
-            codec.decode(part)
-        except Exception as error:
-            return error.__context__ or error
+    """What is wrong with a payload: with its first line if it is that, else with the others.
+
+    A line alone says nothing where the others fill in what it lacks: a provider's completion.
+    """
+    if (failure := _failure(codec, payload)) is not None:
+        return _failure(codec, payload.partition(b"\n")[0]) or failure
     if names := unknown(codec, payload):
         return f"it has {', '.join(names)}, which the type has not"
     return None
 
 
+def _failure(codec: Codec, payload: bytes) -> BaseException | None:
+    try:
+        codec.decode(payload)
+    except Exception as error:
+        return error.__context__ or error
+    return None
+
+
 def _leak_in(block: Block) -> str:
-    members = block.members()
-    return leak(block.payload.decode("utf-8", "replace")) or leak(write(members)) or named(members)
+    text = leak(block.payload.decode("utf-8", "replace")) or leak(write(block.members()))
+    return text or named(gather(shown(block.payload)))
