@@ -19,7 +19,7 @@ from ._captured import Captured
 from ._frozen import ordered
 from ._headers import digest, sorted_out, veiled
 from ._sdk import cookies_of, kind_of, unreadable
-from ._transports import answering, sockets, unknown_transport
+from ._transports import servers, unknown_transport
 
 __all__ = ["Account", "Asked", "Place", "asked_by"]
 
@@ -27,7 +27,7 @@ _PLACE = (
     *("base_url", "_custom_query", "_api_version"),
     *("_azure_deployment", "location", "region", "project_id", "aws_region", "model_name"),
 )
-_SERVER = frozenset({"base_url", "sockets"})  # what of a place a stand-in is for
+_SERVER = frozenset({"base_url", "servers"})  # what of a place a stand-in is for
 _SECRETS = (
     *("api_key", "auth_token", "admin_api_key", "access_token", "_azure_ad_token"),
     *("aws_access_key", "aws_secret_key", "aws_session_token", "aws_profile"),
@@ -152,14 +152,7 @@ def asked_by(captured: Captured) -> Asked:
     places = [place | {"headers": headers} for place, headers, _, _ in asked]
     hidden = next((hidden for *_, hidden in asked if hidden), "")
     place = Place({"clients": places, "settings": settings})
-    unread = captured.unread or _answered(captured.clients)
-    return Asked(Unread(unread) if unread else place, secrets, hidden)
-
-
-def _answered(clients: Iterable[Any]) -> str:
-    """Say what answers in place of a server: nothing that another process knows; else empty."""
-    found = (answering(getattr(sdk, "_client", None)) for sdk in clients)
-    return next((f"a transport that asks no server ({name})" for name in found if name), "")
+    return Asked(Unread(captured.unread) if captured.unread else place, secrets, hidden)
 
 
 def _settings(found: Iterable[tuple[int, str, Any]]) -> tuple[list[Any], dict[str, Any]]:
@@ -191,8 +184,8 @@ def _asked(sdk: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], st
     sent, sent_secrets = sorted_out(getattr(http, "headers", None))
     kind = identity(type(sdk)).replace("Async", "")  # clients of both colours share
     place = {"client": kind, "params": str(getattr(http, "params", "")), **_there(held, _PLACE)}
-    if found := sockets(http):
-        place["sockets"] = found
+    if found := servers(http):
+        place["servers"] = found
     account = _there(held, _SECRETS) | _there(held, _BILLED)
     secrets = account | sent_secrets | own_secrets | cookies_of(http)
     return place, sent | own, secrets, _hidden(sdk, http) or unreadable(sdk, http)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ._sdk import kind_of
 
-__all__ = ["answering", "sockets", "unknown_transport"]
+__all__ = ["servers", "unknown_transport"]
 
 _HTTPX = frozenset({"httpx", "httpx2"})
 _SENDERS = frozenset({"HTTPTransport", "AsyncHTTPTransport"})
 _BASES = frozenset({"BaseTransport", "AsyncBaseTransport"})
+_APPS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # names of those that answer themselves
 _OVER_AIOHTTP = ("httpx_aiohttp.", "openai._vendor.httpx_aiohttp.")
 # What a session of aiohttp may hold that changes requests, or where they go.
 _HELD = (
@@ -21,15 +24,11 @@ _HELD = (
 )
 
 
-def sockets(http: Any) -> list[tuple[str, str]]:
-    """Give the Unix sockets that requests go to whatever their URL, with the URLs that do."""
-    found = ((urls, _socket(transport)) for urls, transport in _transports(http))
-    return [(urls, path) for urls, path in found if path]
-
-
-def answering(http: Any) -> str:
-    """Name a transport of httpx's that sends nothing: an app or a function answers; else empty."""
-    return next((type(t).__name__ for _, t in _transports(http) if _answers(kind_of(t))), "")
+def servers(http: Any) -> list[tuple[str, str]]:
+    """Give what answers in place of the host in a URL, and which URLs: Unix sockets, functions and
+    apps of this process, which nobody else knows."""
+    found = ((urls, _socket(each) or _app(each)) for urls, each in _transports(http))
+    return [(urls, server) for urls, server in found if server]
 
 
 def unknown_transport(http: Any) -> str:
@@ -54,7 +53,7 @@ def _is_known(transport: Any) -> bool:
     cls = kind_of(transport)
     if cls.__module__.startswith(_OVER_AIOHTTP):
         return transport.client is None or _is_plain(transport.client)
-    return _root(cls) in _HTTPX and cls.__name__ in _SENDERS
+    return _root(cls) in _HTTPX
 
 
 def _is_plain(session: Any) -> bool:
@@ -71,6 +70,10 @@ def _socket(transport: Any) -> str:
     of_session = getattr(getattr(session, "connector", None), "path", None)
     found = (getattr(pool, "_uds", None), getattr(transport, "uds", None), of_session)
     return next((path for path in found if isinstance(path, str)), "")
+
+
+def _app(transport: Any) -> str:
+    return _APPS.setdefault(transport, token_hex(8)) if _answers(kind_of(transport)) else ""
 
 
 def _root(cls: type) -> str:
