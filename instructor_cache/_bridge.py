@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as TimedOut
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Thread
@@ -186,6 +187,20 @@ class Colour:
     sleep: Callable[[float], Awaitable[None]]
     spawn: Spawn
     finish: Callable[[Work], Awaitable[None]]
+
+    async def insist(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Give what *work* does; if it is interrupted, it is done again, to its end, before that.
+
+        That is not left to the background: the event loop may be about to end.
+        """
+        try:
+            return await work()
+        except (Exception, GeneratorExit):  # a failure; or the event loop is gone already
+            raise
+        except BaseException:
+            with suppress(Exception):
+                await self.finish(work)
+            raise
 
 
 _tasks: set[Any] = set()
