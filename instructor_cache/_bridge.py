@@ -151,7 +151,7 @@ def spawn_task(work: Work) -> Callable[[], bool]:
 
     for lost in [task for task in _tasks.copy() if task.get_loop().is_closed()]:
         _tasks.discard(lost)
-    task = asyncio.ensure_future(work())
+    task = asyncio.get_running_loop().create_task(work())
     _tasks.add(task)  # the loop itself keeps only weak references
     task.add_done_callback(_tasks.discard)
     return lambda: task.done() or task.get_loop().is_closed()
