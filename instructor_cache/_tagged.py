@@ -56,7 +56,7 @@ def new_epoch() -> bytes:
 
 def is_epoch(value: object) -> bool:
     """Whether *value* is one, and not missing or damaged."""
-    return isinstance(value, (bytes, bytearray, memoryview)) and len(value) == EPOCH
+    return isinstance(value, (bytes, bytearray, memoryview)) and len(bytes(value)) == EPOCH
 
 
 def joined(epochs: Sequence[bytes | None]) -> bytes | None:
