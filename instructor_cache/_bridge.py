@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as TimedOut
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Thread
@@ -150,7 +151,7 @@ def spawn_task(work: Work) -> Callable[[], bool]:
 
     for lost in [task for task in _tasks.copy() if task.get_loop().is_closed()]:
         _tasks.discard(lost)
-    task = asyncio.ensure_future(work())
+    task = asyncio.get_running_loop().create_task(work())
     _tasks.add(task)  # the loop itself keeps only weak references
     task.add_done_callback(_tasks.discard)
     return lambda: task.done() or task.get_loop().is_closed()
@@ -186,6 +187,20 @@ class Colour:
     sleep: Callable[[float], Awaitable[None]]
     spawn: Spawn
     finish: Callable[[Work], Awaitable[None]]
+
+    async def insist(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Give what *work* does; if it is interrupted, it is done again, to its end, before that.
+
+        That is not left to the background: the event loop may be about to end.
+        """
+        try:
+            return await work()
+        except (Exception, GeneratorExit):  # a failure; or the event loop is gone already
+            raise
+        except BaseException:
+            with suppress(Exception):
+                await self.finish(work)
+            raise
 
 
 _tasks: set[Any] = set()

@@ -23,12 +23,20 @@ def discreet(error: BaseException) -> BaseException:
 def told(error: BaseException) -> str:
     """Give the kind and the text of *error*, without what is stored."""
     shown = discreet(error)
-    return f"{type(shown).__name__}: {shown}"
+    return f"{type(shown).__name__}: {words(shown)}"
+
+
+def words(error: BaseException) -> str:
+    """Give the text of *error*; the user's own exceptions may have none to give."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} without a text>"
 
 
 def _may_quote(error: BaseException) -> bool:
     if type(error).__name__ == "InvalidResponse":  # of redis-py or of valkey-py
-        return not str(error).startswith(_HARMLESS)
+        return not words(error).startswith(_HARMLESS)
     return isinstance(error, UnicodeError)
 
 

@@ -112,13 +112,19 @@ class Engine:
         try:
             self.announce("miss", key)
             made = await self.maker.call(key, produce, flight)
-            if not flight.obsolete:  # else later words have seen to the old answer
-                await self._put_in_place(key, made, flight)
-            if not flight.obsolete:  # else they see to the others, too
-                self.flights.forget(key)  # who began meanwhile may have found the old answer
+            if shared is not None:
+                shared.brought = made.outcome
+            await self.stack.colour.insist(partial(self._take_over, key, made, flight))
             return made.outcome
         finally:
             self.flights.land(key, flight)
+
+    async def _take_over(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
+        """Have what was made answer from now on, unless it was forgotten meanwhile."""
+        if not flight.obsolete:  # else later words have seen to the old answer
+            await self._put_in_place(key, made, flight)
+        if not flight.obsolete:  # else they see to the others, too
+            self.flights.forget(key)  # who began meanwhile may have found the old answer
 
     async def _put_in_place(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         entry = None

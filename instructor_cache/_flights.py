@@ -72,9 +72,9 @@ class Flights(Generic[T]):
         """Give the outcome for *key* and whether this caller produced it.
 
         The first caller produces it with *lead*; those who come meanwhile, and before others
-        forget it, wait and get the same outcome, exception included. If the leader is cancelled,
-        or none has landed for *timeout* seconds, one of them leads. A call that would wait for
-        itself, or has waited in vain twice, is produced with *alone*.
+        forget it, wait and get the same outcome, exception included. If the leader is cancelled
+        before he has it, or none has landed for *timeout* seconds, one of them leads. A call that
+        would wait for itself, or has waited in vain twice, is produced with *alone*.
         """
         is_late = False
         while True:
@@ -155,8 +155,7 @@ class Flights(Generic[T]):
     def _crash(self, key: str, flight: Flight[T]) -> None:
         """Land *flight* if it has not: an interrupt can come at any moment."""
         if not flight.done():
-            self.land(key, flight)
-            flight.set_exception(LeaderGone())
+            self._end(key, flight, LeaderGone())
 
     def _give_up(self, key: str, flight: Flight[T]) -> None:
         """Let nobody else wait for *flight*, which may never land."""
@@ -175,9 +174,8 @@ class Flights(Generic[T]):
         try:
             outcome = await lead(flight)
         except BaseException as error:
-            self.land(key, flight)
             flight.failed_at, flight.failed_in = error.__traceback__, error.__context__
-            flight.set_exception(error if isinstance(error, Exception) else LeaderGone())
+            self._end(key, flight, error if isinstance(error, Exception) else LeaderGone())
             raise
         finally:
             with suppress(ValueError):  # a task destroyed with its loop has lost its context
@@ -185,6 +183,14 @@ class Flights(Generic[T]):
         self.land(key, flight)
         flight.set_result(outcome)
         return outcome
+
+    def _end(self, key: str, flight: Flight[T], error: Exception) -> None:
+        """Land *flight* with *error*; one whose leader is gone, with what he has brought."""
+        self.land(key, flight)
+        if flight.brought is not None and isinstance(error, LeaderGone):
+            flight.set_result(flight.brought)
+        else:
+            flight.set_exception(error)
 
     def land(self, key: str, flight: Flight[T]) -> None:
         """Take note that *flight* has ended."""

@@ -11,13 +11,14 @@ from typing import Any
 
 from ._breaker import Breaker
 from ._bridge import Wait
-from ._discreet import discreet
+from ._discreet import discreet, words
 from ._health import Health
 from .errors import BackendBusy, BackendClosed, BackendError, NodeDown
 from .events import Announcer
 from .ports import Port
 
 _WRITES = ("set", "swap")  # a full store can't do these, but answers and deletes
+_NO_FAULT = (BackendBusy, BackendClosed, NodeDown, RecursionError)  # of the caller, deep down
 _PATIENCE = 0.02  # seconds to wait for a probe: one that works answers sooner
 
 
@@ -134,7 +135,7 @@ class Guard:
 
     def survive(self, operation: str, key: str, error: Exception, seconds: float) -> Failed:
         """The one place where a backend's failure becomes an event, or the caller's error."""
-        if isinstance(error, (BackendBusy, BackendClosed, NodeDown)):
+        if isinstance(error, _NO_FAULT):
             return self._tell(operation, key, error)
         has_opened = self.health.fail(error, seconds, self.port.timeout)
         try:
@@ -147,7 +148,9 @@ class Guard:
         self._miss(operation, key, error)
         error = discreet(error)
         if not self.fail_open:
-            raise BackendError(f"{self.name} failed to {operation} {key}: {error}") from error
+            raise BackendError(
+                f"{self.name} failed to {operation} {key}: {words(error)}"
+            ) from error
         self.announce("failure", key, self.name, error=error)
         return FAILED
 

@@ -9,6 +9,7 @@ from weakref import ref
 from ._breaker import Breaker
 from ._forgotten import Forgotten
 from ._missed import Missed
+from .errors import ReadOnly
 
 
 class Health:
@@ -16,7 +17,7 @@ class Health:
 
     Reading and writing each have a breaker: a store that is full still answers, and its answers
     say nothing of its writes. (Deletions count as reading: a full store can do them.) A failure
-    counts for both, a success for its own kind only.
+    counts for both, a success for its own kind only; that of a read-only store for writing only.
 
     Attributes:
         reads, writes: Whether it is worth asking.
@@ -31,7 +32,8 @@ class Health:
 
     def fail(self, error: BaseException, seconds: float, timeout: float) -> bool:
         """Count a failure that took *seconds*; tell whether that opened a breaker."""
-        reads = self.reads.fail(error, seconds, timeout)
+        is_answering = isinstance(error, ReadOnly)
+        reads = not is_answering and self.reads.fail(error, seconds, timeout)
         writes = self.writes.fail(error, seconds, timeout)
         self._only_writes |= writes and not self.reads.is_open
         return reads or writes

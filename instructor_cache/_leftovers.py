@@ -29,20 +29,22 @@ class Leftovers:
         try:
             held = await self._ask(name, token)
         except BackendError:
-            self._keep_trying(name, token)
+            self.keep_trying(name, token)
             raise
         if held is FAILED:
-            self._keep_trying(name, token)
+            self.keep_trying(name, token)
 
     def _ask(self, name: str, token: bytes) -> Awaitable[bool | Failed]:
         return self._guard.ask("swap", name, token, None, None)
 
-    def _keep_trying(self, name: str, token: bytes) -> None:
+    def keep_trying(self, name: str, token: bytes) -> None:
+        """Have the lock deleted in the background; where no event loop runs, with the next call."""
         self._until[name, token] = monotonic() + self._lease
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
-        if self._is_idle():
+    def begin(self) -> None:
+        """Have those that are left deleted in the background."""
+        if self._until and self._is_idle():
             with suppress(RuntimeError):  # no thread can be started: the lease has to do
                 self._is_idle = self._colour.spawn(self._try)
 
@@ -54,8 +56,7 @@ class Leftovers:
             with suppress(BackendError):
                 await self._try_each()
         self._is_idle = _always
-        if self._until:  # since the last look, by somebody who took us for busy
-            self._begin()
+        self.begin()  # with what came since the last look, of somebody who took us for busy
 
     async def _try_each(self) -> None:
         """Remove one after the other, up to the first that fails."""

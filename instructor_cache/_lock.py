@@ -63,6 +63,7 @@ class SharedLock:
     async def acquire(self, name: str, token: bytes, timeout: float) -> bool | Failed:
         """Tell whether the lock is ours, waiting for it; FAILED if the store can't be asked."""
         deadline, pause = monotonic() + timeout, _FIRST
+        self.leftovers.begin()
         held = await self._take(name, token)
         if held is False and await self.guard.ask("get", name) == token:
             return True  # a ready client has sent the command twice, and the first one did it
@@ -97,34 +98,41 @@ class Hold:
     def __init__(self, lock: SharedLock, name: str, timeout: float) -> None:
         self._lock, self._name, self._timeout = lock, name, timeout
         self._token = uuid.uuid4().hex.encode()
+        self._place = id(lock.guard.health), name
         self._released: Future[None] = Future()
         self._is_ours = False
 
     async def __aenter__(self) -> bool:
-        place = id(self._lock.guard.health), self._name
-        if place in _held.get():
+        self._others = tuple(hold for hold in _held.get() if not hold._released.done())
+        if any(hold._place == self._place for hold in self._others):
             return True
         try:
             held = await self._lock.acquire(self._name, self._token, self._timeout)
-        except BaseException:  # cancelled, perhaps just when it became ours
-            await self._lock.colour.finish(self._release)
+        except BaseException as error:  # cancelled, perhaps just when it became ours
+            await self._give_back(type(error))
             raise
         if held is False:
             return False
         self._is_ours = True  # even if that was not heard, for the reply may have been lost
-        self._before = _held.set(_held.get() | {place})
+        self._before = _held.set((*self._others, self))
         if held is not FAILED:
             with suppress(RuntimeError):  # no thread can be started: the lease has to do
                 self._lock.colour.spawn(self._renew)
         return True
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._is_ours:
             return
         with suppress(ValueError):  # a task destroyed with its loop has lost its context
             _held.reset(self._before)
         self._released.set_result(None)
-        await self._lock.colour.finish(self._release)
+        await self._give_back(kind)
+
+    async def _give_back(self, kind: type[BaseException] | None) -> None:
+        if kind is not None and issubclass(kind, GeneratorExit):  # there is no loop to wait in
+            self._lock.leftovers.keep_trying(self._name, self._token)
+        else:
+            await self._lock.colour.finish(self._release)
 
     async def _renew(self) -> None:
         await self._lock.renew(self._name, self._token, self._released)
@@ -133,5 +141,6 @@ class Hold:
         await self._lock.release(self._name, self._token)
 
 
-# What the current call, or one of its callers, holds: a store and the name of a lock in it.
-_held: ContextVar[frozenset[tuple[int, str]]] = ContextVar("held", default=frozenset())
+# What the current call, or one of its callers, holds. A task that was begun meanwhile sees it for
+# ever, so it counts only until it is released.
+_held: ContextVar[tuple[Hold, ...]] = ContextVar("held", default=())

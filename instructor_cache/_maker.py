@@ -87,13 +87,23 @@ class Maker:
             if outcome is None or flight.obsolete:  # what we fell back on was forgotten, too
                 raise
             return outcome
-        if made.outcome.payload is None or await self._is_forgotten(key, made, flight):
+        flight.brought = made.outcome
+        if made.outcome.payload is None:
             return made.outcome
+        store = partial(self._store, key, made, flight, instead_of)
+        return made.outcome._replace(is_kept=await self.stack.colour.insist(store))
+
+    async def _store(
+        self, key: str, made: Made, flight: Flight[Outcome], instead_of: Entry | None
+    ) -> bool:
+        """Store what was made, unless it was forgotten meanwhile; tell if it was kept."""
+        if await self._is_forgotten(key, made, flight):
+            return False
         entry = await self.keeper.keep(key, self.entry(key, made), instead_of)
         if entry is not None and await self._is_forgotten(key, made, flight):
             with self.stack.forgotten.forgetting(key):  # by those who are copying it, too
                 await self.stack.take_back(key, entry)
-        return made.outcome._replace(is_kept=entry is not None)
+        return entry is not None
 
     async def call(self, key: str, produce: Produce, flight: Flight[Outcome]) -> Made:
         """Give what *produce* answers, not stored yet."""

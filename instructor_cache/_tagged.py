@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import cast
 
 from typing_extensions import Self
 
@@ -56,7 +57,8 @@ def new_epoch() -> bytes:
 
 def is_epoch(value: object) -> bool:
     """Whether *value* is one, and not missing or damaged."""
-    return isinstance(value, bytes) and len(value) == EPOCH
+    is_bytes = isinstance(value, (bytes, bytearray, memoryview))
+    return is_bytes and len(cast("bytes", value)) == EPOCH
 
 
 def joined(epochs: Sequence[bytes | None]) -> bytes | None:

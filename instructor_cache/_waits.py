@@ -15,12 +15,17 @@ T = TypeVar("T")
 
 
 class Flight(Future[T]):
-    """One call under way, its outcome to come."""
+    """One call under way, its outcome to come.
+
+    Attributes:
+        brought: The outcome, once it is paid for, while it is still being stored.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.began = monotonic()
         self.thread = get_ident()  # its leader's
+        self.brought: T | None = None
         self.obsolete = False  # invalidated while under way: its answer must not be kept
         self.waits_for: list[Flight[Any]] = []
         self.is_outdated: Callable[[], Awaitable[bool]] | None = None  # by what others forgot

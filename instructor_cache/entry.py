@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from zlib import crc32
 
 from ._tagged import EPOCH
@@ -101,10 +101,12 @@ class Entry(NamedTuple):
     @classmethod
     def unpack(cls, key: str, raw: bytes) -> Entry:
         """Give the entry that *raw* holds; raise CorruptEntry unless it was packed for *key*."""
+        if raw.__class__ is not bytes:
+            raw = _as_bytes(raw)
         try:
             version, flags, checksum, *times, length = _ALL.unpack_from(raw)
             created, fresh, kept, seen, seconds = times
-        except (struct.error, TypeError) as error:
+        except struct.error as error:
             raise CorruptEntry(
                 f"found {_shape(raw)}, wanted an entry of format {FORMAT}"
             ) from error
@@ -139,6 +141,13 @@ def _checksum(flags: int, key: str, body: bytes) -> int:
     # Against accidents (a torn write, a reply that belongs to another request), not against
     # somebody who can write to the store.
     return crc32(body, crc32(key.encode(), flags))
+
+
+def _as_bytes(raw: object) -> bytes:
+    """The same in one type, as drivers have their own: a memoryview for a BYTEA, for instance."""
+    if isinstance(raw, (bytes, bytearray, memoryview)):
+        return bytes(cast("bytes", raw))
+    raise CorruptEntry(f"found {_shape(raw)}, wanted an entry of format {FORMAT}")
 
 
 def _shape(raw: object) -> str:

@@ -48,6 +48,10 @@ class BackendClosed(InstructorCacheError):
     """A backend was used after its ``close()``."""
 
 
+class ReadOnly(InstructorCacheError, PermissionError):
+    """A store can't be written, which says nothing about what it answers."""
+
+
 class NodeDown(InstructorCacheError):
     """One node of a cluster fails, which says nothing about the keys of the others."""
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from instructor_cache import DiskCache, MemoryCache, RedisCache, SafeDisk
-from instructor_cache.backends import open_url
+from instructor_cache.backends import DEFAULT_URL, open_url
 from instructor_cache.backends.diskcache import DiskcacheBackend
 from instructor_cache.errors import BackendClosed
 from instructor_cache.testing import BackendContract
@@ -555,3 +555,18 @@ def test_no_error_shows_a_password(url: str) -> None:
     text = "".join(traceback.format_exception(caught.value))
     assert "hunter2" not in text.replace(url, "")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use can't be deleted there")
+def test_a_deleted_working_directory_matters_to_relative_urls_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL from the root works there; for any other the message says what to write."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    absolute: Any = open_url(f"disk://{tmp_path}/a")
+    assert absolute.directory == tmp_path / "a"
+    with pytest.raises(FileNotFoundError, match=r"working directory was deleted.*disk:///"):
+        open_url(DEFAULT_URL)

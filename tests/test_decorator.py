@@ -398,6 +398,7 @@ GARBAGE: dict[str, Any] = {
     "flags": lambda raw: raw[:1] + b"\x80" + raw[2:],
     "longer": lambda raw: raw + b" ",
     "text": lambda raw: "text",
+    "number": lambda raw: 1,
 }
 
 
@@ -414,6 +415,19 @@ async def test_a_corrupt_entry_is_a_miss_and_is_replaced(colour: Colour, damage:
     assert "corrupt" in [e.kind for e in events]
     assert await colour.call(f, "ada") == User(name="ada")
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+@pytest.mark.parametrize("tags", [(), ("a",)])
+async def test_drivers_have_their_own_types_of_bytes(colour: Colour, kind: Any, tags: Any):
+    """A database may give a memoryview for what was stored as bytes: that is a hit."""
+    spy, calls = Spy(), []
+    f = instructor_cache(spy, tags=tags)(maker(colour, calls))
+    await colour.call(f, "ada")
+    for key, raw in spy.data.items():
+        spy.data[key] = kind(raw)
+    assert await colour.call(f, "ada") == User(name="ada")
+    assert len(calls) == 1
 
 
 async def test_an_entry_under_another_key_is_a_miss(colour: Colour):

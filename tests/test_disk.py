@@ -22,8 +22,9 @@ from typing import Any
 
 import pytest
 from conftest import timed
+from pydantic import BaseModel
 
-from instructor_cache import BackendWarning, DiskCache
+from instructor_cache import BackendWarning, DiskCache, instructor_cache
 
 LAYOUT = "v1"
 FILE = f"{LAYOUT}/entries.sqlite3"
@@ -208,11 +209,15 @@ def serves_and_tells_once(folder: Path) -> bool:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         cache = DiskCache(folder)
-        for _ in range(3):
-            cache.set("new", b"lost", None)
-            cache.set("k", b"lost", None)
-            cache.delete("k")
-            cache.clear()
+        for change in (
+            lambda: cache.set("new", b"lost", None),
+            lambda: cache.set("k", b"lost", None),
+            lambda: cache.swap("k", b"held", b"lost", None),
+            lambda: cache.delete("k"),
+            cache.clear,
+        ):
+            with pytest.raises(PermissionError, match="read-only"):
+                change()
         found = [cache.get("k"), cache.get("new"), *cache.scan("")]
     told = [str(warning.message) for warning in caught if warning.category is BackendWarning]
     return found == [b"held", None, "k"] and len(told) == 1 and "can't be written" in told[0]
@@ -226,12 +231,63 @@ def serves_and_tells_once(folder: Path) -> bool:
 def test_a_read_only_store_serves_what_it_holds(
     filled: Path, folder_mode: int, file_mode: int
 ) -> None:
-    """Whatever forbids writing, the folder or the file: reads answer, writes are told once."""
+    """Whatever forbids writing, the folder or the file: reads answer, writes raise."""
     (filled / FILE).chmod(file_mode)
     forbid(filled, folder_mode)
     assert as_nobody(lambda: serves_and_tells_once(filled))
     with DiskCache(filled) as cache:
         assert list(cache.scan("")) == ["k"]
+
+
+class Said(BaseModel):
+    text: str
+
+
+def saying(cache: DiskCache, kinds: list[str]) -> Any:
+    @instructor_cache(cache, tags=lambda n: (f"n{n}",), observer=lambda e: kinds.append(e.kind))
+    def say(n: int) -> Said:
+        return Said(text="new")
+
+    return say
+
+
+def forgets(folder: Path, change: Callable[[Any, DiskCache], object]) -> bool:
+    """Whether only what *change* is about is not served any more, and nothing told as stored."""
+    kinds, cache = list[str](), DiskCache(folder)
+    say = saying(cache, kinds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BackendWarning)
+        before = [say(n).text for n in (1, 2)]
+        change(say, cache)
+        after = [say(n).text for n in (1, 2, 1, 2)]
+    return (
+        "stored" not in kinds and before == ["old", "old"] and after == ["new", "old", "new", "old"]
+    )
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda say, _: say.cache_invalidate(1),
+        lambda say, _: say.cache_refresh(1),
+        lambda say, _: say.cache_set(Said(text="set"), 1),
+        lambda _, cache: cache.invalidate_tags("n1"),
+        lambda say, _: [say.cache_invalidate(n) for n in (1, *range(3, 20))],
+    ],
+    ids=["invalidate", "refresh", "set", "tags", "many"],
+)
+def test_what_a_read_only_store_can_not_forget_is_not_served(
+    filled: Path, change: Callable[[Any, DiskCache], object]
+) -> None:
+    """It goes on holding the old answer, and serves all others."""
+    with DiskCache(filled) as cache:
+        for n in (1, 2):
+            saying(cache, []).cache_set(Said(text="old"), n)
+    (filled / FILE).chmod(0o444)
+    forbid(filled, 0o555)
+    assert as_nobody(lambda: forgets(filled, change))
 
 
 @posix

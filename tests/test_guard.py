@@ -287,6 +287,35 @@ async def test_an_occasional_failure_opens_nothing(colour: Colour):
     assert case.count("opened") == 0
 
 
+class Speechless(Exception):
+    """Has no text to give."""
+
+    def __str__(self) -> str:
+        raise AttributeError("response")
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+async def test_an_error_without_a_text_is_told_by_its_type(colour: Colour, fail_open: bool):
+    """A backend's own exception may raise when it is written: that breaks no call."""
+    case = Case(colour, fail_open=fail_open)
+    with case.faulty.failing(Speechless()):
+        for n in range(12):
+            with contextlib.suppress(BackendError):
+                await case.ask(f"{n}")
+    if fail_open:
+        assert len(case.calls) == 12
+
+
+async def test_callers_deep_in_their_own_calls_leave_a_backend_alone(colour: Colour):
+    """That no frame was left for a backend says nothing of it."""
+    case = Case(colour)
+    with case.faulty.failing(RecursionError()):
+        for n in range(30):
+            await case.ask(f"{n}")
+    assert case.count("failure") >= 30
+    assert case.count("opened") == 0
+
+
 async def test_a_write_that_fails_leaves_reads_alone(colour: Colour):
     """A store that is full or read-only still answers with what it holds."""
     case = Case(colour, timeout=5)

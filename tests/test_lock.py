@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -572,6 +573,63 @@ class _SentTwice(_Shared):
         self.swaps += 1
         super().swap(key, old, new, ttl)
         return super().swap(key, old, new, ttl)
+
+
+def test_a_loop_that_ends_gives_its_locks_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An event loop that is closed in mid-call leaves a lock that the next call gives back."""
+    unraisable, has_begun = list[Any](), list[str]()
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    @instructor_cache(DiskCache(tmp_path), lock="backend", lock_lease=60)
+    async def extract(text: str) -> User:
+        if not has_begun:
+            has_begun.append(text)
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(60)
+        return User(name=text)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # "Task was destroyed but it is pending!"
+    loop.create_task(extract("ada"))  # noqa: RUF006
+    loop.run_forever()
+    loop.close()
+    del loop
+    gc.collect()
+    assert has_begun == ["ada"]
+    assert asyncio.run(asyncio.wait_for(extract("ada"), 10)) == User(name="ada")
+    assert unraisable == []
+
+
+async def test_a_task_that_outlives_its_call_does_not_hold_its_lock(tmp_path: Path):
+    """What was begun while a lock was held waits for it like all others, once it is given back."""
+    goes_on, is_inside, tasks = asyncio.Event(), asyncio.Event(), list[asyncio.Task[Any]]()
+    answers: list[str] = []
+
+    def locked() -> Any:
+        @instructor_cache(DiskCache(tmp_path), lock="backend")
+        async def extract(text: str) -> User:
+            if not tasks:
+                tasks.append(asyncio.create_task(outlive()))
+            elif not is_inside.is_set():
+                is_inside.set()
+                goes_on.set()
+                await asyncio.sleep(0.2)
+            answers.append(text)
+            return User(name=text)
+
+        return extract
+
+    one, other = locked(), locked()
+
+    async def outlive() -> None:
+        await goes_on.wait()
+        await one("ada")
+
+    await one("ada")
+    await one.cache_invalidate("ada")
+    await other("ada")
+    await tasks[0]
+    assert answers == ["ada"] * 2  # the task found the other's
 
 
 async def test_nobody_waits_for_his_own_lock(colour: Colour):

@@ -108,6 +108,105 @@ async def test_followers_of_a_failure_wait_for_one_call(colour: Colour):
     assert len(calls) == 1
 
 
+# -- leaders that are gone when the answer is there --------------------------------------------
+
+
+class Patient:
+    """A backend that stores nothing before it is let go."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.reached, self.goes = asyncio.Event(), asyncio.Event()
+
+    async def aget(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    async def aset(self, key: str, value: bytes, _: float | None) -> None:
+        self.reached.set()
+        await self.goes.wait()
+        self.kept[key] = value
+
+    async def adelete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+@pytest.mark.parametrize("name", ["__call__", "cache_refresh"])
+async def test_a_cancelled_leader_has_brought_the_answer(name: str):
+    """If it comes while the answer is being stored, nobody pays again: it is kept and shared."""
+    backend, calls = Patient(), list[str]()
+
+    @instructor_cache(backend)
+    async def extract(text: str) -> User:
+        calls.append(text)
+        return User(name=text)
+
+    leader = asyncio.create_task(getattr(extract, name)("ada"))
+    followers = [asyncio.create_task(getattr(extract, name)("ada")) for _ in range(3)]
+    await backend.reached.wait()
+    leader.cancel()
+    await asyncio.sleep(0)
+    backend.goes.set()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    assert [user.name for user in await asyncio.gather(*followers)] == ["ada"] * 3
+    assert await extract.cache_contains("ada")
+    assert calls == ["ada"]
+    assert no_flight_is_left(extract)
+
+
+async def test_who_is_cancelled_twice_ends_at_once():
+    """Nor is the answer lost then: it is stored behind his back."""
+    backend = Patient()
+
+    @instructor_cache(backend)
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    leader = asyncio.create_task(extract("ada"))
+    await backend.reached.wait()
+    backend.reached.clear()
+    leader.cancel()
+    await asyncio.wait_for(backend.reached.wait(), 5)
+    leader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    backend.goes.set()
+    while not backend.kept:
+        await asyncio.sleep(0)
+
+
+def test_an_interrupted_leader_has_brought_the_answer():
+    """Ctrl-C while the answer is being stored: it is kept, and those who wait get it."""
+    calls, threads = list[str](), list[threading.Thread]()
+    answers = list[User]()
+
+    class Interrupted(MemoryCache):
+        bounded = True
+        is_quiet = False
+
+        def set(self, *args: Any) -> None:
+            if not self.is_quiet:
+                self.is_quiet = True
+                raise KeyboardInterrupt
+            super().set(*args)
+
+        swap = None  # type: ignore[assignment]
+
+    @instructor_cache(Interrupted())
+    def extract(text: str) -> User:
+        calls.append(text)
+        threads.append(threading.Thread(target=lambda: answers.append(extract(text))))
+        threads[-1].start()
+        return User(name=text)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract("ada")
+    threads[0].join()
+    assert answers == [User(name="ada")]
+    assert calls == ["ada"]
+    assert no_flight_is_left(extract)
+
+
 # -- loops that end --------------------------------------------------------------------------
 
 

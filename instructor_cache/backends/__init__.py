@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def open_url(url: str) -> AnyBackend:
         )
     if opener is _memory:
         return opener(url)
-    place = (url, str(Path.cwd()) if opener is _disk else "")
+    place = (url, _folder(url) if opener is _disk else "")
     if place not in _opened or getattr(_opened[place], "closed", False):
         _opened[place] = opener(url)
     return _opened[place]
@@ -51,12 +52,23 @@ def _memory(url: str) -> AnyBackend:
 def _disk(url: str) -> AnyBackend:
     from .disk import DiskCache
 
+    options: dict[str, Any] = _options(urlsplit(url), "size_limit")
+    return DiskCache(_folder(url), **options)
+
+
+def _folder(url: str) -> str:
+    """The folder that *url* names, from the root; a relative one is meant from where we are."""
     parts = urlsplit(url)
     folder = unquote(parts.netloc + parts.path)
     if not folder:
         raise ValueError(f"found the cache URL {url!r} without a folder; write disk://folder")
-    options: dict[str, Any] = _options(parts, "size_limit")
-    return DiskCache(folder, **options)
+    try:
+        return os.path.abspath(Path(folder).expanduser())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"found that the working directory was deleted, wanted the folder {folder!r} in it; "
+            f"name a folder from the root, as in disk:///absolute/folder, or INSTRUCTOR_CACHE_URL"
+        ) from error
 
 
 def _redis(url: str) -> AnyBackend:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ReadOnly
 from ._connection import Connection
 from ._room import Room
 from ._sqlite import Database
@@ -56,8 +57,8 @@ class DiskCache(Taggable):
     another one beside it, with a size limit of its own; what no version in use needs any more
     can be deleted, with ``rm -r``.
     An unreadable file is set aside and a new one begun, with what can be read of the old one in
-    half the timeout, the newest first. A read-only folder is served as it is: what is set there
-    is not kept, and `swap` raises PermissionError.
+    half the timeout, the newest first. A read-only folder is served as it is: all that would
+    change it raises PermissionError.
 
     Args:
         directory: A folder; a relative one is meant from where the process is now.
@@ -125,27 +126,16 @@ class DiskCache(Taggable):
         if not self._room.is_enough(size):
             return self.delete(key)
         expires = None if ttl is None else self._clock() + ttl
-        self._writers.write(self._growing(_SET, (key, value, expires), size))
+        self._write(self._growing(_SET, (key, value, expires), size))
 
     def delete(self, key: str, /) -> None:
-        self._writers.write(lambda db: db.execute(_DELETE, (key,)).rowcount)
+        self._write(lambda db: db.execute(_DELETE, (key,)).rowcount)
 
     def swap(self, key: str, old: bytes | None, new: bytes | None, ttl: float | None, /) -> bool:
-        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so.
-
-        Raises PermissionError for a read-only store: there nothing can be locked, so waiting for
-        another turn would be in vain.
-        """
+        """Store *new* (None: delete) if what is stored is *old* (None: nothing); tell if so."""
         if new is None or not self._room.is_enough(len(key) + len(new)):
-            changed = self._remove(key, old)
-        else:
-            changed = self._put(key, old, new, ttl)
-        if changed < 0:
-            raise PermissionError(
-                f"found the store at {self.directory} read-only, where one was wanted that can be "
-                f"written; go on without a lock, or make it writable"
-            )
-        return changed == 1
+            return self._remove(key, old) == 1
+        return self._put(key, old, new, ttl) == 1
 
     def scan(self, prefix: str, /) -> Iterator[str]:
         first, last = prefix, _after(prefix)
@@ -167,12 +157,9 @@ class DiskCache(Taggable):
         their way, there is ``TieredCache(this).clear("app")``.
         """
         arguments = (prefix, _after(prefix), self._room.batch)
-        while (
-            self._writers.write(lambda db: db.execute(_CLEAR, arguments).rowcount)
-            == self._room.batch
-        ):
+        while self._write(lambda db: db.execute(_CLEAR, arguments).rowcount) == self._room.batch:
             pass  # in batches: nobody waits long
-        self._writers.write(self._room.shrink)
+        self._write(self._room.shrink)
 
     async def aclear(self, prefix: str = "") -> None:
         """Do the same for coroutines, in a thread."""
@@ -200,20 +187,29 @@ class DiskCache(Taggable):
         rows = self._database.run(lambda db: db.execute(_SCAN, arguments).fetchall())
         return [key for (key,) in rows]
 
+    def _write(self, work: Callable[[Connection], int]) -> int:
+        """Give the number of rows that *work* changed; raise PermissionError if none can be."""
+        if (changed := self._writers.write(work)) < 0:
+            raise ReadOnly(
+                f"found the store at {self.directory} read-only, where one was wanted that can be "
+                f"written; go on without storing, deleting or locking, or make it writable"
+            )
+        return changed
+
     def _put(self, key: str, old: bytes | None, new: bytes, ttl: float | None) -> int:
         now = self._clock()
         expires = None if ttl is None else now + ttl
         size = len(key) + len(new)
         if old is None:
-            return self._writers.write(self._growing(_ADD, (key, new, expires, now), size))
+            return self._write(self._growing(_ADD, (key, new, expires, now), size))
         change = (new, expires, key, old, now)
-        return self._writers.write(self._growing(_CHANGE, change, size))
+        return self._write(self._growing(_CHANGE, change, size))
 
     def _remove(self, key: str, old: bytes | None) -> int:
         if old is None:  # what is there has expired at best, and may stay
-            return self._writers.write(lambda db: self.get(key) is None)
+            return self._write(lambda db: self.get(key) is None)
         arguments = (key, old, self._clock())
-        return self._writers.write(lambda db: db.execute(_REMOVE, arguments).rowcount)
+        return self._write(lambda db: db.execute(_REMOVE, arguments).rowcount)
 
     def _growing(
         self, statement: str, arguments: tuple[object, ...], size: int
