@@ -762,6 +762,7 @@ async def test_ready_clients_are_listened_beside(tmp_path: Path, prefix: str, ki
     [
         (lambda far, _: (MemoryCache(),), "add a RedisCache"),
         (lambda far, disk: (MemoryCache(), disk), "add a RedisCache"),
+        (lambda far, _: (MemoryCache(), Tier(far, read=False)), "without read=False"),
         (lambda far, _: (far,), "put a MemoryCache there"),
         (lambda far, disk: (disk, far), "put a MemoryCache there"),
         (lambda far, _: (far, MemoryCache()), "put a MemoryCache there"),
