@@ -747,6 +747,40 @@ async def test_a_sync_client_serves_both_colours(redis_url: str, prefix: str) ->
         assert client.ping()
 
 
+class OwnCache(redis.Redis):
+    """A client with a cache of its own, which only serves what is asked for by its methods.
+
+    As with ``cache_config``, for which redis-py wants a newer server than the tests.
+    """
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in ("GET", "MGET", "EXISTS"):
+            raise ValueError("Cannot create cache key.")
+        return super().execute_command(*args, **options)
+
+
+def test_a_ready_client_with_a_cache_of_its_own(redis_url: str, prefix: str) -> None:
+    """What it keeps in this process is passed by: every operation works, and asks the server."""
+    client = OwnCache.from_url(redis_url)
+    client.ping()  # by a connection that is made without it
+    client.connection_pool.cache = object()
+    backend = RedisCache(client)
+    key, other = f"{prefix}:1", f"{prefix}:2"
+    assert backend.swap(key, None, None, 60)
+    backend.set(key, b"\xff", 60)
+    assert backend.get(key) == b"\xff"
+    assert backend.get_many([key, other]) == [b"\xff", None]
+    assert backend.swap(key, b"\xff", b"new", 60)
+    assert backend.get(key) == b"new"
+    assert list(backend.scan(prefix)) == [key]
+    backend.clear(prefix)
+    assert backend.get(key) is None
+    client.lpush(key, "a list")
+    with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+        backend.get(key)
+    client.close()
+
+
 async def test_a_ready_client_has_one_colour(redis_url: str) -> None:
     """Used directly in the other colour, a ready client is a TypeError with the remedy; what wraps
     a sync one is reached from worker threads as well."""

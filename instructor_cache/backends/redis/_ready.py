@@ -68,9 +68,17 @@ class ReadyLink(Link):
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
             return self._mget(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
+        if _has_cache(self._client) and not node:
+            return self._past_cache(args, options)
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
+
+    async def _past_cache(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        # A client's own cache refuses what is to be read undecoded; a pipeline goes past it.
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.execute_command(*args, **options)
+        return without_errors(await self._run(pipeline.execute, raise_on_error=False))[0]
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         # A cluster client's own MGET of many slots decodes values if the client decodes.
@@ -165,6 +173,13 @@ def _explained(outcome: Any) -> Any:
     )
     explained.__cause__ = outcome
     return explained
+
+
+def _has_cache(client: Any) -> bool:
+    """Whether *client* keeps what it reads in this process, by ``cache_config``."""
+    pool, nodes = getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None)
+    caches = getattr(pool, "cache", None), getattr(nodes, "_cache", None)
+    return any(cache is not None for cache in caches)
 
 
 def _is_single(client: Any) -> bool:
