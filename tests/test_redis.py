@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -778,6 +779,33 @@ def test_a_ready_client_with_a_cache_of_its_own(redis_url: str, prefix: str) -> 
     client.lpush(key, "a list")
     with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
         backend.get(key)
+    client.close()
+
+
+def test_a_fork_leaves_the_only_connection_to_the_parent(redis_url: str, prefix: str) -> None:
+    """The child of a fork in the middle of a command, by a client with a single connection, neither
+    waits for that command nor reads its reply."""
+    client = redis.Redis.from_url(redis_url, single_connection_client=True, socket_timeout=5)
+    backend, busy, forked = RedisCache(client), threading.Event(), threading.Event()
+    backend.set(f"{prefix}:1", b"one", 60)
+
+    def hold(_: Any) -> bytes:
+        busy.set()
+        assert forked.wait(10)
+        return b"late"
+
+    client.set_response_callback("ECHO", hold)
+    holder = threading.Thread(target=client.execute_command, args=("ECHO", "late"))
+    holder.start()
+    assert busy.wait(10)
+    if (pid := os.fork()) == 0:
+        signal.alarm(5)
+        os._exit(0 if backend.get(f"{prefix}:1") == b"one" else 1)
+    status = os.waitpid(pid, 0)[1]
+    forked.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert backend.get(f"{prefix}:1") == b"one"
     client.close()
 
 

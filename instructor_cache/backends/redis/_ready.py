@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
-from threading import Lock
+from threading import Lock, RLock
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ import redis
 
 from ..._bridge import ASYNC, SYNC, Colour
 from ..._deadlines import off_the_clock
+from ..._fork import renew_after_fork
 from ._commands import as_of_mget, without_errors
 from ._link import Link
 from ._links import Links, busy_error
@@ -123,10 +124,12 @@ def place_of_client(client: Any) -> tuple[Any, ...]:
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
-    only = _locks.setdefault(client, Lock()) if _is_single(client) else None
+    if _is_single(client):
+        _locks.setdefault(client, Lock())
+        renew_after_fork(client, _leave_connection)
 
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if only is None:
+        if (only := _locks.get(client)) is None:
             return method(*args, **options)
         if not only.acquire(blocking=False):  # somebody else has a cache over this client
             raise redis.ConnectionError(_FULL[1])
@@ -185,6 +188,15 @@ def _has_cache(client: Any) -> bool:
 def _is_single(client: Any) -> bool:
     """Whether *client*, a sync one, has a single connection, and may mix up threads' replies."""
     return getattr(client, "connection", None) is not None
+
+
+def _leave_connection(client: Any) -> None:
+    """Leave the one connection of *client* to the parent, in the child of a fork.
+
+    Without it the client uses its pool, which knows of forks.
+    """
+    client.connection, client.single_connection_lock = None, RLock()
+    _locks[client] = Lock()
 
 
 def _pool_size(client: Any) -> int:
