@@ -715,6 +715,15 @@ def test_an_async_client_is_refused_for_a_sync_function(redis_url: str) -> None:
             return User(name=text)
 
 
+def test_an_async_client_is_forgotten_by_coroutines_only(redis_url: str) -> None:
+    """To clear it, or end its tags, from blocking code is a TypeError that names the coroutine."""
+    cache = TieredCache(redis.asyncio.Redis.from_url(redis_url))
+    with pytest.raises(TypeError, match=r"for coroutines only.*await cache\.aclear\("):
+        cache.clear("app")
+    with pytest.raises(TypeError, match=r"await cache\.ainvalidate_tags\("):
+        cache.invalidate_tags("users")
+
+
 async def test_an_async_client_serves_an_async_function(redis_url: str, prefix: str) -> None:
     """A ready async client is accepted wherever a backend is, and is not closed by us."""
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
