@@ -17,6 +17,7 @@ from ._forgotten import Forgotten
 from ._fork import renew_after_fork
 from ._health import health_of
 from ._reserved import TAG
+from ._sweeper import Sweeper
 from .errors import BackendClosed
 from .events import logger
 
@@ -34,7 +35,9 @@ class Coherence:
 
     def __init__(self, far: Any, nearer: Iterable[Any]) -> None:
         self.far = far
-        self._nearer = sorted(nearer, key=is_local, reverse=True)  # those in memory are fast
+        given = list(nearer)
+        self._local = [backend for backend in given if is_local(backend)]
+        self._sweepers = [Sweeper(backend) for backend in given if not is_local(backend)]
         self._heard = Forgotten()
         self._listen: Callable[[str], None] = far.track(self)
         self._lock = RLock()
@@ -88,9 +91,11 @@ class Coherence:
             self._clear("")
             return
         with self._heard.forgetting(*keys):
-            for backend in self._nearer:
+            for backend in self._local:
                 for key in keys:
                     _delete(backend, key)
+            for sweeper in self._sweepers:
+                sweeper.delete(keys)
 
     def live(self, prefix: str, /) -> None:
         """Drop what may have changed before it was told, and trust what is read from now on."""
@@ -103,12 +108,11 @@ class Coherence:
 
     def _clear(self, prefix: str, live: frozenset[str] = frozenset()) -> None:
         with self._heard.forgetting(prefix):
-            for backend in self._nearer:
-                if is_local(backend):
-                    _clear(backend, prefix)
-                else:  # it may take long: whoever asks it next sees to it, and gets nothing before
-                    for each in [prefix] if prefix else self._watched:
-                        _leave_clearing(backend, each)
+            for backend in self._local:
+                _clear(backend, prefix)
+            for sweeper in self._sweepers:  # who asks next sees to it, and gets nothing before
+                for each in [prefix] if prefix else self._watched:
+                    _leave_clearing(sweeper.backend, each)
             self._live |= live
 
 

@@ -12,13 +12,14 @@ from ._marks import Marks
 from ._stack import Stack
 from .events import Announcer
 from .policy import Policy
+from .protocols import Backend
 from .tags import keys_of
 from .tiers import BackendLike, tiers_of
 
 
 async def clear(cache: BackendLike, prefix: str, colour: Colour) -> None:
     """Forget every answer whose key begins with *prefix*, and any that is being produced."""
-    stack = _stack(cache, colour)
+    stack = _stack(cache, colour, "aclear")
     stack.check_clearable()
     with _forgetting(stack, prefix):
         await Marks(stack.shared(), prefix).set(prefix)
@@ -27,7 +28,7 @@ async def clear(cache: BackendLike, prefix: str, colour: Colour) -> None:
 
 async def invalidate_tags(cache: BackendLike, tags: tuple[str, ...], colour: Colour) -> None:
     """Forget every answer that has one of *tags*, and any that is being produced."""
-    stack, keys = _stack(cache, colour), keys_of(tags)
+    stack, keys = _stack(cache, colour, "ainvalidate_tags"), keys_of(tags)
     with ExitStack() as forgetting:
         for key in keys:
             forgetting.enter_context(_forgetting(stack, key))
@@ -51,8 +52,14 @@ def _forget_flights(forgotten: Forgotten, prefix: str) -> None:
         flights.forget(prefix)
 
 
-def _stack(cache: Any, colour: Colour) -> Stack:
-    """The stack of *cache* in one colour, made once."""
+def _stack(cache: Any, colour: Colour, twin: str) -> Stack:
+    """The stack of *cache* in one colour, made once; *twin* is what coroutines call instead."""
+    for tier in tiers_of(cache) if colour is not ASYNC else ():
+        if not isinstance(tier.backend, Backend) or getattr(tier.backend, "async_only", False):
+            raise TypeError(
+                f"found a {type(tier.backend).__name__} that is for coroutines only; wanted one "
+                f"for blocking code: await cache.{twin}(...) in a coroutine"
+            )
     place = cache.__dict__.setdefault("_stacks", {})  # it goes with the cache
     stack: Stack | None = place.get(colour is ASYNC)
     if stack is None:

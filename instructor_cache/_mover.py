@@ -34,6 +34,7 @@ class Transferred:
         outdated: Those of which a tag has another epoch at the destination, where they would
             never answer.
         unreadable: Values that are no entries, damaged, or in another version's format.
+        refused: Those that the destination did not keep, as they are larger than what it takes.
         tags: Epochs of tags that were written.
         bytes: The size of the entries that were written.
         seconds: How long it took.
@@ -44,6 +45,7 @@ class Transferred:
     expired: int = 0
     outdated: int = 0
     unreadable: int = 0
+    refused: int = 0
     tags: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -51,14 +53,16 @@ class Transferred:
     @property
     def seen(self) -> int:
         """All entries that were looked at."""
-        return sum((self.copied, self.present, self.expired, self.outdated, self.unreadable))
+        skipped = self.present, self.expired, self.outdated, self.unreadable, self.refused
+        return self.copied + sum(skipped)
 
     def __str__(self) -> str:
         outdated = f"outdated: {self.outdated:,}, " if self.outdated else ""
+        refused = f", refused as too large: {self.refused:,}" if self.refused else ""
         return (
             f"copied {self.copied:,} entries ({self.bytes / 1e6:,.1f} MB) in {self.seconds:,.1f} s;"
             f" there already: {self.present:,}, expired: {self.expired:,}, "
-            f"{outdated}unreadable: {self.unreadable:,}"
+            f"{outdated}unreadable: {self.unreadable:,}{refused}"
         )
 
 
@@ -108,7 +112,7 @@ class Mover:
 
     def _look_again(self, before: Counter[str]) -> None:
         """Count anew what is only looked at; what was copied will be there already."""
-        for name in ("present", "expired", "outdated", "unreadable"):
+        for name in ("present", "expired", "outdated", "unreadable", "refused"):
             self._counts[name] = before[name]
         self._counts["present"] -= self._counts["copied"] - before["copied"]
 
@@ -143,14 +147,16 @@ class Mover:
     async def _write(self, keys: list[str], values: list[bytes | None]) -> dict[str, Item]:
         """Write what is worth it where none is as new; give what was written."""
         items = there = [item for item in map(self._judge, keys, values) if item is not None]
-        taken: dict[str, Item] = {}
+        taken, refused = dict[str, Item](), set[str]()
         try:
             for place in reversed(self._places):  # the farthest first, as for all writes
-                there = await place.fill(there, taken)
+                there = await place.fill(there, taken, refused)
         except BaseException:
             self._count(taken.values())
             raise
-        self._counts["present"] += sum(not _is_tag(i.key) for i in items if i.key not in taken)
+        for item in items:
+            if item.key not in taken and not _is_tag(item.key):
+                self._counts["refused" if item.key in refused else "present"] += 1
         agreed = {item.key for item in there}
         self._ended.update(i.raw for i in items if _is_tag(i.key) and i.key not in agreed)
         return taken

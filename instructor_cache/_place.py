@@ -19,6 +19,7 @@ from .tiers import Tier
 T = TypeVar("T")
 
 _ROUNDS = 3  # against others who write the same key: then we leave it to them
+_SURE = 4096  # bytes that every backend of ours takes, unless it was told to take less
 _SHORTEST, _LONGEST = 0.05, 1.0  # seconds between two attempts
 
 
@@ -57,9 +58,14 @@ class Place:
         """Give the values of *keys*."""
         return self._at_home(self._read, keys)
 
-    def fill(self, items: Sequence[Item], taken: dict[str, Item]) -> Awaitable[list[Item]]:
-        """Write *items* where none is as new, note them in *taken*; give those now there."""
-        return self._at_home(self._fill, items, taken)
+    def fill(
+        self, items: Sequence[Item], taken: dict[str, Item], refused: set[str]
+    ) -> Awaitable[list[Item]]:
+        """Write *items* where none is as new; give those now there.
+
+        What was written is noted in *taken*; in *refused*, what is not there all the same.
+        """
+        return self._at_home(self._fill, items, taken, refused)
 
     def take_back(self, items: Sequence[Item]) -> Awaitable[None]:
         """Delete *items*, and nothing that has replaced them."""
@@ -85,7 +91,9 @@ class Place:
         await self._in_lanes(get, keys)
         return [values[key] for key in keys]
 
-    async def _fill(self, items: Sequence[Item], taken: dict[str, Item]) -> list[Item]:
+    async def _fill(
+        self, items: Sequence[Item], taken: dict[str, Item], refused: set[str]
+    ) -> list[Item]:
         there = await self._read([item.key for item in items])
         agreed: list[Item] = []
 
@@ -96,6 +104,8 @@ class Place:
                     taken[item.key] = item
                 if now_there == item.raw:
                     agreed.append(item)
+                elif now_there is None:
+                    refused.add(item.key)
 
         await self._in_lanes(fill, list(zip(items, there, strict=True)))
         return agreed
@@ -106,7 +116,7 @@ class Place:
             if there is not None and self._is_as_new(there, item):
                 break
             if await self._write(item, there):
-                return item.raw, True
+                return (item.raw, True) if await self._was_kept(item) else (None, False)
             there = await self._try(self._port.get, item.key)
         return there, False
 
@@ -117,6 +127,10 @@ class Place:
             return bool(await self._try(port.swap, item.key, there, item.raw, ttl))
         await self._try(port.set, item.key, item.raw, ttl)
         return True
+
+    async def _was_kept(self, item: Item) -> bool:
+        """Whether the backend has *item*, which may be larger than it takes."""
+        return len(item.raw) <= _SURE or await self._try(self._port.get, item.key) is not None
 
     async def _take_back(self, items: Sequence[Item]) -> None:
         port = self._port

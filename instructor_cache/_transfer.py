@@ -41,7 +41,7 @@ def transfer(
     new; nothing is deleted at the source. So a transfer that was interrupted, or killed, goes on
     where it was when it is started again, and both stores may be in use meanwhile. What is to be
     forgotten meanwhile has to be invalidated at the source first, then at the destination. A
-    destination that is bounded evicts as ever.
+    destination that is bounded evicts as ever, and refuses what is larger than it takes.
 
     Args:
         source: A backend, its URL, a ready client, or a `TieredCache`, of which the farthest tier

@@ -159,11 +159,11 @@ def tiers_of(given: BackendLike) -> tuple[Tier, ...]:
 def _coherent(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
     """Give *tiers*, with those nearer than one that tells of changes bound to what it tells."""
     names = ", ".join(tier.name for tier in tiers)
-    telling = [n for n, tier in enumerate(tiers) if hasattr(tier.backend, "track")]
+    telling = [n for n, tier in enumerate(tiers) if tier.read and hasattr(tier.backend, "track")]
     if not telling:
         raise ValueError(
-            f"found coherent=True over {names}; wanted a tier that tells what others change in it: "
-            f"add a RedisCache, or leave out coherent"
+            f"found coherent=True over {names}; wanted a tier that is read and tells what others "
+            f"change in it: add a RedisCache, without read=False, or leave out coherent"
         )
     far = tiers[telling[-1]]
     nearer = [tier for tier in tiers[: telling[-1]] if tier.write and _can_drop(tier)]

@@ -46,7 +46,7 @@ LEVELS = [
     {"_modes"},
     {"_breaker"},
     {"_health"},
-    {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines"},
+    {"events", "entry", "policy", "annotations", "_flights", "canonical", "_deadlines", "_sweeper"},
     {"_coherence", "description", "_sketch"},
     {"schema", "_difference"},
     {"backends._taggable"},

@@ -518,6 +518,15 @@ def test_a_redis_url_gives_one_client_for_all(redis_url: str) -> None:
         ("redis:localhost", "wanted one of"),
         ("/tmp/cache", "for a folder write disk://"),
         (
+            "memory://100",
+            "wanted memory://, which has no name or number: limits are options",
+        ),
+        ("memory:///5", "wanted memory://, which has no name or number"),
+        ("disk://a#b", "found a # in the cache URL .*write # as %23"),
+        ("redis://h?db=-1", "found a database below 0, or port 0"),
+        ("redis://h:0/0", "found a database below 0, or port 0"),
+        ("redis://h?credential_provider=x", "wanted an object: give RedisCache a ready client"),
+        (
             "memory://?size=5",
             "size='5'.*takes whole numbers for: maxsize, max_bytes, max_entry_bytes",
         ),

@@ -36,6 +36,7 @@ from instructor_cache import (
     TieredCache,
     instructor_cache,
 )
+from instructor_cache._health import health_of
 from instructor_cache.testing import FaultyBackend
 
 
@@ -472,6 +473,66 @@ async def test_what_the_far_tier_did_not_take_is_kept_for_a_second(
     assert nearby.memory.get(key) is not None
 
 
+class HeldUp(MemoryCache):
+    """A store between memory and the teller that does not come back from a deletion for long."""
+
+    is_local = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def delete(self, key: str, /) -> None:
+        assert self.go_on.wait(10)
+        super().delete(key)
+
+
+def told_of_five(nearby: Nearby, far: Telling, between: Any) -> list[str]:
+    """Have five answers, which all tiers hold, replaced by others; give their keys."""
+    nearby.cache = TieredCache(nearby.memory, between, far, coherent=True)
+    nearby.function = nearby.of(nearby.prefix)
+    nearby.function("first")
+    for each in far.prefixes:
+        far.listener.live(each)
+    keys = [nearby.function.cache_key(name) for name in "abcde"]
+    for name in "abcde" * 2:
+        nearby.function(name)
+    assert all(between.get(key) and nearby.memory.get(key) for key in keys)
+    theirs: Any = instructor_cache(far, prefix=nearby.prefix)(Colour("sync").function(extract))
+    for name, key in zip("abcde", keys, strict=True):
+        theirs.cache_set(User(name="new"), name)
+        far.listener.changed([key])
+        assert nearby.memory.get(key) is None
+    return keys
+
+
+def test_a_silent_tier_between_holds_up_nothing(prefix: str) -> None:
+    """While a tier in between does not answer, memory drops at once what is told, and the tier
+    itself gives no old answer; it drops them as soon as it can."""
+    far, between = Telling(), HeldUp()
+    nearby = Nearby(Colour("sync"), "", prefix, far=far)
+    keys = told_of_five(nearby, far, between)
+    assert [nearby.function(name).name for name in "abcde"] == ["new"] * 5
+    between.go_on.set()
+    until(lambda: not any(between.get(key) for key in keys))
+
+
+def test_what_a_tier_between_failed_to_drop_is_dropped_by_who_asks_next(prefix: str) -> None:
+    """Until then it gives no old answer."""
+    far, between = Telling(), FaultyBackend(HeldUp())
+    between.inner.go_on.set()
+    nearby = Nearby(Colour("sync"), "", prefix, far=far)
+    with between.failing(on=("delete",)):
+        keys = told_of_five(nearby, far, between)
+        assert [nearby.function(name).name for name in "abcde"] == ["new"] * 5
+    missed = health_of(between).missed
+    until(lambda: not any(thread.name == "instructor_cache" for thread in threading.enumerate()))
+    missed._due = 0.0
+    nearby.function("another")
+    until(lambda: not missed.of(*keys))
+    assert [nearby.function(name).name for name in "abcde"] == ["new"] * 5
+
+
 async def test_a_memory_that_fails_to_drop_is_not_believed(colour: Colour, prefix: str) -> None:
     """What a near tier could not drop is not answered by it before it has dropped it."""
     far, faulty = Telling(), FaultyBackend(MemoryCache())
@@ -701,6 +762,7 @@ async def test_ready_clients_are_listened_beside(tmp_path: Path, prefix: str, ki
     [
         (lambda far, _: (MemoryCache(),), "add a RedisCache"),
         (lambda far, disk: (MemoryCache(), disk), "add a RedisCache"),
+        (lambda far, _: (MemoryCache(), Tier(far, read=False)), "without read=False"),
         (lambda far, _: (far,), "put a MemoryCache there"),
         (lambda far, disk: (disk, far), "put a MemoryCache there"),
         (lambda far, _: (far, MemoryCache()), "put a MemoryCache there"),

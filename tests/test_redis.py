@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -714,6 +715,15 @@ def test_an_async_client_is_refused_for_a_sync_function(redis_url: str) -> None:
             return User(name=text)
 
 
+def test_an_async_client_is_forgotten_by_coroutines_only(redis_url: str) -> None:
+    """To clear it, or end its tags, from blocking code is a TypeError that names the coroutine."""
+    cache = TieredCache(redis.asyncio.Redis.from_url(redis_url))
+    with pytest.raises(TypeError, match=r"for coroutines only.*await cache\.aclear\("):
+        cache.clear("app")
+    with pytest.raises(TypeError, match=r"await cache\.ainvalidate_tags\("):
+        cache.invalidate_tags("users")
+
+
 async def test_an_async_client_serves_an_async_function(redis_url: str, prefix: str) -> None:
     """A ready async client is accepted wherever a backend is, and is not closed by us."""
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
@@ -745,6 +755,67 @@ async def test_a_sync_client_serves_both_colours(redis_url: str, prefix: str) ->
         assert (extract.cache_info().hits, aextract.cache_info().hits) == (1, 1)
         RedisCache(client).close()
         assert client.ping()
+
+
+class OwnCache(redis.Redis):
+    """A client with a cache of its own, which only serves what is asked for by its methods.
+
+    As with ``cache_config``, for which redis-py wants a newer server than the tests.
+    """
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in ("GET", "MGET", "EXISTS"):
+            raise ValueError("Cannot create cache key.")
+        return super().execute_command(*args, **options)
+
+
+def test_a_ready_client_with_a_cache_of_its_own(redis_url: str, prefix: str) -> None:
+    """What it keeps in this process is passed by: every operation works, and asks the server."""
+    client = OwnCache.from_url(redis_url)
+    client.ping()  # by a connection that is made without it
+    client.connection_pool.cache = object()
+    backend = RedisCache(client)
+    key, other = f"{prefix}:1", f"{prefix}:2"
+    assert backend.swap(key, None, None, 60)
+    backend.set(key, b"\xff", 60)
+    assert backend.get(key) == b"\xff"
+    assert backend.get_many([key, other]) == [b"\xff", None]
+    assert backend.swap(key, b"\xff", b"new", 60)
+    assert backend.get(key) == b"new"
+    assert list(backend.scan(prefix)) == [key]
+    backend.clear(prefix)
+    assert backend.get(key) is None
+    client.lpush(key, "a list")
+    with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+        backend.get(key)
+    client.close()
+
+
+def test_a_fork_leaves_the_only_connection_to_the_parent(redis_url: str, prefix: str) -> None:
+    """The child of a fork in the middle of a command, by a client with a single connection, neither
+    waits for that command nor reads its reply."""
+    client = redis.Redis.from_url(redis_url, single_connection_client=True, socket_timeout=5)
+    backend, busy, forked = RedisCache(client), threading.Event(), threading.Event()
+    backend.set(f"{prefix}:1", b"one", 60)
+
+    def hold(_: Any) -> bytes:
+        busy.set()
+        assert forked.wait(10)
+        return b"late"
+
+    client.set_response_callback("ECHO", hold)
+    holder = threading.Thread(target=client.execute_command, args=("ECHO", "late"))
+    holder.start()
+    assert busy.wait(10)
+    if (pid := os.fork()) == 0:
+        signal.alarm(5)
+        os._exit(0 if backend.get(f"{prefix}:1") == b"one" else 1)
+    status = os.waitpid(pid, 0)[1]
+    forked.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert backend.get(f"{prefix}:1") == b"one"
+    client.close()
 
 
 async def test_a_ready_client_has_one_colour(redis_url: str) -> None:

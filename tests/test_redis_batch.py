@@ -10,6 +10,7 @@ import time
 from asyncio import StreamReader
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from random import Random
 from typing import Any, ClassVar
@@ -322,6 +323,38 @@ async def test_values_of_a_megabyte_come_in_time(server: RedisServer, plain: red
     await cache.aclose()
 
 
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer every GET and MGET with a value of each key, one in a twentieth of a second."""
+    with closing(writer), suppress(ConnectionError):
+        while head := await reader.readline():
+            lines = [await reader.readline() for _ in range(2 * int(head[1:]))]
+            name, *keys = (line.strip() for line in lines[1::2])
+            if name not in (b"GET", b"MGET"):
+                hello = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+                writer.write(hello if name == b"HELLO" else b"+OK\r\n")
+                continue
+            writer.write(b"*%d\r\n" % len(keys) if name == b"MGET" else b"")
+            for _ in keys:
+                await asyncio.sleep(0.05)
+                writer.write(b"$3\r\nyes\r\n")
+                await writer.drain()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_values_that_come_too_slowly_together_are_asked_for_by_fewer(protocol: int) -> None:
+    """Of a reply that was still coming when its time was over no reader hears; a server that is
+    too slow for a single value fails each of them."""
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as slow:
+        port = slow.sockets[0].getsockname()[1]
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0?protocol={protocol}", timeout=0.2)
+        assert await outcomes(cache, "abcdef") == [b"yes"] * 6
+        await cache.aclose()
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0?protocol={protocol}", timeout=0.04)
+        found = await outcomes(cache, "abc")
+        assert [isinstance(error, redis.TimeoutError) for error in found] == [True] * 3
+        await cache.aclose()
+
+
 def test_the_window_follows_the_size_of_values() -> None:
     """It begins with 20, opens by what small values show, closes at once for large ones and late
     ones, and rests at 20 again; missing values only double it."""
@@ -334,10 +367,21 @@ def test_the_window_follows_the_size_of_values() -> None:
     assert window.room(under_way=1240) == 10
     assert window.room(under_way=9999) == 0
     window.learn([b"x" * 2**20] * 50)
-    assert window.room() == 8
+    assert window.room() == 4
+    window.learn([b"x" * 2**23])
+    assert window.room() == 1
     window.learn([b"x"] * 8)
     assert window.room() == 200
-    window.shrink()
+    window.shrink(100)
+    assert window.room() == 12
+    window.learn([b"x" * 2**20] * 8)
+    assert window.room() == 2
+    window.shrink(2)
+    assert window.room() == 1
+    window.rest()
+    window.learn([b"x" * 2**20] * 8)
+    assert window.room() == 4
+    window.learn([b"x" * 2**16])
     assert window.room() == 25
     window.learn([None, None])
     assert window.room() == 50
@@ -350,7 +394,7 @@ def test_the_window_follows_the_size_of_values() -> None:
 async def read(pieces: list[bytes]) -> list[bytes | None]:
     """What `read_values` gives for a stream that comes in these pieces and ends."""
     reader = StreamReader()
-    reading = asyncio.create_task(read_values(reader, redis.ResponseError))
+    reading = asyncio.create_task(read_values(reader, redis.ResponseError, lambda: None))
     for piece in pieces:
         reader.feed_data(piece)
         await asyncio.sleep(0)

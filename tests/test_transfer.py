@@ -15,6 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,30 @@ def test_the_time_that_is_left(stores: Stores, target: str):
         assert set(destination.scan("")) == {"app:f:s:1", "app:f:s:2"}
         now = NOW + 60.1
         assert set(destination.scan("")) == {"app:f:s:2"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_what_the_destination_refuses_is_told(stores: Stores, colour: Colour, kind: str):
+    """An entry that is larger than what it takes counts as refused, in the line as well, and not
+    as copied; one that another tier took is copied."""
+    source, key = MemoryCache(), "app:f:s:large"
+    raw = packed(key, payload=b"x" * 200_000)
+    source.set(key, raw, None)
+    fill(source, 2)
+    small: Any = MemoryCache(max_bytes=1_000_000)
+    if kind == "disk":
+        small = DiskCache(stores.folder / "small", size_limit=1_000_000)
+    work = atransfer if colour.is_async else transfer
+    with closing(small):
+        for copied in (2, 0):
+            done = await colour.call(partial(work, source, small, **QUIET))
+            assert (done.copied, done.refused, done.present) == (copied, 1, 2 - copied)
+            assert done.seen == 3
+            assert str(done).endswith("unreadable: 0, refused as too large: 1")
+        stack = TieredCache(small, MemoryCache())
+        done = await colour.call(partial(work, source, stack, **QUIET))
+        assert (done.copied, done.refused) == (3, 0)
+        assert "refused" not in str(done)
 
 
 def test_the_time_that_is_left_in_redis(stores: Stores):
@@ -591,7 +616,7 @@ def test_memory_is_bounded():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert done.copied == 120
+    assert done.refused == 120
     assert peak < 2.5 * 32 * 2**20  # the first batch, before it is known how large they are
 
 

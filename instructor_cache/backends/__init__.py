@@ -45,7 +45,13 @@ _opened: dict[tuple[str, str], AnyBackend] = {}
 
 
 def _memory(url: str) -> AnyBackend:
-    options: dict[str, Any] = _options(urlsplit(url), "maxsize", "max_bytes", "max_entry_bytes")
+    parts = urlsplit(url)
+    if parts.netloc or parts.path.strip("/") or parts.fragment:
+        raise ValueError(
+            f"found {url!r}; wanted memory://, which has no name or number: "
+            f"limits are options, as in memory://?maxsize=1000"
+        )
+    options: dict[str, Any] = _options(parts, "maxsize", "max_bytes", "max_entry_bytes")
     return MemoryCache(**options)
 
 
@@ -62,6 +68,10 @@ def _folder(url: str) -> str:
     folder = unquote(parts.netloc + parts.path)
     if not folder:
         raise ValueError(f"found the cache URL {url!r} without a folder; write disk://folder")
+    if parts.fragment:
+        raise ValueError(
+            f"found a # in the cache URL {url!r}; wanted a folder and options: write # as %23"
+        )
     try:
         return os.path.abspath(Path(folder).expanduser())
     except FileNotFoundError as error:

@@ -56,7 +56,8 @@ class MemoryCache(Taggable):
     to keep them, so that *max_bytes* bounds the memory that is really used.
 
     Args:
-        maxsize: The largest number of entries; None for no bound.
+        maxsize: The largest number of entries; None for no bound. Each tag takes one, too: with
+            fewer than an answer and its tags need, it never answers.
         max_bytes: The largest sum of their sizes; None for no bound.
         max_entry_bytes: The largest size of one entry. A larger one is not kept, for it would
             drive out all others. By default an eighth of *max_bytes*, but no less than 4 KiB.

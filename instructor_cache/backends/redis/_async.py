@@ -33,7 +33,7 @@ _PLAIN = "_AsyncRESP2Parser"  # of redis-py; the one that hiredis brings is fast
 class AsyncConnection(Connection):
     """One connection, for one task at a time."""
 
-    _over: asyncio.Future[None]
+    _limit: Deadline
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -53,16 +53,18 @@ class AsyncConnection(Connection):
             return await self.send_gets(keys, again=True)
 
     def under(self, limit: Any) -> None:
-        self._over = limit.over
-        self._over.add_done_callback(self._expire)
+        self._limit = limit
+        limit.over.add_done_callback(self._expire)
 
     def is_open(self) -> bool:
         conn = self._conn
         if not conn.is_connected:
             return False
-        hiredis = getattr(conn._parser, "_reader", None)
-        unread = conn._reader._buffer or (hiredis is not None and hiredis.has_data())
-        return not unread and not conn._reader.at_eof()
+        return not self._has_unread() and not conn._reader.at_eof()
+
+    def _has_unread(self) -> bool:
+        hiredis = getattr(self._conn._parser, "_reader", None)
+        return self._conn._reader._buffer or (hiredis is not None and hiredis.has_data())
 
     async def open(self) -> None:
         # In a task of its own, so that neither a name that is not found nor a handshake that is
@@ -71,7 +73,7 @@ class AsyncConnection(Connection):
         self._conn = conn = self._make()
         connecting = asyncio.ensure_future(conn.connect())
         try:
-            await unless(self._over, connecting)
+            await unless(self._limit.over, connecting)
         except BaseException as error:
             connecting.add_done_callback(conn.cut)
             if isinstance(error.__cause__, BackendBusy):  # redis-py takes it for the server's fault
@@ -83,7 +85,8 @@ class AsyncConnection(Connection):
         if args[0] == "MGET":
             await conn.send_packed_command(packed(args[1:]))
             if type(conn._parser).__name__ == _PLAIN:
-                return checked(args, await read_values(conn._reader, conn._parser.parse_error))
+                how = conn._parser.parse_error, self._limit.begin_reply
+                return checked(args, await read_values(conn._reader, *how))
         else:
             await conn.send_command(*args)
         return checked(args, await conn.read_response(disable_decoding=True))
@@ -98,8 +101,11 @@ class AsyncConnection(Connection):
         self._conn.cut()
 
     def _expire(self, over: object) -> None:
-        if over is self._over:  # and not of a command that ended in this very moment
-            self._conn.cut()
+        if over is self._limit.over:  # and not of a command that ended in this very moment
+            conn = self._conn
+            if conn.is_connected and (self._has_unread() or getattr(conn._parser, "_chunks", None)):
+                self._limit.begin_reply()
+            conn.cut()
 
 
 MEANS = Means(AsyncConnection, Deadline, ASYNC, LoopLinks, LoopClusterLinks)

@@ -15,6 +15,7 @@ from redis.exceptions import InvalidResponse
 
 from ..._deadlines import Clock, stop_clock, time_together
 from ._commands import Commands
+from ._link import Unfinished
 from ._links import busy_error
 from ._window import Window
 
@@ -131,7 +132,7 @@ class Reads:
         try:
             values = await self._links.outcomes(keys)
         except redis.TimeoutError:
-            self._window.shrink()
+            self._window.shrink(len(keys))
             raise
         if len(values) != len(keys):
             raise InvalidResponse(
@@ -145,7 +146,10 @@ class Reads:
     def _tell(self, batch: Waiters, task: asyncio.Future[Any]) -> None:
         """Give each waiter what *task* has found, or an error of his own."""
         self._tasks.discard(task)
-        if (error := _error_of(task)) is None:
+        error = _error_of(task)
+        if isinstance(error, Unfinished) and len(batch) > 1:
+            self._put_back(batch)
+        elif error is None:
             for value, (key, waiters) in zip(task.result(), batch.items(), strict=True):
                 if isinstance(value, Exception):  # of a node that fails alone
                     _refuse({key: waiters}, partial(_own, value))
@@ -156,6 +160,16 @@ class Reads:
         else:
             _refuse(batch, partial(_own, error))
         self._end(len(batch))
+
+    def _put_back(self, batch: Waiters) -> None:
+        """Let those of *batch* be asked for again, by fewer at once, as the first in line."""
+        for waiters in batch.values():
+            for _, clock, _ in waiters:
+                if clock is not None:
+                    clock.stop()
+        for key, waiters in self._waiting.items():
+            batch.setdefault(key, []).extend(waiters)
+        self._waiting = batch
 
     def _look(self) -> None:
         """Send away who waits too long; a loop that stands still for long counts for one look."""

@@ -38,6 +38,10 @@ class Link(ABC):
         """Close it; it may still be used again."""
 
 
+class Unfinished(redis.TimeoutError):
+    """The time was over in the middle of a reply: the server lives, but the reply is long."""
+
+
 class Limit(ABC):
     """A context that what is sent in it must not outlast."""
 

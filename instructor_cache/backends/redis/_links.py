@@ -18,7 +18,7 @@ from ..._bridge import wait_blocking
 from ..._deadlines import off_the_clock
 from ...errors import BackendBusy, BackendClosed
 from ._commands import Commands
-from ._link import Link
+from ._link import Link, Unfinished
 from ._settings import Settings
 
 T = TypeVar("T")
@@ -66,6 +66,8 @@ class Links(Commands):
             reply = await work(link)
             self._answers += 1
             return reply
+        except Unfinished:
+            raise
         except redis.TimeoutError:
             if answers == self._answers:  # nobody had one: those who wait would wait in vain
                 silent = "Timeout waiting for a connection: the server answers nobody"

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from ...errors import InstructorCacheError
 from ._batch import Dismissal, Reads
-from ._link import Limit, Link
+from ._link import Limit, Link, Unfinished
 from ._links import Links, Turn
 
 
@@ -43,7 +43,8 @@ class LoopLinks(Links):
 class Deadline(Limit):
     """A context whose future `over` is done when it takes more than *seconds*.
 
-    An error that leaves it after that is redis.TimeoutError, unless it is one of ours.
+    An error that leaves it after that is redis.TimeoutError, unless it is one of ours; it is
+    Unfinished if a reply had begun.
 
     They are counted in ten steps. None counts for more than two while the loop stands still
     because somebody blocks it: no server is blamed for that time, nor waited for without end.
@@ -55,10 +56,15 @@ class Deadline(Limit):
         seconds = max(0.0, seconds)  # steps below 0 would never come to an end
         self._left: float = 0.98 * seconds  # rather early than late
         self._most = seconds / 10
+        self._has_begun = False
         self._wait()
 
     def left(self) -> float:
         return self._left - max(0.0, self._loop.time() - self._timer.when() + self._step)
+
+    def begin_reply(self) -> None:
+        """Take note that a reply has begun to come."""
+        self._has_begun = True
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +73,8 @@ class Deadline(Limit):
         self._timer.cancel()
         is_ours = isinstance(error, InstructorCacheError)
         if self.over.done() and isinstance(error, Exception) and not is_ours:
-            raise redis.TimeoutError("Timeout: no answer in time") from error
+            late = Unfinished if self._has_begun else redis.TimeoutError
+            raise late("Timeout: no answer in time") from error
 
     def _wait(self) -> None:
         self._step = min(self._left, self._most)

@@ -20,14 +20,15 @@ def packed(keys: Sequence[str]) -> bytes:
 
 
 async def read_values(
-    reader: StreamReader, error_of: Callable[[str], Exception]
+    reader: StreamReader, error_of: Callable[[str], Exception], begin: Callable[[], None]
 ) -> list[bytes | None]:
-    """Give the values in a reply of RESP 2, None where there is none.
+    """Give the values in a reply of RESP 2, None where there is none; call *begin* when it comes.
 
     Raises what *error_of* makes of an error's text, and ConnectionError when the stream ends.
     """
     try:
         head = await reader.readuntil(_END)
+        begin()
         if head[0] == _ERROR:
             raise error_of(head[1:-2].decode(errors="replace"))
         if head[0] != _ARRAY:

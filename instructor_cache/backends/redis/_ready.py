@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
-from threading import Lock
+from threading import Lock, RLock
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ import redis
 
 from ..._bridge import ASYNC, SYNC, Colour
 from ..._deadlines import off_the_clock
+from ..._fork import renew_after_fork
 from ._commands import as_of_mget, without_errors
 from ._link import Link
 from ._links import Links, busy_error
@@ -68,9 +69,17 @@ class ReadyLink(Link):
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
             return self._mget(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
+        if _has_cache(self._client) and not node:
+            return self._past_cache(args, options)
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
         return self._run(self._client.execute_command, *args, **options)
+
+    async def _past_cache(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        # A client's own cache refuses what is to be read undecoded; a pipeline goes past it.
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.execute_command(*args, **options)
+        return without_errors(await self._run(pipeline.execute, raise_on_error=False))[0]
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         # A cluster client's own MGET of many slots decodes values if the client decodes.
@@ -115,10 +124,12 @@ def place_of_client(client: Any) -> tuple[Any, ...]:
 def ready_links(client: Any, patience: float) -> Links:
     """Give the use of a ready sync client to threads."""
 
-    only = _locks.setdefault(client, Lock()) if _is_single(client) else None
+    if _is_single(client):
+        _locks.setdefault(client, Lock())
+        renew_after_fork(client, _leave_connection)
 
     async def run(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if only is None:
+        if (only := _locks.get(client)) is None:
             return method(*args, **options)
         if not only.acquire(blocking=False):  # somebody else has a cache over this client
             raise redis.ConnectionError(_FULL[1])
@@ -167,9 +178,25 @@ def _explained(outcome: Any) -> Any:
     return explained
 
 
+def _has_cache(client: Any) -> bool:
+    """Whether *client* keeps what it reads in this process, by ``cache_config``."""
+    pool, nodes = getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None)
+    caches = getattr(pool, "cache", None), getattr(nodes, "_cache", None)
+    return any(cache is not None for cache in caches)
+
+
 def _is_single(client: Any) -> bool:
     """Whether *client*, a sync one, has a single connection, and may mix up threads' replies."""
     return getattr(client, "connection", None) is not None
+
+
+def _leave_connection(client: Any) -> None:
+    """Leave the one connection of *client* to the parent, in the child of a fork.
+
+    Without it the client uses its pool, which knows of forks.
+    """
+    client.connection, client.single_connection_lock = None, RLock()
+    _locks[client] = Lock()
 
 
 def _pool_size(client: Any) -> int:

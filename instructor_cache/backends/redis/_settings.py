@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import inf, nan
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -47,6 +48,16 @@ class Settings:
         options = _parse(redis, url)
         if "path" not in options and url.startswith("unix:"):
             raise ValueError("found no path in a unix:// URL; wanted unix:///path/to/socket")
+        if int(options.get("db", 0)) < 0 or urlsplit(url).port == 0:
+            raise ValueError(
+                "found a database below 0, or port 0, in a Redis URL; wanted those of a server: "
+                "leave them out for database 0 and port 6379"
+            )
+        if "credential_provider" in options:
+            raise ValueError(
+                "found credential_provider in a Redis URL, where it can only be text; wanted an "
+                "object: give RedisCache a ready client that has it"
+            )
         timeout = seconds("socket_timeout", options.get("socket_timeout", timeout))
         waiting = seconds("timeout", _number(options.get("timeout", QUEUE * timeout)))
         size = _whole("max_connections", options.get("max_connections", size), 1)
