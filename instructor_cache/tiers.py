@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, ExitStack
 from copy import copy
 from types import NoneType
-from typing import TYPE_CHECKING, Union, cast
+from typing import Union, cast
 
 from ._bridge import ASYNC, SYNC, drive
 from ._coherence import Coherence, is_local
@@ -16,9 +16,6 @@ from .keys import namespace
 from .lifetimes import Lifetime, patience, seconds
 from .ports import adapt
 from .protocols import AnyBackend, ReadyClient
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # A backend, its URL, a tier, several tiers, or a ready client of redis, valkey or diskcache; or a
 # pair of ready clients, one sync and one async.
@@ -141,12 +138,6 @@ class TieredCache(Taggable):
             for tier in reversed(self.tiers):
                 if (aclose := getattr(tier.backend, "aclose", None)) is not None:
                     closing.push_async_callback(aclose)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def tiers_of(given: BackendLike) -> tuple[Tier, ...]:

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from instructor_cache import DiskCache, MemoryCache, RedisCache, SafeDisk
+from instructor_cache import DiskCache, MemoryCache, RedisCache, SafeDisk, TieredCache
 from instructor_cache.backends import DEFAULT_URL, open_url
 from instructor_cache.backends.diskcache import DiskcacheBackend
 from instructor_cache.errors import BackendClosed
@@ -464,6 +464,26 @@ def test_one_of_many_threads_wins_a_swap_in_memory() -> None:
             winners = [n for n, swap in enumerate(swaps) if swap.result()]
             assert len(winners) == 1
             assert cache.get(f"{number}") == b"%d" % winners[0]
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk", "redis", "tiered"])
+async def test_a_block_closes_its_backend(kind: str, tmp_path: Path, redis_url: str) -> None:
+    """``with`` and ``async with`` close what they are given, whatever it is."""
+    makes: dict[str, Any] = {
+        "memory": MemoryCache,
+        "disk": lambda: DiskCache(tmp_path),
+        "redis": lambda: RedisCache(redis_url),
+        "tiered": lambda: TieredCache(DiskCache(tmp_path)),
+    }
+    with makes[kind]() as cache:
+        kept = cache.tiers[0].backend if kind == "tiered" else cache
+        kept.get("key")
+    async with makes[kind]() as cache:
+        other = cache.tiers[0].backend if kind == "tiered" else cache
+        other.get("key")
+    for closed in (kept, other):
+        with pytest.raises(BackendClosed):
+            closed.get("key")
 
 
 def test_a_memory_url_gives_a_memory_of_its_own() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from typing_extensions import Self
+
 from .._bridge import ASYNC, SYNC, drive
 
 if TYPE_CHECKING:
@@ -62,3 +64,22 @@ class Taggable(ForInstructor):
         from .._control import invalidate_tags
 
         await invalidate_tags(cast("AnyBackend", self), tags, ASYNC)
+
+    def close(self) -> None:
+        """Give back what it holds; every later use raises BackendClosed."""
+
+    async def aclose(self) -> None:
+        """Do the same for coroutines."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

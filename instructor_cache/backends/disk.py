@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ReadOnly
 from ._connection import Connection
@@ -14,9 +13,6 @@ from ._room import Room
 from ._sqlite import Database
 from ._taggable import Taggable
 from ._writers import Writers
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _LAYOUT = "v1"  # of all that is in the folder of this name; another layout lives beside it
 _FILE = "entries.sqlite3"
@@ -175,12 +171,6 @@ class DiskCache(Taggable):
     def close(self) -> None:
         """Close the files; those that other threads are using, as soon as they are done."""
         self._database.pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _page(self, first: str, last: str | bytes) -> list[str]:
         arguments = (first, last, self._clock())
