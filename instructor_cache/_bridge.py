@@ -17,12 +17,14 @@ from concurrent.futures import TimeoutError as TimedOut
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from threading import TIMEOUT_MAX, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     import asyncio
 
+_MOMENT = 0.1  # seconds that who was cancelled waits for what must not be lost
 _HELD_UP = 0.01  # seconds that a timer may be late on a loop that is not blocked
 
 P = ParamSpec("P")
@@ -157,19 +159,21 @@ def spawn_task(work: Work) -> Callable[[], bool]:
     return lambda: task.done() or task.get_loop().is_closed()
 
 
-async def to_its_end(work: Work) -> None:
-    """Do *work*, to its end even if the caller is cancelled."""
+async def to_its_end(work: Work, at_most: float | None = None) -> None:
+    """Do *work*, to its end even if the caller is cancelled, or has waited *at_most* seconds."""
     import asyncio
 
     task = asyncio.ensure_future(work())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     task.add_done_callback(look_at)
-    await asyncio.shield(task)
+    done, _ = await asyncio.wait({task}, timeout=at_most)
+    for each in done:
+        each.result()
 
 
-async def right_here(work: Work) -> None:
-    """Do *work* on the caller's stack."""
+async def right_here(work: Work, at_most: float | None = None) -> None:
+    """Do *work* on the caller's stack, however long it takes."""
     await work()
 
 
@@ -179,6 +183,10 @@ async def sleep_async(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Colour:
     """What waiting means for callers of one colour."""
@@ -186,21 +194,34 @@ class Colour:
     wait: Wait
     sleep: Callable[[float], Awaitable[None]]
     spawn: Spawn
-    finish: Callable[[Work], Awaitable[None]]
+    finish: Callable[..., Awaitable[None]]
 
-    async def insist(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Give what *work* does; if it is interrupted, it is done again, to its end, before that.
+    async def insist(
+        self, work: Callable[[], Coroutine[Any, Any, T]], then: Callable[[], object] = _nothing
+    ) -> T:
+        """Give what *work* does, and do *then*; what is interrupted is done again, to its end.
 
-        That is not left to the background: the event loop may be about to end.
+        Who is cancelled waits for that a moment, for the event loop may be about to end; if it
+        takes longer, it goes on without him.
         """
         try:
-            return await work()
+            outcome = await work()
         except (Exception, GeneratorExit):  # a failure; or the event loop is gone already
+            then()
             raise
         except BaseException:
             with suppress(Exception):
-                await self.finish(work)
+                await self.finish(partial(_both, work, then), _MOMENT)
             raise
+        then()
+        return outcome
+
+
+async def _both(work: Work, then: Callable[[], object]) -> None:
+    try:
+        await work()
+    finally:
+        then()
 
 
 _tasks: set[Any] = set()

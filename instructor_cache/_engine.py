@@ -109,15 +109,17 @@ class Engine:
         flight = self.flights.aside(key)
         if shared is not None:
             shared.is_outdated = partial(is_outdated, flight)
+        land = partial(self.flights.land, key, flight)
         try:
             self.announce("miss", key)
             made = await self.maker.call(key, produce, flight)
-            if shared is not None:
-                shared.brought = made.outcome
-            await self.stack.colour.insist(partial(self._take_over, key, made, flight))
-            return made.outcome
-        finally:
-            self.flights.land(key, flight)
+        except BaseException:
+            land()
+            raise
+        if shared is not None:
+            shared.brought = made.outcome
+        await self.stack.colour.insist(partial(self._take_over, key, made, flight), land)
+        return made.outcome
 
     async def _take_over(self, key: str, made: Made, flight: Flight[Outcome]) -> None:
         """Have what was made answer from now on, unless it was forgotten meanwhile."""

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
 
-from ._bridge import Colour
+from ._bridge import ASYNC, Colour
 from ._guard import FAILED, Failed, Guard
 from ._leftovers import Leftovers
 from ._reserved import LOCK
@@ -129,7 +129,8 @@ class Hold:
         await self._give_back(kind)
 
     async def _give_back(self, kind: type[BaseException] | None) -> None:
-        if kind is not None and issubclass(kind, GeneratorExit):  # there is no loop to wait in
+        is_closed = kind is not None and issubclass(kind, GeneratorExit)
+        if is_closed and self._lock.colour is ASYNC:  # a coroutine that is closed can't wait
             self._lock.leftovers.keep_trying(self._name, self._token)
         else:
             await self._lock.colour.finish(self._release)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -305,6 +305,26 @@ async def test_a_failing_call_gives_its_lock_back(colour: Colour):
     for _ in range(2):
         with pytest.raises(LookupError):
             await colour.call(f, "ada")
+    assert len(backend) == 0
+
+
+async def test_a_stream_that_is_left_gives_its_lock_back(colour: Colour):
+    """At once: the program may end now, and others would wait for the lease."""
+    backend = _Shared()
+
+    def sync_stream(text: str) -> Iterator[User]:
+        yield User(name=text)
+        yield User(name="more")
+
+    async def async_stream(text: str) -> AsyncIterator[User]:
+        for user in sync_stream(text):
+            yield user
+
+    f: Any = instructor_cache(backend, lock="backend")
+    items = f(async_stream if colour.is_async else sync_stream)("ada")
+    assert await anext(items) if colour.is_async else next(items)
+    assert len(backend) == 1
+    await colour.call(items.aclose if colour.is_async else items.close)
     assert len(backend) == 0
 
 

@@ -175,6 +175,31 @@ async def test_who_is_cancelled_twice_ends_at_once():
         await asyncio.sleep(0)
 
 
+@timed
+@pytest.mark.parametrize("name", ["__call__", "cache_refresh"])
+async def test_a_cancelled_leader_waits_for_a_moment_only(name: str):
+    """A store that takes long keeps nobody; and what is forgotten after it is not brought back."""
+    backend = Patient()
+
+    @instructor_cache(backend, timeout=10)
+    async def extract(text: str) -> User:
+        return User(name=text)
+
+    leader = asyncio.create_task(getattr(extract, name)("ada"))
+    await backend.reached.wait()
+    start = time.monotonic()
+    leader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    assert time.monotonic() - start < 0.3
+    await extract.cache_invalidate("ada")
+    backend.goes.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not await extract.cache_contains("ada")
+    assert no_flight_is_left(extract)
+
+
 def test_an_interrupted_leader_has_brought_the_answer():
     """Ctrl-C while the answer is being stored: it is kept, and those who wait get it."""
     calls, threads = list[str](), list[threading.Thread]()
