@@ -171,16 +171,17 @@ class _Describer:
             self._hints(cls, private),
             [[self.value(p.default), self.value(p.default_factory)] for p in private.values()],
             [sorted(getattr(decorated, name, ())) for name in _DECORATED],
-            *self._validators(decorated),
+            *self._validators(cls),
         ]
 
-    def _validators(self, decorated: Any) -> Iterator[Any]:
+    def _validators(self, cls: type) -> Iterator[Any]:
+        decorated = getattr(cls, "__pydantic_decorators__", None)
         for kind in _VALIDATORS:
             for name, each in sorted(getattr(decorated, kind, {}).items()):
                 func = getattr(each.func, "__func__", each.func)
-                if getattr(func, "__name__", "") != name:  # no method of the class's body
+                if _is_from_elsewhere(func, cls):
                     yield [name, self._opaque(func)]
-                elif captured := self._captured(func):
+                elif captured := self._captured(each.func):
                     yield [name, captured]
 
     def _field(self, field: FieldInfo) -> list[Any]:
@@ -195,8 +196,8 @@ class _Describer:
         fields = [[f.name, *map(self.value, _facts(f))] for f in dataclasses.fields(cls)]
         described = [[name, *self._field(info)] for name, info in infos.items()]
         config = self._mapping(getattr(cls, "__pydantic_config__", None) or {})
-        validators = self._validators(getattr(cls, "__pydantic_decorators__", None))
-        return [_documentation(cls), fields, described, config, self._annotated(cls), *validators]
+        written = self._annotated(cls)
+        return [_documentation(cls), fields, described, config, written, *self._validators(cls)]
 
     def _annotated(self, cls: Any) -> list[Any]:
         """A class that is its annotations: a TypedDict, a NamedTuple, an attrs class."""
@@ -214,6 +215,15 @@ class _Describer:
 def _is_type(value: Any) -> bool:
     is_class = value is Any or inspect.isclass(value)  # Any is a class in newer Pythons
     return is_class or typing.get_origin(value) is not None
+
+
+def _is_from_elsewhere(func: Any, cls: type) -> bool:
+    """Whether it is no method of a class's body, nor wraps one, which what it captured tells."""
+    if any(hasattr(held, "__qualname__") for held in _held(func).values()):
+        return False
+    bodies = tuple(f"{base.__qualname__}." for base in cls.__mro__)
+    name = "" if isinstance(func, partial) else getattr(func, "__qualname__", bodies[0])
+    return not name.startswith(bodies)
 
 
 def _held(func: Any) -> dict[str, Any]:

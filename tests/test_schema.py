@@ -49,6 +49,16 @@ def lower(text: str) -> str:
     return text.lower()
 
 
+def made_here(name: str) -> Any:
+    def one(text: str) -> str:
+        return text
+
+    def other(text: str) -> str:
+        return text
+
+    return one if name == "one" else other
+
+
 def at_least(least: Any) -> Any:
     """A validator that a factory made."""
 
@@ -159,6 +169,7 @@ CHANGES: dict[str, tuple[Before, After]] = {
     "model validator": (checked(1, "model"), checked(2, "model")),
     "dataclass's validator": (checked(1, "dataclass"), checked(2, "dataclass")),
     "function as validator": (given(upper), given(lower)),
+    "local function as validator": (given(made_here("one")), given(made_here("other"))),
     "bound function as validator": (
         given(functools.partial(operator.concat, "a")),
         given(functools.partial(operator.concat, "b")),
@@ -186,6 +197,63 @@ CHANGES: dict[str, tuple[Before, After]] = {
 def test_a_change_changes_the_fingerprint(before: Any, after: Any):
     """Whatever an answer's value, form or prompt depends on is in the fingerprint."""
     assert fingerprint(before) != fingerprint(after)
+
+
+def unwrapped(validate: Any) -> Any:
+    """A decorator that does not tell what it wraps."""
+    return lambda cls, x: validate.__func__(cls, x)
+
+
+def with_private_validator() -> Any:
+    class Answer(BaseModel):
+        x: int
+
+        @pydantic.field_validator("x")
+        @classmethod
+        def __check(cls, x: int) -> int:
+            return x
+
+    return Answer
+
+
+def with_wrapped_validator() -> Any:
+    class Answer(BaseModel):
+        x: int
+
+        @pydantic.field_validator("x")
+        @classmethod
+        @unwrapped
+        @classmethod
+        def check(cls, x: int) -> int:
+            return x
+
+    return Answer
+
+
+def with_root_validator() -> Any:
+    class Answer(BaseModel):
+        x: int
+
+        @pydantic.root_validator(skip_on_failure=True)  # pyright: ignore[reportDeprecated]
+        def check(cls, values: Any) -> Any:
+            return values
+
+    return Answer
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "captured"),
+    [
+        (with_private_validator, []),
+        (with_wrapped_validator, [["check", "validate"]]),
+        (with_root_validator, [["check", "validator"]]),
+    ],
+)
+def test_validators_of_the_body_go_by_name(make: Any, captured: Any):
+    """Whatever wraps them: what was captured counts as before, not where the wrapper was made."""
+    described = describe(make())[1]
+    assert [[name, held[0][0]] for name, held in described[6:]] == captured
 
 
 def test_an_equal_type_has_an_equal_fingerprint():
