@@ -15,6 +15,8 @@ _MOST = 50_000  # characters of each end that are looked through
 _OF_KEYS = r"[\w%+/=~-]"
 _RANDOM = rf"(?={_OF_KEYS}*\d)(?={_OF_KEYS}*[A-Za-z]){_OF_KEYS}{{16,}}"
 looks_random = re.compile(_RANDOM).fullmatch  # as no word looks
+_MIXED = re.compile(r"(?!0x[\da-fA-F]{40}$)(?:(?=.*[a-z])(?=.*[A-Z]).*|[\da-fA-F-]*)")
+_CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 
 _TOLD = r"(?:(?:api|access|private|secret)[_-]?key|passw(?:or)?d|passphrase|secret|token)"
 _HINTS = ("key", "passw", "passphrase", "secret", "token")
@@ -156,6 +158,11 @@ _PATTERNS = tuple(
 
 # Those with ends of their own first: what is left of them would look like others.
 _ALL = (*_PATTERNS, *_KEYS_PROPER)
+
+
+def looks_issued(text: str) -> bool:
+    """Whether it looks as no title, date, number or address does: of both cases, or in hex."""
+    return bool(looks_random(text) and _MIXED.fullmatch(text)) and len(_CHANGE.findall(text)) >= 3
 
 
 def masked(text: str) -> str:

@@ -15,9 +15,7 @@ _VAGUE = re.compile(r"(^|_)(keys?|tokens|sig|signature|code|session_?id)$")
 _PASSWORD = re.compile(
     r"(passwo?r?d|passphrase|(api|secret|private)key|(client|app|shared)secret)$"
 )
-_ISSUED = re.compile(
-    r"(accesskey|secret|authorization|credentials?|(access|refresh|auth|bearer|session|sas)token)$"
-)
+_ISSUED = re.compile(r"(accesskey|(access|refresh|auth|bearer|session)token)$")
 _ASKING = {"uses", "has", "needs", "forgot", "forgotten", "reset", "no", "is"}
 _LONGEST = 3  # words of a name; more are a sentence
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")

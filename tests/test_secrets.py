@@ -23,6 +23,8 @@ from instructor_cache.testing._leaks import leak, named, without
 from instructor_cache.testing.cassette import CassetteWarning
 
 LONG = "canary0123456789"
+ISSUED = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA3bC6dE9f"
+HEX = "0123456789abcdef" * 4
 
 
 class User(BaseModel):
@@ -150,7 +152,7 @@ def test_words_that_stand_in_variables_are_left(
 # -- answers ---------------------------------------------------------------------------------------
 
 
-class Account(BaseModel):
+class Account(BaseModel, extra="allow"):
     user: str = "ada"
     password: str | None = None
     apiKey: str = ""
@@ -186,9 +188,8 @@ def recorded(answer: Any, path: Path) -> int:
         Account(password="canarybird"),
         Account(apiKey="canary:bird"),
         Account(access_key="canary-1"),
-        Account(secret="canary-1"),
-        Account(credentials="canary-1"),
-        Account(token=LONG),
+        *(Account(**{name: ISSUED[:16]}) for name in ("secret", "credentials", "token")),
+        Account(secret=HEX[:32]),
         Account(refresh_token="canary01"),
     ],
 )
@@ -202,10 +203,11 @@ def test_an_answer_with_a_field_for_a_password_is_not_recorded(answer: Account, 
 @pytest.mark.parametrize(
     "text",
     [
-        '{"password": "canarybird"}',
+        '{"password": "canarybird7"}',
+        "{'password': 'canarybird7'}",
         repr([{"user": "ada", "api_key": "canary:bird"}]),
-        json.dumps(json.dumps({"client_secret": "canary, bird"})).replace(", b", "-b"),
-        json.dumps({"user": {"password": "canarybird"}}, indent=2),
+        json.dumps(json.dumps({"client_secret": "canary, Bird"})).replace(", B", "-B"),
+        json.dumps({"user": {"password": "canarybird7"}}, indent=2),
         f"FOO=bar\nexport OPENAI_API_KEY={LONG}",
         f"SECRET_KEY = '{LONG}'",
         f'Use {{"api_key": "{LONG}"}} as usual.',
@@ -218,10 +220,49 @@ def test_an_answer_whose_text_sets_a_password_is_not_recorded(text: str, tmp_pat
     assert "canary" not in str(told[0].message)
 
 
+PLACEHOLDERS = (
+    *(
+        "required",
+        "too_short",
+        "not_provided",
+        "Passwort",
+        "Mot-de-passe",
+        "••••••••",
+        "re-set-it.",
+        "请输入您的密码以继续",
+    ),
+    *("YOUR_API_KEY", "{{password}}", "${DB_PASSWORD}", "[REDACTED]", "<your-key>"),
+)
+SOURCES = (
+    "[tool]\nname = 'x'\npassword = getpass.getpass()",
+    "[database]\npassword = os.environ['DB_PASSWORD']",
+    "{\n  const password = process.env.DB_PASSWORD;\n}",
+    '{ password = Configuration["Db:Password"]; }',
+    "[ERROR] password=incorrect user=bob",
+    "[password: re-set](https://example.com/reset)",
+)
+TITLES = (
+    *(("credentials", text) for text in ("CISSP-2021", "MD-FACP-2012", "Bachelor2019_Informatik")),
+    *(("authorization", text) for text in ("oauth2_client_credentials", "aws4-hmac-sha256")),
+    *(("secret", "santa-2024"), ("cookie", "chocolate-chip-12pcs-family")),
+    *(("token", "Covid-19-Impfstoff2021"), ("token", f"0x{HEX[:39]}A")),
+    *(("continuation_token", ISSUED), ("nextPageToken", ISSUED), ("next_token", ISSUED)),
+    *(("account_key", "DE89370400440532013000"), ("client_key", "ACME-2024-0000001")),
+    ("license_key", "XXXX-XXXX-XXXX-1234"),
+)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         Account(),
+        *(
+            Account(text=json.dumps({"password": text}, ensure_ascii=False))
+            for text in (*PLACEHOLDERS, "PASSWORD")
+        ),
+        *(Account(text=repr({"client_secret": text})) for text in (*PLACEHOLDERS, "CLIENT_SECRET")),
+        *(Account(text=text) for text in SOURCES),
+        *(Account(**{name: text}) for name, text in TITLES),
         Account(text='client = OpenAI(api_key=os.environ["OPENAI_API_KEY"])'),
         Account(text="config = {'password': 'YOUR_PASSWORD'}"),
         Account(text='{"password": "not given in the text", "api_key": "unknown"}'),
@@ -362,10 +403,6 @@ def test_names_that_hold_no_secret_are_shown(value: Any):
 def test_secrets_in_texts_are_hidden(text: str):
     """In quotes to their end, in headers, options and URLs, and in JSON in JSON."""
     assert "canary" not in shown(text) and "***" in shown(text)
-
-
-ISSUED = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA3bC6dE9f"
-HEX = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from .._masks import MASK, key_in, looks_random
+from .._masks import MASK, key_in, looks_issued, looks_random
 from .._names import is_password, is_secret
 from ..codecs._kinds import is_dict, is_list
 from ._environment import Variables, secrets
@@ -19,9 +20,15 @@ from ._texts import Compact
 
 _BASE64 = re.compile(r"[\w+/-]{11,}", re.ASCII)
 _PASSWORD = re.compile(r"(?!\w+://)[^\s*]{8,}")  # none that is masked, no sentence, no URL
+_PLACEHOLDER = re.compile(r"[\W_]+|\$?\{.*\}|<.*>|\[.*\]|%\w+%|your[_-].*", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d](?:[^\W\dA-Z]|-)*[.!?]?")  # as what a field is called, or what is wrong
 _AT_THE_END = re.compile(  # of names of secrets: others tell of what kind they are, or which
-    r"(key|token|secret|auth|authorization|cookie|jwt|bearer|pwd?|credentials?|passw[a-z]*)$", re.I
+    r"(?!.*(?:page|next|continuation)[_-]?token$)"
+    r".*(key|token|secret|auth|authorization|cookie|jwt|bearer|pwd?|credentials?|passw[a-z]*)$",
+    re.IGNORECASE,
 )
+_LONGEST_REPR = 20_000
+_REPR = re.compile(r"(?:[^\\]|\\[\\'\"nrtxuU])*")  # others would have Python warn
 _PAIR = re.compile(
     r"""(?<![\w-])([\w-]{1,60})(?:\\*["'])?\s*[:=]\s*b?"""
     r"""(?:(\\*["'])((?:(?!\2).){0,300})\2|([^\s"'\\,;&]+))"""
@@ -59,22 +66,45 @@ def _told(name: str, value: Any) -> str:
 
 
 def _named_in(text: str) -> str:
-    """The same of what a text sets: if it is an object or a list, as of one; else it is random."""
-    is_data = text.lstrip("\\\"' ")[:1] in ("{", "[")
+    """The same of what a text sets: if that is data, anything but a word; else what is random."""
+    is_data = _is_data(text)
     pairs = ((name, quoted or bare) for name, _, quoted, bare in _PAIR.findall(text))
     found = (
         f'a text as "{name}"'
         for name, value in pairs
-        if (is_data or looks_random(value)) and _is_password(name, value)
+        if (looks_random(value) or (is_data and not _WORD.fullmatch(value)))
+        and _is_password(name, value)
     )
     return next(found, "")
 
 
-def _is_password(name: str, value: str) -> bool:
-    if not _PASSWORD.fullmatch(value):
+def _is_data(text: str) -> bool:
+    """Whether it is an object or a list in JSON, or as Python shows one; in quotes, too."""
+    if text.lstrip("\\\"' ")[:1] not in ("{", "["):
         return False
-    is_named = is_secret(name) and _AT_THE_END.search(name) is not None
-    return is_password(name, value) or (is_named and looks_random(value) is not None)
+    is_repr = len(text) <= _LONGEST_REPR and _REPR.fullmatch(text)
+    return _reads(json.loads, text) or (bool(is_repr) and _reads(ast.literal_eval, text))
+
+
+def _reads(read: Callable[[str], Any], text: str) -> bool:
+    try:
+        read(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _is_password(name: str, value: str) -> bool:
+    if not _PASSWORD.fullmatch(value) or _PLACEHOLDER.fullmatch(value):
+        return False
+    if _letters(value) == _letters(name):
+        return False
+    is_named = is_secret(name) and _AT_THE_END.match(name) is not None
+    return is_password(name, value) or (is_named and looks_issued(value))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).lower()
 
 
 def without(text: str) -> str:
