@@ -50,25 +50,28 @@ _ISSUED = (
 
 # What is a key beyond doubt: an answer that holds one is not shared. Names that begin alike, such
 # as sk-learn-pipelines, have no part that is as long and holds a digit.
-_LONG_PART = r"(?:[A-Za-z0-9]+[-_])*(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}"
+# How far they look is bounded: a text may be made of such beginnings only.
+_LONG_PART = (
+    r"(?:[A-Za-z0-9]{1,60}[-_]){0,10}(?=[A-Za-z]{0,60}\d)(?=\d{0,60}[A-Za-z])[A-Za-z0-9]{12,}"
+)
 _KEYS_PROPER = tuple(
     (re.compile(pattern), MASK, hints)
     for pattern, hints in (
         (rf"\b[spr]k[-_]{_LONG_PART}[\w-]*", ("k-", "k_")),
-        (r"\b[spr]k[-_](?=[\w-]*\d)[\w-]{40,}", ("k-", "k_")),
+        (r"\b[spr]k[-_](?=[\w-]{0,99}\d)[\w-]{40,}", ("k-", "k_")),
         (r"\b[spr]k_(?:live|test)_\w{8,}", ("k_live_", "k_test_")),
         (
             r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bya29\.[\w.-]{20,}",
             ("akia", "asia", "aiza", "ya29."),
         ),
-        (rf"\b(?:{'|'.join(_PREFIXES)})(?=[\w-]*\d)[\w-]{{16,}}", _BEGUN),
+        (rf"\b(?:{'|'.join(_PREFIXES)})(?=[\w-]{{0,99}}\d)[\w-]{{16,}}", _BEGUN),
         (
             rf"\b(?:{'|'.join(_UNBROKEN)})(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{{20,}}[\w-]*",
             _BEGUN_LONG,
         ),
-        (rf"\b(?:{'|'.join(_LONG)})(?=[\w+/-]*\d)[\w+/-]{{30,}}", _BEGUN_LONG),
+        (rf"\b(?:{'|'.join(_LONG)})(?=[\w+/-]{{0,99}}\d)[\w+/-]{{30,}}", _BEGUN_LONG),
         (r"\bSG\.[\w-]{16,}\.[\w-]{16,}", ("sg.",)),
-        (r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", ("eyj",)),
+        (r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", ("eyj",)),
         (r"-----BEGIN [A-Z ]*PRIVATE KEY", ("private key",)),
         (r"(?i)\bbearer +(?=\S*\d)[\w.~+/=-]{16,}", ("bearer",)),
         (
@@ -140,14 +143,14 @@ _PATTERNS = tuple(
             r"\1" + MASK,
             ("bearer", "authorization"),
         ),
-        (r"\b[spr]k[-_](?=[\w-]*(?:\d|[^\W_]{16}))[\w-]{4,}", MASK, ("k-", "k_")),
+        (r"\b[spr]k[-_](?=[\w-]{0,49}(?:\d|[^\W_]{16}))[\w-]{4,}", MASK, ("k-", "k_")),
         (rf"\b(?:{'|'.join(_PREFIXES)})[\w-]{{8,}}", MASK, _BEGUN),
         (
             r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bya29\.[\w.-]+",
             MASK,
             ("akia", "asia", "aiza", "ya29."),
         ),
-        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
+        (r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK, ("eyj",)),
         (_ISSUED, MASK, ("_", "-", ".")),
         (r"(://[^\s/:@\"']*:)[^\s/\"']+@", r"\1" + MASK + "@", ("://",)),
         (rf"(://)(?=[^\s/@]+@){_RANDOM}@", r"\1" + MASK + "@", ("://",)),
