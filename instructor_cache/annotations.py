@@ -13,6 +13,7 @@ from ._frames import callers_frame
 
 MISSING: Any = object()
 
+_DEEPEST = 100  # aliases within each other; more are one that stands for itself
 _UNIONS = (typing.Union, types.UnionType)
 
 
@@ -43,17 +44,22 @@ def callers_names(func: Callable[..., Any]) -> dict[str, Any]:
 
 def bare(annotation: Any) -> Any:
     """Give the type inside ``Annotated[type, ...]``, or that an alias of a type stands for."""
-    while (inner := _inner(annotation)) is not MISSING:
+    for _ in range(_DEEPEST):
+        if (inner := _inner(annotation)) is MISSING:
+            break
         annotation = inner
     return annotation
 
 
 def present(annotation: Any) -> Any:
     """Give the type, as `bare` does, of an answer that is not None."""
-    annotation = bare(annotation)
-    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-    is_optional = typing.get_origin(annotation) in _UNIONS and len(kinds) == 1
-    return present(kinds[0]) if is_optional else annotation
+    for _ in range(_DEEPEST):
+        annotation = bare(annotation)
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        if typing.get_origin(annotation) not in _UNIONS or len(kinds) != 1:
+            break
+        annotation = kinds[0]
+    return annotation
 
 
 def _inner(annotation: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from enum import Enum
@@ -315,3 +316,25 @@ def test_a_type_without_json_schema_has_a_fingerprint():
 
     assert extract("a").tags == extract("a").tags
     assert extract.cache_info().hits == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no type statement")
+@pytest.mark.parametrize(
+    "aliases",
+    [
+        "type A = A",
+        "type A = Annotated[A, 1]",
+        "type A = B; type B = A",
+        "type A = A | None",
+    ],
+)
+def test_an_alias_that_stands_for_itself_is_refused(aliases: str):
+    """At decoration, and it ends."""
+    names: dict[str, Any] = {"Annotated": Annotated}
+    exec(aliases.replace("; ", "\n"), names)
+
+    def ask() -> Any: ...
+
+    ask.__annotations__["return"] = names["A"]
+    with pytest.raises(ValueError, match="must return a Pydantic model, found A"):
+        instructor_cache(MemoryCache())(ask)
