@@ -947,6 +947,21 @@ def test_a_call_of_a_function_that_moved_is_pointed_out(tmp_path: Path):
     assert "was a module" not in str(caught.value)
 
 
+def test_no_other_place_is_named_where_the_function_has_calls(tmp_path: Path):
+    """One of that name in another module is another function then, not where it was."""
+    path = tmp_path / "x.json"
+    cached = instructor_cache(MemoryCache())(answer)
+    with Cassette(path).playing():
+        cached("a"), cached("b")
+    page = json.loads(path.read_text())
+    first = page["entries"][0]
+    first["key"] = first["key"].replace(f"{__name__}.answer", "other.place.answer")
+    path.write_text(json.dumps(page))
+    with pytest.raises(CacheMiss) as caught, Cassette(path).playing():
+        cached("a"), cached("b")  # one of them
+    assert "other.place" not in str(caught.value)
+
+
 def test_none_calls_nothing_without_a_file(pytester: pytest.Pytester, llm: Any):
     """Where nothing was recorded yet, the error says so, and no file is made."""
     pytester.makeini("[pytest]\ninstructor_cassette = none")

@@ -74,11 +74,16 @@ class Tape:
         self.recorded[block.key] = block
 
     def moved(self, key: str) -> str:
-        """Give the function of that name in another module that has the call; else nothing."""
+        """Give the function of that name in another module that has the call; else nothing.
+
+        Nothing either where that of this module has calls: the other is another function.
+        """
         function, call = function_of(key), key[key.rindex(":") :]
+        if any(block.function == function for block in self.blocks.values()):
+            return ""
         found = {block.function for block in self.blocks.values() if block.key.endswith(call)}
         name = f".{function.rpartition('.')[2]}"
-        return next((each for each in found - {function} if each.endswith(name)), "")
+        return next((each for each in found if each.endswith(name)), "")
 
     def taken(self) -> tuple[dict[str, Block], dict[str, str], list[Block]]:
         """Give what is recorded by now, refused, and replaced: calls may go on meanwhile."""
