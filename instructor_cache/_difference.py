@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import accumulate
 from urllib.parse import unquote
 
-from ._masks import MASK
+from ._masks import MASK, masked
 from ._shortened import CUT, shortened
 from ._sketch import Part
 
@@ -24,16 +24,22 @@ _NONE = "(not given)"
 def differences(parts: dict[str, Part], stored: dict[str, Part]) -> list[str]:
     """Give the lines that tell what arguments are the same, and what differs in the others."""
     names = list(dict.fromkeys((*parts, *stored)))
-    equal = [name for name in names if parts.get(name) == stored.get(name)]
-    masked = [name for name in equal if MASK in parts[name][0]]
-    same = [name for name in equal if name not in masked]
+    equal = [name for name in names if _is_equal(parts.get(name), stored.get(name))]
+    hidden = [name for name in equal if MASK in parts[name][0]]
+    same = [name for name in equal if name not in hidden]
     lines = [f"the same: {', '.join(same)}"] if same else []
-    if masked:
-        lines.append(f"can't be told, being masked: {', '.join(masked)}")
+    if hidden:
+        lines.append(f"can't be told, being masked: {', '.join(hidden)}")
     for name in names:
         if name not in equal:
             lines += [f"{name}:", *_both(parts.get(name), stored.get(name))]
     return lines
+
+
+def _is_equal(this: Part | None, stored: Part | None) -> bool:
+    if this == stored or this is None or stored is None:
+        return this == stored
+    return this[0] == masked(stored[0]) != stored[0]  # stored when less was masked
 
 
 def _both(this: Part | None, stored: Part | None) -> list[str]:

@@ -16,6 +16,7 @@ from conftest import timed
 from pydantic import AliasChoices, BaseModel, Field
 
 from instructor_cache import MemoryCache, instructor_cache
+from instructor_cache._difference import differences
 from instructor_cache._masks import key_in, masked
 from instructor_cache._sketch import read, sketch
 from instructor_cache.testing import Cassette
@@ -500,3 +501,11 @@ def test_texts_are_looked_through_in_little_time():
         text = part * (100_000 // len(part))
         masked(text), key_in(text), named(text)
     assert monotonic() - start < 5
+
+
+def test_what_was_stored_when_less_was_masked_is_not_called_different():
+    """An argument whose text is the same once it is masked as others are now."""
+    text = repr('Reply as {"pin": "1234"}')
+    parts, stored = {"text": (masked(text), "00000001")}, {"text": (text, "00000002")}
+    assert differences(parts, stored) == ["can't be told, being masked: text"]
+    assert differences(parts, {"text": (text + "!", "00000002")})[0] == "text:"
