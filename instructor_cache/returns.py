@@ -92,6 +92,12 @@ class ReturnType:
         """Turns answers into bytes and back."""
         if self.is_stream:
             return self._stream_codec
+        aliased = self._defined(lambda: bare(self.annotation))
+        if typing.get_origin(aliased) in (*_STREAMS, *_ASYNC_STREAMS):
+            raise ValueError(
+                f"found {self.name} as the return annotation of {identity(self._func)}, an alias "
+                f"of a stream that names what is defined later; define that before the function"
+            )
         return self._codec_for(self.annotation, streamed=self._read_stream)
 
     @cached_property

@@ -338,3 +338,19 @@ def test_an_alias_that_stands_for_itself_is_refused(aliases: str):
     ask.__annotations__["return"] = names["A"]
     with pytest.raises(ValueError, match="must return a Pydantic model, found A"):
         instructor_cache(MemoryCache())(ask)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no type statement")
+def test_an_alias_of_a_stream_of_what_is_defined_later_says_so():
+    """Whether it is a stream has to be known at decoration."""
+    names: dict[str, Any] = {"Iterator": Iterator}
+    exec("type Later = Iterator[Unknown]", names)
+
+    def ask() -> Any:
+        yield User(name="a")
+
+    ask.__annotations__["return"] = names["Later"]
+    cached = instructor_cache(MemoryCache())(ask)
+    names["Unknown"] = User
+    with pytest.raises(ValueError, match="found Later .* define that before the function"):
+        list(cached())
