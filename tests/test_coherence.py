@@ -955,7 +955,9 @@ def test_near_and_far_agree_whenever_all_is_still(
     orders: list[tuple[Any, ...]] = [("clear", prefix), ("end", "tag True"), ("raw", "FLUSHALL")]
     users = Users(nearby.cache, nearby.function)
     try:
-        for _ in range(40):
+        for rounds in range(400):
+            if rounds >= 40 and found > 50:  # a slow machine has less in memory in each of them
+                break
             for n in range(40):
                 order = random.choice(["set", "invalidate"])
                 text = f"{random.randrange(12)}"
