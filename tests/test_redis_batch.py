@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from contextvars import ContextVar
+from functools import partial
 from random import Random
 from typing import Any, ClassVar
 
@@ -323,8 +324,10 @@ async def test_values_of_a_megabyte_come_in_time(server: RedisServer, plain: red
     await cache.aclose()
 
 
-async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer every GET and MGET with a value of each key, one in a twentieth of a second."""
+async def trickle(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float = 0.05
+) -> None:
+    """Answer every GET and MGET with a value of each key, after a *pause* for each."""
     with closing(writer), suppress(ConnectionError):
         while head := await reader.readline():
             lines = [await reader.readline() for _ in range(2 * int(head[1:]))]
@@ -335,9 +338,83 @@ async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 continue
             writer.write(b"*%d\r\n" % len(keys) if name == b"MGET" else b"")
             for _ in keys:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause)
                 writer.write(b"$3\r\nyes\r\n")
                 await writer.drain()
+
+
+class Stalling:
+    """Answers GET and MGET with the beginning of a reply, and nothing after it."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[bytes]] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(ConnectionError):
+            while head := await reader.readline():
+                lines = [await reader.readline() for _ in range(2 * int(head[1:]))]
+                name, *keys = (line.strip() for line in lines[1::2])
+                if name in (b"GET", b"MGET"):
+                    self.asked.append(keys)
+                    head = b"*%d\r\n" % len(keys) if name == b"MGET" else b""
+                    writer.write(head + b"$3\r\ny")
+                else:
+                    hello = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+                    writer.write(hello if name == b"HELLO" else b"+OK\r\n")
+
+
+@timed
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_a_server_that_stalls_in_mid_reply_costs_two_timeouts(protocol: int) -> None:
+    """Some of the first are asked for once more; then each of the readers has an error."""
+    stalling = Stalling()
+    async with await asyncio.start_server(stalling, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0?protocol={protocol}", timeout=0.1)
+        for _ in range(2):
+            start = time.monotonic()
+            found = await outcomes(cache, [f"k{n}" for n in range(100)])
+            assert time.monotonic() - start < 0.35
+            assert all(isinstance(error, redis.TimeoutError) for error in found)
+            assert len({id(error) for error in found}) == 100
+        assert [len(keys) for keys in stalling.asked] == [20, 2, 1]
+        await cache.aclose()
+
+
+async def test_readers_that_leave_while_a_server_stalls() -> None:
+    """Who is cancelled while his key is asked for again hinders neither the others nor those who
+    come meanwhile, for the same keys."""
+    stalling = Stalling()
+    async with await asyncio.start_server(stalling, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0", timeout=0.1)
+        keys = [f"k{n}" for n in range(60)]
+        early = [asyncio.ensure_future(cache.aget(key)) for key in keys]
+        while len(stalling.asked) < 2:
+            await asyncio.sleep(0.001)
+        for reading in early[::2]:
+            reading.cancel()
+        late = [asyncio.ensure_future(cache.aget(key)) for key in keys]
+        found = await asyncio.gather(*early, *late, return_exceptions=True)
+        assert {type(error) for error in found[:60:2]} == {asyncio.CancelledError}
+        assert all(isinstance(error, redis.TimeoutError) for error in found[1:60:2] + found[60:])
+        await cache.aclose()
+
+
+@timed
+async def test_many_values_on_a_slow_link_all_come() -> None:
+    """More than the window holds: those that wait for their turn do not count as tried."""
+    async with await asyncio.start_server(partial(trickle, pause=0.01), "127.0.0.1", 0) as slow:
+        port = slow.sockets[0].getsockname()[1]
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0", timeout=0.15)
+        keys = [f"k{n}" for n in range(40)]
+        leaving = asyncio.ensure_future(outcomes(cache, keys))
+        reading = asyncio.ensure_future(outcomes(cache, keys))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await reading == [b"yes"] * 40
+        assert await outcomes(cache, keys[:5]) == [b"yes"] * 5
+        await cache.aclose()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -375,7 +452,7 @@ def test_the_window_follows_the_size_of_values() -> None:
     window.shrink(100)
     assert window.room() == 12
     window.learn([b"x" * 2**20] * 8)
-    assert window.room() == 2
+    assert window.room() == 4
     window.shrink(2)
     assert window.room() == 1
     window.rest()
@@ -389,6 +466,27 @@ def test_the_window_follows_the_size_of_values() -> None:
         window.learn([b"", None] * 250)
     window.rest()
     assert window.room() == 20
+
+
+def test_the_window_opens_again_after_late_replies() -> None:
+    """It closes once for all that came too late together, opens by small steps where it is never
+    at rest, and all the way."""
+    window, values = Window(), [b"x" * 10_000] * 100
+    window.learn(values)
+    assert window.room() == 419
+    for _ in range(8):
+        window.shrink(400)
+    sizes = [window.room()]
+    for _ in range(50):
+        window.learn(values[: window.room()])
+        sizes.append(window.room())
+    assert sizes[:3] == [50, 57, 65] and sizes[-1] == 419
+    window.shrink(1)
+    window.learn([b"x"])
+    assert window.room() == 2
+    window.rest()
+    window.learn([b"x"])
+    assert window.room() == 25
 
 
 async def read(pieces: list[bytes]) -> list[bytes | None]:

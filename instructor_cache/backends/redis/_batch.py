@@ -25,8 +25,9 @@ _LOOKS = 10  # at those who wait, in the time that they may
 Dismissal = Callable[[], BaseException]
 
 
-# Somebody whose key is to be asked for: his future and his clock, and after which look he came.
-Waiter = tuple[asyncio.Future["bytes | None"], Clock | None, int]
+# Somebody whose key is to be asked for: his future and his clock, after which look he came, and
+# whether his key is asked for a second time.
+Waiter = tuple[asyncio.Future["bytes | None"], Clock | None, int, bool]
 Waiters = dict[str, list[Waiter]]  # by key, those who came first in front
 
 
@@ -36,6 +37,9 @@ class Reads:
     One that is alone in its tick is sent by its own caller, at the end of that tick. Others are
     sent in a task that belongs to no caller, so none can disturb another. As many values are
     under way as a `Window` allows; who has to wait for that does so for *patience* seconds.
+
+    Values that were still coming when their time was over are asked for once more, by fewer at
+    once. If that is not finished either the server has stalled: nobody goes on to wait for it.
     """
 
     def __init__(self, links: Commands, size: int, patience: float) -> None:
@@ -77,7 +81,7 @@ class Reads:
         if not self._waiting:
             self._loop.call_soon(self._send)
         future: asyncio.Future[bytes | None] = self._loop.create_future()
-        self._waiting.setdefault(key, []).append((future, stop_clock(), self._looks))
+        self._waiting.setdefault(key, []).append((future, stop_clock(), self._looks, False))
         return future
 
     # -- commands ------------------------------------------------------------------------
@@ -118,7 +122,7 @@ class Reads:
         return batch
 
     def _ask(self, batch: Waiters) -> None:
-        clocks = [clock for waiters in batch.values() for _, clock, _ in waiters if clock]
+        clocks = [clock for waiters in batch.values() for _, clock, *_ in waiters if clock]
         self._begin(len(batch))
         task = Context().run(self._start, list(batch), clocks)
         self._tasks.add(task)
@@ -146,30 +150,27 @@ class Reads:
     def _tell(self, batch: Waiters, task: asyncio.Future[Any]) -> None:
         """Give each waiter what *task* has found, or an error of his own."""
         self._tasks.discard(task)
-        error = _error_of(task)
-        if isinstance(error, Unfinished) and len(batch) > 1:
+        if (error := _error_of(task)) is None:
+            _answer(batch, task.result())
+        elif isinstance(error, Unfinished) and _may_be_asked_again(batch):
             self._put_back(batch)
-        elif error is None:
-            for value, (key, waiters) in zip(task.result(), batch.items(), strict=True):
-                if isinstance(value, Exception):  # of a node that fails alone
-                    _refuse({key: waiters}, partial(_own, value))
-                    continue
-                for future, _, _ in waiters:
-                    if not future.done():
-                        future.set_result(value)
         else:
             _refuse(batch, partial(_own, error))
+            if isinstance(error, Unfinished):
+                self.dismiss(partial(_own, error))
         self._end(len(batch))
 
     def _put_back(self, batch: Waiters) -> None:
         """Let those of *batch* be asked for again, by fewer at once, as the first in line."""
-        for waiters in batch.values():
-            for _, clock, _ in waiters:
+        line: Waiters = {}
+        for key, waiters in batch.items():
+            line[key] = [(future, clock, look, True) for future, clock, look, _ in waiters]
+            for _, clock, *_ in waiters:
                 if clock is not None:
                     clock.stop()
         for key, waiters in self._waiting.items():
-            batch.setdefault(key, []).extend(waiters)
-        self._waiting = batch
+            line.setdefault(key, []).extend(waiters)
+        self._waiting = line
 
     def _look(self) -> None:
         """Send away who waits too long; a loop that stands still for long counts for one look."""
@@ -184,9 +185,24 @@ class Reads:
         return busy_error(self._patience)
 
 
+def _may_be_asked_again(batch: Waiters) -> bool:
+    second = any(again for waiters in batch.values() for *_, again in waiters)
+    return len(batch) > 1 and not second
+
+
+def _answer(batch: Waiters, values: Sequence[bytes | Exception | None]) -> None:
+    for value, (key, waiters) in zip(values, batch.items(), strict=True):
+        if isinstance(value, Exception):  # of a node that fails alone
+            _refuse({key: waiters}, partial(_own, value))
+            continue
+        for future, *_ in waiters:
+            if not future.done():
+                future.set_result(value)
+
+
 def _refuse(batch: Waiters, error: Dismissal) -> None:
     for waiters in batch.values():
-        for future, _, _ in waiters:
+        for future, *_ in waiters:
             if not future.done():
                 future.set_exception(error())
 

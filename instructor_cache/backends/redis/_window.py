@@ -11,15 +11,16 @@ class Window:
     """How many values to have under way at once, judged by the size of those that came.
 
     A reply must not be so long that it takes all the time that its command has. At first a few
-    show how large they are; then there are as many as make four megabytes, or less if those came
-    too late.
+    show how large they are; then there are as many as make four megabytes. When some came too late
+    there are an eighth of those, and then a few more with each reply that comes in time.
     """
 
     _FIRST, _BYTES = 20, 4 * 2**20
     _GROWTH = 25  # times those that have shown their size
 
     def __init__(self, size: int = _FIRST) -> None:
-        self._size, self._bytes = size, self._BYTES
+        self._size = size
+        self._late = 0  # the most that came too late
 
     def room(self, under_way: int = 0) -> int:
         """Give the number of values that one more command may ask for."""
@@ -31,14 +32,18 @@ class Window:
         if missing == len(values):
             most = 2 * self._size  # which says little
         else:
-            most = self._bytes * (len(values) - missing) // max(size, 1)
-        self._size = max(1, min(most, max(self._size, self._GROWTH * len(values))))
+            most = self._BYTES * (len(values) - missing) // max(size, 1)
+        if self._size < self._late:
+            more = self._size + 1 + len(values) // 8
+        else:
+            more = max(self._size, self._GROWTH * len(values))
+        self._size = max(1, min(most, more))
 
     def shrink(self, values: int) -> None:
         """Take note that as many *values* did not come in time."""
         self._size = max(1, min(self._size, values // 8))
-        self._bytes //= 2
+        self._late = max(self._late, values)
 
     def rest(self) -> None:
         """Be as careful as at first: what comes next may be of another kind."""
-        self._size, self._bytes = min(self._size, self._FIRST), self._BYTES
+        self._size, self._late = min(self._size, self._FIRST), 0
