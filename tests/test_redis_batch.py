@@ -449,11 +449,11 @@ def test_the_window_follows_the_size_of_values() -> None:
     assert window.room() == 1
     window.learn([b"x"] * 8)
     assert window.room() == 200
-    window.shrink(100)
+    window.shrink(100, is_long=False)
     assert window.room() == 12
     window.learn([b"x" * 2**20] * 8)
     assert window.room() == 4
-    window.shrink(2)
+    window.shrink(2, is_long=False)
     assert window.room() == 1
     window.rest()
     window.learn([b"x" * 2**20] * 8)
@@ -475,13 +475,13 @@ def test_the_window_opens_again_after_late_replies() -> None:
     window.learn(values)
     assert window.room() == 419
     for _ in range(8):
-        window.shrink(400)
+        window.shrink(400, is_long=True)
     sizes = [window.room()]
     for _ in range(50):
         window.learn(values[: window.room()])
         sizes.append(window.room())
     assert sizes[:3] == [50, 57, 65] and sizes[-1] == 419
-    window.shrink(1)
+    window.shrink(1, is_long=True)
     window.learn([b"x"])
     assert window.room() == 2
     window.rest()

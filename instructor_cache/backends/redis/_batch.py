@@ -135,8 +135,8 @@ class Reads:
     async def _values_of(self, keys: Sequence[str]) -> list[bytes | Exception | None]:
         try:
             values = await self._links.outcomes(keys)
-        except redis.TimeoutError:
-            self._window.shrink(len(keys))
+        except redis.TimeoutError as error:
+            self._window.shrink(len(keys), is_long=isinstance(error, Unfinished))
             raise
         if len(values) != len(keys):
             raise InvalidResponse(

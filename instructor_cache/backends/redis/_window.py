@@ -12,7 +12,7 @@ class Window:
 
     A reply must not be so long that it takes all the time that its command has. At first a few
     show how large they are; then there are as many as make four megabytes. When some came too late
-    there are an eighth of those, and then a few more with each reply that comes in time.
+    there are an eighth of those; if the reply was too long, a few more with each in time.
     """
 
     _FIRST, _BYTES = 20, 4 * 2**20
@@ -20,7 +20,7 @@ class Window:
 
     def __init__(self, size: int = _FIRST) -> None:
         self._size = size
-        self._late = 0  # the most that came too late
+        self._late = 0  # the most that were too long a reply
 
     def room(self, under_way: int = 0) -> int:
         """Give the number of values that one more command may ask for."""
@@ -39,10 +39,11 @@ class Window:
             more = max(self._size, self._GROWTH * len(values))
         self._size = max(1, min(most, more))
 
-    def shrink(self, values: int) -> None:
-        """Take note that as many *values* did not come in time."""
+    def shrink(self, values: int, *, is_long: bool) -> None:
+        """Take note that as many *values* did not come in time; *is_long*: not all of them."""
         self._size = max(1, min(self._size, values // 8))
-        self._late = max(self._late, values)
+        if is_long:
+            self._late = max(self._late, values)
 
     def rest(self) -> None:
         """Be as careful as at first: what comes next may be of another kind."""
