@@ -287,6 +287,18 @@ def test_default_headers_that_a_call_leaves_out(server: OpenAIServer, name: str)
     assert server.calls == 2
 
 
+def test_clients_without_credentials_share_nothing(server: OpenAIServer):
+    """A header for credentials that is left out tells no tenant from another."""
+    memory = MemoryCache()
+    for _ in range(2):
+        client = sdk(server)
+        client.api_key = ""
+        cached = cache_client(instructor.from_openai(client), memory)
+        with pytest.warns(UnkeyableArgumentWarning, match="no credentials to tell tenants apart"):
+            ask(cached, extra_headers={"Authorization": openai.Omit()})
+    assert server.calls == 2
+
+
 def test_hooks_of_a_call_do_not_count(server: OpenAIServer):
     """Handlers given with a call, or to the client, leave its key as it is."""
     client = cache_client(plain(server), MemoryCache())

@@ -54,7 +54,7 @@ class Account:
         held = canonical(dict(self._secrets))
         if (anybody := unnamed("account", held)) is not None:
             return anybody
-        if not self._secrets:
+        if all(each in (None, "") for each in self._secrets.values()):  # or left out
             raise _unnamed("no credentials to tell tenants apart by")
         return digest(held)
 
