@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, cast
 
 from .._fork import renew_after_fork
+from ..annotations import name_of
 from ..codecs import own_class
 from ..errors import UnstorableResultWarning
 from ..events import Announcer, Observer
@@ -68,7 +69,8 @@ class Functions:
         """Give how a response model is answered, and by which function; None if by none."""
         partial = is_partial(response_model)
         asked = own_class(response_model) if partial else response_model
-        name = asked, repr(asked), partial, stream, ttl  # to typing A | B is B | A: repr tells
+        order = name_of(asked)  # to typing A | B is B | A
+        name = asked, order, partial, stream, ttl
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._made_if_possible(response_model, stream, ttl)
@@ -93,8 +95,9 @@ class Functions:
 
     def tell(self, response_model: Any, error: Exception) -> None:
         """Warn, once, that calls with this response model are not cached."""
-        text = f"{self._announce.function}: calls with {response_model!r} are not cached: {error}"
-        self._announce.warn_once(repr(response_model), UnstorableResultWarning, text)
+        model = name_of(response_model)
+        text = f"{self._announce.function}: calls with {model} are not cached: {error}"
+        self._announce.warn_once(model, UnstorableResultWarning, text)
 
     def tell_changed(self, setting: str) -> None:
         """Tell that an answer is not stored because a *setting* changed; nothing for an empty one.
