@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 10))' \
 	2>/dev/null && echo $$p && break; done)
 RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# What is imported is compiled then; compiling all that is installed takes far longer.
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test coverage test-slow test-all test-pydantic test-instructor test-clients \
 	test-newest-clients test-litellm lint format bench \
@@ -44,7 +45,7 @@ test-pydantic:
 	@for v in $(PYDANTICS); do \
 		$(MAKE) --no-print-directory .venv-pydantic-$$v/.test VENV=.venv-pydantic-$$v || exit 1; \
 		.venv-pydantic-$$v/bin/python -m pip install --quiet --disable-pip-version-check \
-			"pydantic==$$v.*" || exit 1; \
+			--no-compile "pydantic==$$v.*" || exit 1; \
 		echo "== Pydantic $$v"; \
 		.venv-pydantic-$$v/bin/python -m pytest -q tests/test_codecs.py tests/test_exact.py \
 			tests/test_returns.py tests/test_keys.py tests/test_source.py || exit 1; done
@@ -126,7 +127,7 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.clients $(VENV)/.litellm: $(VENV)/.made pyproject.toml
-	$(PIP) --no-compile -e ".[$(patsubst .%,%,$(notdir $@)),runner]"
+	$(PIP) -e ".[$(patsubst .%,%,$(notdir $@)),runner]"
 	@touch $@
 
 $(VENV)/.instructor: $(VENV)/.made pyproject.toml

@@ -586,4 +586,4 @@ def test_two_functions_agree_with_a_model(machine: type[TwoFunctions]) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_two_functions_agree_with_a_model_for_long(machine: type[TwoFunctions]) -> None:
     """The same, for many more and longer histories."""
-    run(machine, 80, 40)
+    run(machine, 40, 40)
