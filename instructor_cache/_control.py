@@ -12,9 +12,9 @@ from ._marks import Marks
 from ._stack import Stack
 from .events import Announcer
 from .policy import Policy
-from .protocols import Backend
+from .ports import is_blocking
 from .tags import keys_of
-from .tiers import BackendLike, tiers_of
+from .tiers import BackendLike, Tier, tiers_of
 
 
 async def clear(cache: BackendLike, prefix: str, colour: Colour) -> None:
@@ -54,16 +54,21 @@ def _forget_flights(forgotten: Forgotten, prefix: str) -> None:
 
 def _stack(cache: Any, colour: Colour, twin: str) -> Stack:
     """The stack of *cache* in one colour, made once; *twin* is what coroutines call instead."""
-    for tier in tiers_of(cache) if colour is not ASYNC else ():
-        if not isinstance(tier.backend, Backend) or getattr(tier.backend, "async_only", False):
+    place = cache.__dict__.setdefault("_stacks", {})  # it goes with the cache
+    stack: Stack | None = place.get(colour is ASYNC)
+    if stack is None:
+        tiers = tiers_of(cache)
+        if colour is not ASYNC:
+            _check_blocking(tiers, twin)
+        stack = Stack.open(tiers, colour, Announcer(type(cache).__name__), Policy())
+        place[colour is ASYNC] = stack
+    return stack
+
+
+def _check_blocking(tiers: tuple[Tier, ...], twin: str) -> None:
+    for tier in tiers:
+        if not is_blocking(tier.backend):
             raise TypeError(
                 f"found a {type(tier.backend).__name__} that is for coroutines only; wanted one "
                 f"for blocking code: await cache.{twin}(...) in a coroutine"
             )
-    place = cache.__dict__.setdefault("_stacks", {})  # it goes with the cache
-    stack: Stack | None = place.get(colour is ASYNC)
-    if stack is None:
-        announce = Announcer(type(cache).__name__)
-        stack = Stack.open(tiers_of(cache), colour, announce, Policy())
-        place[colour is ASYNC] = stack
-    return stack

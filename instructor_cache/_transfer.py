@@ -18,7 +18,7 @@ from ._progress import Bar
 from .errors import InstructorCacheWarning
 from .keys import namespace
 from .lifetimes import patience as checked_patience
-from .protocols import Backend
+from .ports import is_blocking
 from .tiers import BackendLike, Tier, TieredCache, tiers_of
 
 __all__ = ["Transferred", "atransfer", "transfer"]
@@ -173,7 +173,7 @@ def _same(backend: Any) -> ValueError:
 
 
 def _check_sync(backend: Any) -> None:
-    if not isinstance(backend, Backend) or getattr(backend, "async_only", False):
+    if not is_blocking(backend):
         raise TypeError(
             f"found a {type(backend).__name__} that is for coroutines only; wanted backends for "
             f"blocking code: await atransfer(...), or asyncio.run(atransfer(...)) in a script"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._bridge import drive, inline
 from ._coherence import is_local
@@ -63,7 +63,7 @@ def open_port(backend: AnyBackend, *, for_async: bool, timeout: float | None = N
     is_punctual = own is not None and own <= limit
     if for_async and is_native(backend):
         return _native(backend, limit, is_punctual)
-    if isinstance(backend, Backend) and not getattr(backend, "async_only", False):
+    if is_blocking(backend):
         return _blocking(backend, limit, is_punctual and not for_async, for_async)
     raise TypeError(
         f"{type(backend).__name__} is async-only, so it can't cache a sync function; "
@@ -74,6 +74,11 @@ def open_port(backend: AnyBackend, *, for_async: bool, timeout: float | None = N
 def is_native(backend: object) -> bool:
     """Whether async functions reach *backend* by its own coroutines, not from worker threads."""
     return isinstance(backend, AsyncBackend) and not getattr(backend, "sync_only", False)
+
+
+def is_blocking(backend: object) -> TypeGuard[Backend]:
+    """Whether *backend* can be called without an event loop."""
+    return isinstance(backend, Backend) and not getattr(backend, "async_only", False)
 
 
 def is_bounded(backend: object) -> bool:

@@ -23,9 +23,9 @@ from ._sdk import home_of, is_absent
 
 __all__ = ["Request", "Reader", "taken_of"]
 
-# What can't change an answer: how often and how long is tried, who is told, and who is billed.
-_BILLED = frozenset({"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
-_IGNORED = _BILLED | {"max_retries", "token_budget", "timeout", "hooks", "cache", "cache_ttl"}
+# What can't change an answer: who is behind the call; how often and how long is tried, who is told.
+_ASKERS = frozenset({"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
+_IGNORED = _ASKERS | {"max_retries", "token_budget", "timeout", "hooks", "cache", "cache_ttl"}
 _LONGEST_PATH = 1024
 # What instructor takes for itself: the provider, and its hooks, never see it.
 _OWN = frozenset(
@@ -169,7 +169,7 @@ def _counted(kwargs: dict[str, Any]) -> dict[str, Any]:
     headers, _ = sorted_out(counted.pop("extra_headers", None))
     body = counted.pop("extra_body", None)
     if isinstance(body, Ordered):
-        body = Ordered({n: body[n] for n in body if n not in _BILLED}) or None
+        body = Ordered({n: body[n] for n in body if n not in _ASKERS}) or None
     more = {"extra_headers": headers or None, "extra_body": body}
     return counted | {name: each for name, each in more.items() if each is not None}
 

@@ -38,6 +38,7 @@ class ReadyLink(Link):
 
     def __init__(self, client: Any, patience: float, colour: Colour, run: Run) -> None:
         self._client, self._patience = client, patience
+        self._is_cached = _has_cache(client)
         self._sleep, self._run = colour.sleep, run
 
     async def ask(self, args: tuple[Any, ...], again: bool, node: str) -> Any:
@@ -69,7 +70,7 @@ class ReadyLink(Link):
         if args[0] == "MGET" and hasattr(self._client, "mget_nonatomic"):
             return self._mget(args[1:])
         options: dict[str, Any] = {"NEVER_DECODE": True} if args[0] in _RAW else {}
-        if _has_cache(self._client) and not node:
+        if self._is_cached and not node:
             return self._past_cache(args, options)
         if node:
             options["target_nodes"] = self._client.get_node(node_name=node)
